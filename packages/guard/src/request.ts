@@ -1,0 +1,28 @@
+/** The header fields of a request. Names are matched without regard to case (RFC 9110 §5.1). */
+export interface RequestHeaders {
+  /** The field's value; `undefined` when absent. Several field lines are joined by `", "` (RFC 9110 §5.3). */
+  get(name: string): string | undefined;
+  /** Each field line's value in the order received: duplicates stay visible. Empty when absent. */
+  all(name: string): readonly string[];
+}
+
+/** What a guard sees of a request, whatever framework received it. */
+export interface GuardRequest {
+  /** Upper case. */
+  readonly method: string;
+  /** The path as received (still percent-encoded), without the query. */
+  readonly path: string;
+  /** Parsed on first use. */
+  readonly query: URLSearchParams;
+  /** The matched pattern (`/payments/:id`), where the framework knows it. */
+  readonly route?: string;
+  readonly headers: RequestHeaders;
+  /** The peer's address, after the trusted-proxy rule. */
+  readonly remoteAddress: string;
+  /** Whether the caller's connection is TLS, after the trusted-proxy rule. */
+  readonly secure: boolean;
+  /** Aborts when the caller goes away. */
+  readonly signal: AbortSignal;
+  /** The exact bytes of the body, bounded by the adapter's `maxBodyBytes`. Repeated calls return the same bytes. */
+  rawBody(): Promise<Uint8Array>;
+}

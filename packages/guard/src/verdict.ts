@@ -1,0 +1,47 @@
+import type { GuardRequest } from './request.ts';
+
+/** One header field line. The same name may occur several times. */
+export type HeaderEntry = readonly [name: string, value: string];
+
+/** What became of a request that a guard let pass. */
+export interface Outcome {
+  /** The final status; 0 when `aborted`. */
+  readonly status: number;
+  /** The final header field lines, those of every guard included. */
+  readonly headers: readonly HeaderEntry[];
+  /** The whole body (empty for none). `undefined` when it is streamed or outgrew the adapter's `maxSettleBytes`. */
+  readonly body?: Uint8Array;
+  /** The caller went away and the handler never produced a response. */
+  readonly aborted: boolean;
+}
+
+/** The request may go on. */
+export interface Pass<C> {
+  readonly pass: true;
+  /** What the guard found out; `chain()` makes it available under the guard's name. */
+  readonly context: C;
+  /** Go on the final response, whatever it is. */
+  readonly headers?: readonly HeaderEntry[];
+  /**
+   * Sees the finished response (or the abort) exactly once, before its first byte is sent.
+   * A rejection is reported on `countersign:guard:settle-error`; the response goes out all the same.
+   */
+  settle?(outcome: Outcome): void | Promise<void>;
+}
+
+/** The request ends here, with this answer. */
+export interface Reply {
+  readonly pass: false;
+  readonly status: number;
+  readonly headers: readonly HeaderEntry[];
+  readonly body?: Uint8Array | string;
+}
+
+/** What a guard decides. */
+export type Verdict<C> = Pass<C> | Reply;
+
+/** Looks at a request, and at what the guards before it found out, and lets it pass or answers it. */
+export type Guard<C, In = object> = (
+  request: GuardRequest,
+  context: In,
+) => Verdict<C> | Promise<Verdict<C>>;
