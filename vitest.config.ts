@@ -13,7 +13,10 @@ export default defineConfig({
       {
         test: {
           name: 'integration',
-          include: ['{packages,apps}/*/test/**/*.integration.test.ts'],
+          include: [
+            '{packages,apps}/*/test/**/*.integration.test.ts',
+            'tooling/test/**/*.integration.test.ts',
+          ],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

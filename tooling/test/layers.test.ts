@@ -1,0 +1,114 @@
+import { basename, join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { type Import, importsOf, packageNameOf } from '../imports.ts';
+import { packages, published, sourcesOf } from '../workspace.ts';
+
+const foundation = ['guard', 'retry', 'egress', 'redis'];
+
+/** What the main code of each package may import besides its own files and `node:*`. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  guard: [],
+  retry: [],
+  egress: ['undici', 'ipaddr.js'],
+  redis: ['ioredis'],
+  oauth: ['@countersign/retry', 'openid-client', 'oauth4webapi', 'jose', 'undici'],
+  jwt: ['jose'],
+  client: ['@countersign/retry', '@countersign/egress', 'undici', 'zod'],
+  webhooks: ['@countersign/retry', '@countersign/egress', 'undici'],
+  idempotency: [],
+  'api-keys': ['ipaddr.js'],
+  'rate-limit': ['ipaddr.js'],
+  hardening: ['zod'],
+};
+
+/** What a file that is published under its own name may import on top. */
+const allowedBySubpath: Readonly<Record<string, readonly string[]>> = {
+  'guard/express.ts': ['express'],
+  'guard/fastify.ts': ['fastify'],
+  'guard/hono.ts': ['hono', '@hono/node-server'],
+  'rate-limit/undici.ts': ['undici'],
+  'webhooks/bullmq.ts': ['bullmq', 'ioredis'],
+};
+
+const forbiddenNames = /^(?:core|common|utils?|helpers?|shared|misc|lib)$/;
+
+test('every package has its place in the layers', () => {
+  expect(published.map(({ name }) => name).sort()).toEqual(Object.keys(allowed).sort());
+});
+
+describe.each(published)('$name', (pkg) => {
+  const files = sourcesOf(pkg).map((file) => ({
+    file,
+    imports: importsOf(file).filter(({ specifier }) => !specifier.startsWith('node:')),
+  }));
+
+  test('imports only what its layer may', () => {
+    const strangers = files.flatMap(({ file, imports }) =>
+      imports
+        .filter((entry) => !isAllowed(pkg.name, file, entry))
+        .map(({ specifier }) => `${file} imports ${specifier}`),
+    );
+    expect(strangers).toEqual([]);
+  });
+
+  test('never imports another feature', () => {
+    const features = published.map(({ name }) => name).filter((name) => !foundation.includes(name));
+    const others = new Set(
+      features.filter((name) => name !== pkg.name).map((name) => `@countersign/${name}`),
+    );
+    const crossings = files.flatMap(({ file, imports }) =>
+      imports
+        .filter(({ specifier }) => others.has(packageNameOf(specifier) ?? ''))
+        .map(({ specifier }) => `${file} imports ${specifier}`),
+    );
+    expect(crossings).toEqual([]);
+  });
+
+  test('keeps server and Redis code out of the pure core', () => {
+    const reached = reachableFrom(join(pkg.folder, 'src/index.ts'));
+    const edges = ['guard.ts', 'redis.ts', 'undici.ts', 'bullmq.ts'].map((file) =>
+      join(pkg.folder, 'src', file),
+    );
+    expect([...reached].filter((file) => edges.includes(file))).toEqual([]);
+  });
+
+  test('has no grab-bag files', () => {
+    const names = sourcesOf(pkg).map((file) => basename(file, '.ts'));
+    expect(names.filter((name) => forbiddenNames.test(name))).toEqual([]);
+  });
+});
+
+test('the test kit is used by tests, benchmarks and the demo alone', () => {
+  const users = published.flatMap((pkg) =>
+    sourcesOf(pkg).filter((file) =>
+      importsOf(file).some(({ specifier }) => specifier.startsWith('@countersign/testkit')),
+    ),
+  );
+  expect(users).toEqual([]);
+});
+
+test('no package is a grab-bag', () => {
+  expect(packages.map(({ name }) => name).filter((name) => forbiddenNames.test(name))).toEqual([]);
+});
+
+function isAllowed(name: string, file: string, { specifier, typeOnly }: Import): boolean {
+  const target = packageNameOf(specifier);
+  if (target === undefined) return true;
+  if (allowed[name]?.includes(target)) return true;
+  const published = `${name}/${basename(file)}`;
+  if (allowedBySubpath[published]?.includes(target)) return true;
+  // A guard is written against the port's types alone: using it pulls in no server code.
+  if (basename(file) === 'guard.ts') return target === '@countersign/guard' && typeOnly;
+  if (basename(file) === 'redis.ts') return ['@countersign/redis', 'ioredis'].includes(target);
+  return false;
+}
+
+/** The files of a package that its entry pulls in at run time. */
+function reachableFrom(entry: string, seen = new Set<string>()): ReadonlySet<string> {
+  if (seen.has(entry)) return seen;
+  seen.add(entry);
+  for (const { specifier, typeOnly } of importsOf(entry)) {
+    if (specifier.startsWith('.') && !typeOnly) reachableFrom(join(entry, '..', specifier), seen);
+  }
+  return seen;
+}
