@@ -1,0 +1,495 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+
+const host = '127.0.0.1';
+const slotCount = 16_384;
+
+/** ioredis' options; its types make `replyMapping` a parameter of the client's own type, so it is left out. */
+export type RedisClientOptions = Omit<RedisOptions, 'replyMapping'>;
+export type ClusterClientOptions = Omit<ClusterOptions, 'redisOptions'> & {
+  readonly redisOptions?: Omit<NonNullable<ClusterOptions['redisOptions']>, 'replyMapping'>;
+};
+
+export interface RedisServerOptions {
+  /** `aof` keeps every acknowledged write across `kill()` and `restart()`. Default `none`. */
+  readonly persistence?: 'none' | 'aof';
+  /** Further `redis.conf` settings, e.g. `{ 'maxmemory': '10mb' }`. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** A redis-server of our own, on a free port and in a directory of its own. */
+export interface RedisServer {
+  readonly url: string;
+  readonly host: string;
+  readonly port: number;
+  /** The process id of the running server; changes with `restart()`. */
+  readonly pid: number;
+  /** A new connection. It is closed by `stop()`, and reports connection errors to nobody unless you listen. */
+  client(options?: RedisClientOptions): Redis;
+  /** SIGKILL. The port stays reserved for `restart()` only as far as nobody else takes it. */
+  kill(): Promise<void>;
+  /** Starts the server again on the same port and directory, killing it first when it runs. */
+  restart(): Promise<void>;
+  /** SIGSTOP: connections stay open, nothing is answered until `resume()`. */
+  pause(): void;
+  resume(): void;
+  /** `DEBUG SLEEP`: the server blocks for this long. Resolves once the command has been sent. */
+  sleep(ms: number): Promise<void>;
+  /** Ends the server, closes the clients and removes the directory. */
+  stop(): Promise<void>;
+}
+
+/** Starts a single redis-server. */
+export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
+  const dir = await mkdtemp(join(tmpdir(), 'countersign-redis-'));
+  return await launch({ dir, ownsDir: true, args: serverArguments(options) });
+}
+
+export interface RedisClusterOptions {
+  /** Default 3. */
+  readonly masters?: number;
+  /** Replicas of each master. Default 0. */
+  readonly replicas?: 0 | 1;
+  /** How long a node may be silent before the others call it failed; default 1000 ms. */
+  readonly nodeTimeoutMs?: number;
+  /** Further `redis.conf` settings of every node. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** A Redis Cluster of our own: real servers in cluster mode. */
+export interface RedisClusterServers {
+  /** The servers that began as masters, in slot order. */
+  readonly masters: readonly RedisServer[];
+  /** `replicas[i]` began as the replica of `masters[i]`. Empty without replicas. */
+  readonly replicas: readonly RedisServer[];
+  readonly nodes: readonly { readonly host: string; readonly port: number }[];
+  /** A new cluster client. It is closed by `stop()`. */
+  client(options?: ClusterClientOptions): Cluster;
+  /** Makes `replicas[index]` the master of its slots (`CLUSTER FAILOVER`, or `TAKEOVER` when the master is dead). */
+  failover(index: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a Redis Cluster and waits until every node calls it ok (Redis itself insists on two seconds). */
+export async function startRedisCluster(
+  options: RedisClusterOptions = {},
+): Promise<RedisClusterServers> {
+  const { masters: masterCount = 3, replicas: replicaCount = 0, nodeTimeoutMs = 1000 } = options;
+  const root = await mkdtemp(join(tmpdir(), 'countersign-redis-cluster-'));
+  const total = masterCount * (1 + replicaCount);
+  const ports = await freePorts(total * 2);
+  const topology = Array.from({ length: total }, (_, index): ClusterNode => {
+    const master = index % masterCount;
+    return {
+      id: randomBytes(20).toString('hex'),
+      port: ports[index] as number,
+      busPort: ports[index + total] as number,
+      dir: join(root, String(index)),
+      master: index < masterCount ? undefined : master,
+      slots: `${Math.ceil((slotCount * master) / masterCount)}-${Math.ceil((slotCount * (master + 1)) / masterCount) - 1}`,
+    };
+  });
+  // Starting from a written topology spares the MEET handshake and the gossip that follows it.
+  const servers = await allOrNone(
+    topology.map(async (node) => {
+      await mkdir(node.dir);
+      await writeFile(join(node.dir, 'nodes.conf'), nodesConf(topology, node));
+      const args = [
+        serverArguments({ ...(options.settings && { settings: options.settings }) }),
+        ['--cluster-enabled', 'yes', '--cluster-port', String(node.busPort)],
+        ['--cluster-node-timeout', String(nodeTimeoutMs), '--cluster-config-file', 'nodes.conf'],
+      ].flat();
+      return await launch({ dir: node.dir, ownsDir: false, args, port: node.port });
+    }),
+  );
+  const admins = servers.map((server) => server.client({ lazyConnect: false }));
+  const clients = new Set<Cluster>();
+  const nodes = servers.map(({ port }) => ({ host, port }));
+
+  const stop = async (): Promise<void> => {
+    for (const client of clients) client.disconnect();
+    await Promise.all(servers.map((server) => server.stop()));
+    await rm(root, { recursive: true, force: true });
+  };
+  try {
+    await Promise.all(admins.map((admin) => until(() => isClusterOk(admin), 'the cluster is ok')));
+    await Promise.all(
+      admins
+        .slice(masterCount)
+        .map((admin) => until(() => isReplicating(admin), 'the replica follows its master')),
+    );
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+
+  return {
+    masters: servers.slice(0, masterCount),
+    replicas: servers.slice(masterCount),
+    nodes,
+    client(clientOptions = {}) {
+      const client = new Cluster([...nodes], clientOptions);
+      client.on('error', ignore);
+      clients.add(client);
+      return client;
+    },
+    async failover(index) {
+      const replica = admins[masterCount + index];
+      const id = topology[masterCount + index]?.id;
+      if (!replica || !id) throw new TypeError(`failover: there is no replica ${index}`);
+      const masterIsUp = /master_link_status:up/.test(await replica.info('replication'));
+      await (masterIsUp
+        ? replica.call('CLUSTER', 'FAILOVER')
+        : replica.call('CLUSTER', 'FAILOVER', 'TAKEOVER'));
+      await Promise.all(
+        admins.map((admin, position) =>
+          until(
+            async () => !servers[position]?.pid || (await isMaster(admin, id)),
+            'every node knows the new master',
+          ),
+        ),
+      );
+    },
+    stop,
+  };
+}
+
+export interface RedisSentinelServers {
+  readonly name: string;
+  readonly master: RedisServer;
+  readonly replica: RedisServer;
+  readonly sentinel: RedisServer;
+  /** A new client that finds the master through the sentinel. It is closed by `stop()`. */
+  client(options?: RedisClientOptions): Redis;
+  /** `SENTINEL FAILOVER`; resolves when the sentinel names the other server as the master. */
+  failover(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a master, its replica, and one sentinel that watches them. */
+export async function startRedisSentinel(): Promise<RedisSentinelServers> {
+  const name = 'primary';
+  const [master, replica] = await allOrNone([startRedis(), startRedis()] as const);
+  const dir = await mkdtemp(join(tmpdir(), 'countersign-redis-sentinel-'));
+  const conf = join(dir, 'sentinel.conf');
+  const admin = replica.client();
+  await admin.replicaof(host, master.port);
+  await until(() => isReplicating(admin), 'the replica follows its master');
+  await writeFile(
+    conf,
+    [
+      `sentinel monitor ${name} ${host} ${master.port} 1`,
+      `sentinel down-after-milliseconds ${name} 500`,
+      `sentinel failover-timeout ${name} 2000`,
+      'sentinel resolve-hostnames no',
+      '',
+    ].join('\n'),
+  );
+  const sentinel = await launch({ dir, ownsDir: true, args: [], conf });
+  const clients = new Set<Redis>();
+  const watcher = sentinel.client();
+  const masterPort = async (): Promise<number> =>
+    Number(((await watcher.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', name)) as string[])[1]);
+  const knowsReplica = async (): Promise<boolean> => {
+    const known = String(await watcher.call('INFO', 'sentinel'));
+    return known.includes('status=ok') && known.includes('slaves=1');
+  };
+  const stop = async (): Promise<void> => {
+    for (const client of clients) client.disconnect();
+    await Promise.all([sentinel.stop(), replica.stop(), master.stop()]);
+  };
+  try {
+    await until(knowsReplica, 'the sentinel knows the replica');
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return {
+    name,
+    master,
+    replica,
+    sentinel,
+    client(options = {}) {
+      const sentinels = [{ host, port: sentinel.port }];
+      const client = new Redis({ sentinels, name, ...options });
+      client.on('error', ignore);
+      clients.add(client);
+      return client;
+    },
+    async failover() {
+      const before = await masterPort();
+      // The sentinel answers NOGOODSLAVE until it has seen a recent INFO of the replica.
+      await until(async () => {
+        await watcher.call('SENTINEL', 'FAILOVER', name);
+        return true;
+      }, 'the sentinel starts the failover');
+      await until(async () => (await masterPort()) !== before, 'the sentinel names a new master');
+    },
+    stop,
+  };
+}
+
+interface ClusterNode {
+  readonly id: string;
+  readonly port: number;
+  readonly busPort: number;
+  readonly dir: string;
+  /** The position of the master it replicates. */
+  readonly master: number | undefined;
+  readonly slots: string;
+}
+
+/** The node's own view of the cluster, in the format of `cluster-config-file`. */
+function nodesConf(topology: readonly ClusterNode[], self: ClusterNode): string {
+  const lines = topology.map((node, index) => {
+    const flags = `${node === self ? 'myself,' : ''}${node.master === undefined ? 'master' : 'slave'}`;
+    const master = node.master === undefined ? '-' : topology[node.master]?.id;
+    const epoch = (node.master ?? index) + 1;
+    const slots = node.master === undefined ? ` ${node.slots}` : '';
+    return `${node.id} ${host}:${node.port}@${node.busPort} ${flags} ${master} 0 0 ${epoch} connected${slots}`;
+  });
+  return `${lines.join('\n')}\nvars currentEpoch ${topology.length} lastVoteEpoch 0\n`;
+}
+
+function serverArguments({ persistence = 'none', settings = {} }: RedisServerOptions): string[] {
+  const lasting =
+    persistence === 'aof' ? ['--appendonly', 'yes', '--appendfsync', 'always'] : ['--save', ''];
+  return [
+    lasting,
+    ['--enable-debug-command', 'yes'],
+    // A replica need not wait five seconds for others to join its first synchronisation.
+    ['--repl-diskless-sync-delay', '0'],
+    Object.entries(settings).map(([name, value]) => [`--${name}`, value]),
+  ].flat(2);
+}
+
+interface Launch {
+  readonly dir: string;
+  readonly ownsDir: boolean;
+  readonly args: readonly string[];
+  readonly port?: number;
+  /** A sentinel's configuration file. */
+  readonly conf?: string;
+}
+
+async function launch({ dir, ownsDir, args, port: wanted, conf }: Launch): Promise<RedisServer> {
+  const clients = new Set<Redis>();
+  let running: Running | undefined;
+  let port = wanted ?? 0;
+
+  const start = async (): Promise<void> => {
+    const settled = port !== 0;
+    for (let attempt = 1; ; attempt += 1) {
+      if (!settled) [port] = (await freePorts(1)) as [number];
+      try {
+        running = await spawnServer({ dir, port, args, ...(conf && { conf }) });
+        return;
+      } catch (error) {
+        // Somebody else may have taken the free port between our look and redis-server's.
+        const portWasTaken = String(error).includes('Address already in use');
+        if (settled || !portWasTaken || attempt === 5) throw error;
+      }
+    }
+  };
+  const kill = async (): Promise<void> => {
+    const ending = running;
+    running = undefined;
+    await ending?.kill();
+  };
+
+  await start();
+  return {
+    url: `redis://${host}:${port}`,
+    host,
+    port,
+    get pid() {
+      return running?.pid ?? 0;
+    },
+    client(options = {}) {
+      const client = new Redis({ host, port, ...options });
+      client.on('error', ignore);
+      clients.add(client);
+      return client;
+    },
+    kill,
+    async restart() {
+      await kill();
+      await start();
+    },
+    pause() {
+      running?.signal('SIGSTOP');
+    },
+    resume() {
+      running?.signal('SIGCONT');
+    },
+    async sleep(ms) {
+      const client = new Redis({ host, port, maxRetriesPerRequest: 0, retryStrategy: () => null });
+      client.on('error', ignore);
+      await client.ping();
+      client
+        .call('DEBUG', 'SLEEP', String(ms / 1000))
+        .catch(ignore)
+        .finally(() => client.disconnect());
+      // `call` wrote to the socket at once; a turn of the loop lets the bytes leave before the caller goes on.
+      await new Promise((resolve) => setImmediate(resolve));
+    },
+    async stop() {
+      for (const client of clients) client.disconnect();
+      clients.clear();
+      await kill();
+      if (ownsDir) await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+interface Running {
+  readonly pid: number;
+  signal(name: NodeJS.Signals): void;
+  kill(): Promise<void>;
+}
+
+async function spawnServer({
+  dir,
+  port,
+  args,
+  conf,
+}: Omit<Launch, 'ownsDir'> & { port: number }): Promise<Running> {
+  const argv = [conf ?? [], '--port', String(port), '--bind', host, '--dir', dir, args].flat();
+  if (conf) argv.push('--sentinel');
+  const child = await spawnFirst(['redis-server', 'valkey-server'], argv);
+  const guard = watchdog(child.pid as number, dir);
+  const kill = async (): Promise<void> => {
+    child.ref();
+    const exited = child.exitCode ?? child.signalCode ?? once(child, 'exit');
+    child.kill('SIGKILL');
+    await exited;
+    guard.kill('SIGKILL');
+  };
+  try {
+    await untilReady(child);
+  } catch (error) {
+    await kill();
+    throw error;
+  }
+  child.unref();
+  return { pid: child.pid as number, signal: (name) => void child.kill(name), kill };
+}
+
+async function spawnFirst(
+  commands: readonly string[],
+  argv: readonly string[],
+): Promise<ChildProcess> {
+  for (const command of commands) {
+    const child = spawn(command, argv, { stdio: ['ignore', 'pipe', 'ignore'] });
+    try {
+      await once(child, 'spawn');
+      return child;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
+  throw new Error(`none of ${commands.join(', ')} is on PATH: install the package redis-server`);
+}
+
+/**
+ * Kills the server and removes its directory when this process is gone, even by SIGKILL (a test runner does that to
+ * its workers): the pipe's end tells.
+ */
+function watchdog(pid: number, dir: string): ChildProcess {
+  const child = spawn('sh', ['-c', 'read -r _; kill -9 "$0"; rm -rf "$1"', String(pid), dir], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  });
+  child.unref();
+  child.stdin?.on('error', ignore);
+  (child.stdin as unknown as { unref(): void }).unref();
+  return child;
+}
+
+async function untilReady(child: ChildProcess): Promise<void> {
+  if (!child.stdout) throw new TypeError('redis-server was started without a stdout pipe');
+  const output: string[] = [];
+  const lines = createInterface({ input: child.stdout });
+  const ready = new Promise<void>((resolve, reject) => {
+    lines.on('line', (line) => {
+      output.push(line);
+      if (/Ready to accept connections|Sentinel ID is/.test(line)) resolve();
+    });
+    child.once('exit', () => lines.once('close', () => reject(new Error(output.join('\n')))));
+    child.once('exit', () => lines.close());
+  });
+  await ready;
+  lines.close();
+  // Unread, the pipe would fill up and block the server.
+  child.stdout.resume();
+  (child.stdout as unknown as { unref(): void }).unref();
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const listeners = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const listener = createServer().listen(0, host);
+      await once(listener, 'listening');
+      return listener;
+    }),
+  );
+  return await Promise.all(
+    listeners.map(async (listener) => {
+      const { port } = listener.address() as { port: number };
+      listener.close();
+      await once(listener, 'close');
+      return port;
+    }),
+  );
+}
+
+async function isClusterOk(admin: Redis): Promise<boolean> {
+  return /cluster_state:ok/.test(String(await admin.call('CLUSTER', 'INFO')));
+}
+
+async function isReplicating(admin: Redis): Promise<boolean> {
+  return /master_link_status:up/.test(await admin.info('replication'));
+}
+
+async function isMaster(admin: Redis, id: string): Promise<boolean> {
+  const nodes = String(await admin.call('CLUSTER', 'NODES'));
+  const line = nodes.split('\n').find((candidate) => candidate.startsWith(id));
+  return line !== undefined && /\bmaster\b.*connected \d/.test(line);
+}
+
+/** Asks again every few milliseconds; gives up, naming what it waited for, after 20 seconds. */
+async function until(condition: () => Promise<boolean>, what: string): Promise<void> {
+  const giveUpAt = performance.now() + 20_000;
+  for (;;) {
+    const [held, cause] = await condition().then(
+      (value) => [value, undefined] as const,
+      (error: unknown) => [false, error] as const,
+    );
+    if (held) return;
+    if (performance.now() > giveUpAt) throw new Error(`waited in vain until ${what}`, { cause });
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** All of them, or, when one failed to start, none: the others are stopped. */
+async function allOrNone<T extends readonly Promise<{ stop(): Promise<void> }>[]>(
+  starting: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  const outcomes = await Promise.allSettled(starting);
+  const failure = outcomes.find((outcome) => outcome.status === 'rejected');
+  if (failure) {
+    const started = outcomes.filter((outcome) => outcome.status === 'fulfilled');
+    await Promise.all(started.map(({ value }) => value.stop()));
+    throw failure.reason;
+  }
+  return outcomes.map((outcome) => (outcome as { value: unknown }).value) as never;
+}
+
+function ignore(): void {}
