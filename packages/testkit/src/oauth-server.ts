@@ -1,0 +1,409 @@
+import { type KeyObject, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { JSONWebKeySet, JWK } from 'jose';
+import { type ClientMetadata, type Configuration, errors, Provider } from 'oidc-provider';
+import { clientMetadata, type KeyClient, type TestClients, testClients } from './oauth-clients.ts';
+import { registerTokenExchange } from './oauth-exchange.ts';
+import {
+  clientAssertion,
+  dpopProof,
+  newSigningKey,
+  publicPart,
+  type SigningKey,
+} from './oauth-keys.ts';
+import { oauthStorage } from './oauth-storage.ts';
+
+export type { KeyClient, SecretClient, TestClients, WebClient } from './oauth-clients.ts';
+export { keyClientMetadata, TOKEN_EXCHANGE } from './oauth-clients.ts';
+export { dpopProof, type SigningKey } from './oauth-keys.ts';
+
+/** One resource server (RFC 8707) the authorization server issues tokens for. */
+export interface ResourceOptions {
+  /** Space separated. */
+  readonly scope?: string;
+  /** `jwt` (RFC 9068, RS256), the default, or `opaque`, which can be introspected. */
+  readonly format?: 'jwt' | 'opaque';
+  readonly lifetimeSeconds?: number;
+}
+
+export interface OAuthServerOptions {
+  /** Default 0: any free port. */
+  readonly port?: number;
+  /** Default `127.0.0.1`. */
+  readonly host?: string;
+  /** Lifetime of access tokens; default 600, at most 900. */
+  readonly accessTokenSeconds?: number;
+  /** Default seven days. */
+  readonly refreshTokenSeconds?: number;
+  /** What every resource grants, space separated; default `orders:read orders:write payments:read payments:write`. */
+  readonly scope?: string;
+  /** Used when a request names no `resource`. Without it such a token is opaque. */
+  readonly defaultResource?: string;
+  /** The resources there are. Without it, any absolute URI is one. */
+  readonly resources?: Readonly<Record<string, ResourceOptions>>;
+  /** Demand a DPoP nonce at the token endpoint (RFC 9449 §8); default false. */
+  readonly dpopNonceRequired?: boolean;
+  /** Registered besides the clients of {@link TestClients}. */
+  readonly clients?: readonly ClientMetadata[];
+  /** Serve https, asking for (not requiring) client certificates; enables mutual TLS (RFC 8705). PEM. */
+  readonly tls?: { readonly key: string; readonly cert: string; readonly host?: string };
+  /** Anything else oidc-provider understands; wins over what this file sets. */
+  readonly configuration?: Configuration;
+}
+
+export type OAuthEndpoint =
+  | 'discovery'
+  | 'jwks'
+  | 'token'
+  | 'introspection'
+  | 'revocation'
+  | 'authorization'
+  | 'other';
+
+/** One request as the server saw it. */
+export interface SeenRequest {
+  readonly endpoint: OAuthEndpoint;
+  readonly method: string;
+  readonly path: string;
+  readonly headers: IncomingMessage['headers'];
+  /** The form's fields, where there was a form. */
+  readonly params: Readonly<Record<string, unknown>>;
+  readonly status: number;
+}
+
+/**
+ * What happens to a request instead of, or after, its being served: an answer, or a connection torn down before it is
+ * served (`lose-request`) or after (`lose-response`: the server has done the work, the caller does not know).
+ */
+export type Interception =
+  | 'lose-request'
+  | 'lose-response'
+  | {
+      readonly status: number;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly body?: string;
+    };
+
+export interface MintOptions {
+  /** A `private_key_jwt` client; default the one named `service`. */
+  readonly client?: KeyClient;
+  /** Default: {@link OAuthServerOptions.defaultResource}, else `https://api.example.com`. */
+  readonly resource?: string;
+  readonly scope?: string;
+  /** Bind the token to this ES256 private key. */
+  readonly dpop?: KeyObject;
+}
+
+export interface RefreshTokenOptions {
+  /** Default `alice`. */
+  readonly subject?: string;
+  readonly scope?: string;
+  readonly resource?: string;
+  /** Default the client named `web`. */
+  readonly clientId?: string;
+}
+
+export interface OAuthServer {
+  readonly issuer: string;
+  readonly port: number;
+  readonly clients: TestClients;
+  /** The published keys, as they are now. */
+  readonly jwks: JSONWebKeySet;
+  /** The key that signs now: for tests that forge. */
+  readonly signingKey: SigningKey;
+  /** Every request since the start or the last {@link OAuthServer.forget}, in order of completion. */
+  readonly requests: readonly SeenRequest[];
+  count(endpoint: OAuthEndpoint): number;
+  forget(): void;
+  /** Applies to the next `times` requests of an endpoint; default once. */
+  intercept(endpoint: OAuthEndpoint, interception: Interception, times?: number): void;
+  /** Asks the token endpoint with client_credentials and private_key_jwt, like any client would. */
+  mintAccessToken(options?: MintOptions): Promise<string>;
+  /** A refresh token as an authorization code exchange would have given it, without the browser. */
+  mintRefreshToken(options?: RefreshTokenOptions): Promise<string>;
+  /** Walks an authorization request like a browser whose user (`login_hint`, else `alice`) agrees; returns where it ended. */
+  authorize(url: string | URL): Promise<URL>;
+  /** A new signing key. `keepOld` (default true) still publishes the keys before it. */
+  rotateKeys(options?: { keepOld?: boolean }): Promise<SigningKey>;
+  stop(): Promise<void>;
+}
+
+const DEFAULT_SCOPE = 'orders:read orders:write payments:read payments:write';
+const DEFAULT_RESOURCE = 'https://api.example.com';
+
+/** A real authorization server (oidc-provider) on loopback. */
+export async function startOAuthServer(options: OAuthServerOptions = {}): Promise<OAuthServer> {
+  const accessTokenSeconds = options.accessTokenSeconds ?? 600;
+  if (accessTokenSeconds > 900) throw new TypeError('accessTokenSeconds must be at most 900');
+  const clients = testClients();
+  const storage = oauthStorage();
+  const nonceSecret = randomBytes(32);
+  let keys: (SigningKey & { jwk: JWK })[] = [await newSigningKey()];
+  const current = () => keys[0] as SigningKey;
+  const publicKeys = (): JSONWebKeySet => ({ keys: keys.map(({ jwk }) => publicPart(jwk)) });
+
+  const requests: SeenRequest[] = [];
+  const forms = new WeakMap<IncomingMessage, Record<string, unknown>>();
+  const interceptions: { endpoint: OAuthEndpoint; interception: Interception; left: number }[] = [];
+
+  const server = options.tls
+    ? createTlsServer({ ...options.tls, requestCert: true, rejectUnauthorized: false })
+    : createServer();
+  server.listen(options.port ?? 0, options.host ?? '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const issuer = options.tls
+    ? `https://${options.tls.host ?? 'localhost'}:${port}`
+    : `http://${options.host ?? '127.0.0.1'}:${port}`;
+
+  const resource = (uri: string) => {
+    const known = options.resources?.[uri];
+    if (options.resources && !known) throw new errors.InvalidTarget();
+    const common = {
+      scope: known?.scope ?? options.scope ?? DEFAULT_SCOPE,
+      audience: uri,
+      accessTokenTTL: known?.lifetimeSeconds ?? accessTokenSeconds,
+    };
+    return known?.format === 'opaque'
+      ? { ...common, accessTokenFormat: 'opaque' as const }
+      : {
+          ...common,
+          accessTokenFormat: 'jwt' as const,
+          jwt: { sign: { alg: 'RS256' as const, kid: current().kid } },
+        };
+  };
+
+  const build = () => {
+    const provider = new Provider(issuer, {
+      adapter: storage,
+      clients: [...clientMetadata(clients), ...(options.clients ?? [])],
+      clientAuthMethods: [
+        'client_secret_basic',
+        'client_secret_post',
+        'private_key_jwt',
+        ...(options.tls ? (['self_signed_tls_client_auth'] as const) : []),
+        'none',
+      ],
+      cookies: { keys: [nonceSecret.toString('hex')] },
+      jwks: { keys: keys.map(({ jwk }) => jwk) } as NonNullable<Configuration['jwks']>,
+      features: {
+        clientCredentials: { enabled: true },
+        devInteractions: { enabled: false },
+        dPoP: {
+          enabled: true,
+          nonceSecret,
+          requireNonce: () => options.dpopNonceRequired ?? false,
+        },
+        introspection: { enabled: true, allowedPolicy: () => true },
+        revocation: {
+          enabled: true,
+          allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
+        },
+        resourceIndicators: {
+          enabled: true,
+          defaultResource: (_ctx, _client, oneOf) => oneOf?.[0] ?? options.defaultResource ?? [],
+          useGrantedResource: () => true,
+          getResourceServerInfo: (_ctx, uri) => resource(uri),
+        },
+        userinfo: { enabled: false },
+        ...(options.tls ? { mTLS: mutualTls() } : {}),
+      },
+      findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
+      interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+      issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
+      expiresWithSession: () => false,
+      pkce: { required: () => true },
+      rotateRefreshToken: () => true,
+      scopes: ['openid', 'offline_access'],
+      ttl: {
+        AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? accessTokenSeconds,
+        ClientCredentials: (_ctx, token) =>
+          token.resourceServer?.accessTokenTTL ?? accessTokenSeconds,
+        AuthorizationCode: 60,
+        Grant: 14 * 86_400,
+        IdToken: 600,
+        Interaction: 600,
+        RefreshToken: options.refreshTokenSeconds ?? 7 * 86_400,
+        Session: 86_400,
+      },
+      ...options.configuration,
+    });
+    registerTokenExchange(provider, { jwks: publicKeys, current }, accessTokenSeconds);
+    provider.use(async (ctx, next) => {
+      await next();
+      forms.set(ctx.req, { ...ctx['oidc']?.body });
+    });
+    const serve = provider.callback();
+    return { provider, serve: (req: IncomingMessage, res: ServerResponse) => void serve(req, res) };
+  };
+  let { provider, serve } = build();
+
+  const agree = async (req: IncomingMessage, res: ServerResponse) => {
+    const { params } = await provider.interactionDetails(req, res);
+    const accountId = String(params['login_hint'] ?? 'alice');
+    const grant = new provider.Grant({ accountId, clientId: String(params['client_id']) });
+    const scope = String(params['scope'] ?? '');
+    grant.addOIDCScope(scope);
+    for (const uri of [params['resource'] ?? options.defaultResource ?? []].flat()) {
+      grant.addResourceScope(String(uri), scope);
+    }
+    const grantId = await grant.save();
+    await provider.interactionFinished(req, res, { login: { accountId }, consent: { grantId } });
+  };
+
+  const take = (endpoint: OAuthEndpoint) => {
+    const found = interceptions.find((entry) => entry.endpoint === endpoint && entry.left > 0);
+    if (found) found.left -= 1;
+    return found?.interception;
+  };
+
+  server.on('request', (req: IncomingMessage, res: ServerResponse) => {
+    const path = new URL(req.url ?? '/', issuer).pathname;
+    const endpoint = endpointOf(path);
+    const seen = (status: number) =>
+      requests.push({
+        endpoint,
+        method: req.method ?? '',
+        path,
+        headers: req.headers,
+        params: forms.get(req) ?? {},
+        status,
+      });
+    const interception = take(endpoint);
+    if (interception === 'lose-request') {
+      seen(0);
+      req.socket.destroy();
+    } else if (interception === 'lose-response') {
+      // The provider ends the response once its work is done: the moment to lose it.
+      res.end = () => {
+        seen(0);
+        req.socket.destroy();
+        return res;
+      };
+      serve(req, res);
+    } else if (interception) {
+      req.resume();
+      res.writeHead(interception.status, interception.headers).end(interception.body);
+      seen(interception.status);
+    } else {
+      res.once('close', () => seen(res.statusCode));
+      if (path.startsWith('/interaction/')) {
+        agree(req, res).catch((error: unknown) => res.writeHead(500).end(String(error)));
+      } else serve(req, res);
+    }
+  });
+
+  const ask = async (form: Record<string, string>, mint: MintOptions, nonce?: string) => {
+    const client = mint.client ?? clients.service;
+    const url = `${issuer}/token`;
+    const headers = mint.dpop ? { dpop: await dpopProof(mint.dpop, url, nonce) } : {};
+    const body = new URLSearchParams({ ...form, ...(await clientAssertion(client, issuer)) });
+    return fetch(url, { method: 'POST', body, headers });
+  };
+
+  return {
+    issuer,
+    port,
+    clients,
+    requests,
+    get jwks() {
+      return publicKeys();
+    },
+    get signingKey() {
+      return current();
+    },
+    count: (endpoint) => requests.filter((request) => request.endpoint === endpoint).length,
+    forget: () => {
+      requests.length = 0;
+    },
+    intercept: (endpoint, interception, times = 1) => {
+      interceptions.push({ endpoint, interception, left: times });
+    },
+    mintAccessToken: async (mint = {}) => {
+      const form = {
+        grant_type: 'client_credentials',
+        resource: mint.resource ?? options.defaultResource ?? DEFAULT_RESOURCE,
+        scope: mint.scope ?? options.scope ?? DEFAULT_SCOPE,
+      };
+      let response = await ask(form, mint);
+      const nonce = response.headers.get('dpop-nonce');
+      if (response.status === 400 && nonce) response = await ask(form, mint, nonce);
+      if (!response.ok) throw new Error(`the token endpoint refused: ${await response.text()}`);
+      return ((await response.json()) as { access_token: string }).access_token;
+    },
+    mintRefreshToken: async (mint = {}) => {
+      const clientId = mint.clientId ?? clients.web.clientId;
+      const client = await provider.Client.find(clientId);
+      if (!client) throw new TypeError(`no client ${clientId}`);
+      const accountId = mint.subject ?? 'alice';
+      const scope = mint.scope ?? options.scope ?? DEFAULT_SCOPE;
+      const uri = mint.resource ?? options.defaultResource ?? DEFAULT_RESOURCE;
+      const grant = new provider.Grant({ accountId, clientId });
+      grant.addResourceScope(uri, scope);
+      const grantId = await grant.save();
+      const gty = 'authorization_code';
+      const properties = { client, accountId, grantId, gty, scope, resource: uri };
+      return new provider.RefreshToken(properties).save();
+    },
+    authorize: (url) => browse(new URL(url), issuer),
+    rotateKeys: async ({ keepOld = true } = {}) => {
+      const next = await newSigningKey();
+      keys = keepOld ? [next, ...keys] : [next];
+      ({ provider, serve } = build());
+      return next;
+    },
+    stop: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+function endpointOf(path: string): OAuthEndpoint {
+  if (path.startsWith('/.well-known/')) return 'discovery';
+  if (path === '/jwks') return 'jwks';
+  if (path === '/token') return 'token';
+  if (path === '/token/introspection') return 'introspection';
+  if (path === '/token/revocation') return 'revocation';
+  if (path.startsWith('/auth')) return 'authorization';
+  return 'other';
+}
+
+function mutualTls() {
+  return {
+    enabled: true,
+    certificateBoundAccessTokens: true,
+    selfSignedTlsClientAuth: true,
+    getCertificate: (ctx: { socket: unknown }) => {
+      const { raw } = (ctx.socket as TLSSocket).getPeerCertificate();
+      if (!raw) return undefined;
+      const base64 = raw.toString('base64').replace(/.{64}/g, '$&\n');
+      return `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`;
+    },
+  };
+}
+
+/** Follows redirects with cookies until they leave the authorization server. */
+async function browse(start: URL, issuer: string): Promise<URL> {
+  const cookies = new Map<string, string>();
+  let url = start;
+  for (let hop = 0; hop < 10; hop += 1) {
+    if (url.origin !== new URL(issuer).origin) return url;
+    const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
+    const response = await fetch(url, { redirect: 'manual', headers: { cookie } });
+    for (const line of response.headers.getSetCookie()) {
+      const [, name, value] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
+      if (name) cookies.set(name, value ?? '');
+    }
+    const location = response.headers.get('location');
+    if (!location) throw new Error(`the browser stopped at ${url.pathname}: ${response.status}`);
+    await response.body?.cancel();
+    url = new URL(location, url);
+  }
+  throw new Error('too many redirects');
+}
