@@ -1,0 +1,129 @@
+import { RetryError } from './errors.ts';
+
+/** The longest wait that a Node.js timer can do (about 24.8 days); a longer one would fire at once. */
+const LONGEST_TIMER_MS = 2_147_483_647;
+
+/** Options of {@link deadline}. */
+export interface DeadlineOptions {
+  /** A monotonic clock in milliseconds. Default `performance.now`. */
+  readonly now?: () => number;
+}
+
+/** A moment by which something must be over, shared by everything that is done on the way. */
+export interface Deadline extends Disposable {
+  /** Milliseconds left; 0 when it has passed, whatever the signal says. */
+  remaining(): number;
+  /**
+   * Aborts when the time is up (reason: `RetryError`, `ERR_RETRY_DEADLINE_EXCEEDED`) or when the outer signal aborts
+   * (its reason), whichever comes first. The timer starts when this is first read and does not keep the process alive.
+   */
+  readonly signal: AbortSignal;
+  /** A deadline for one part of the work: `ms` from now, never later than this one. */
+  within(ms: number): Deadline;
+  /** Stops the timer and lets go of the outer signal. Afterwards the signal no longer aborts. */
+  dispose(): void;
+}
+
+/**
+ * Starts a deadline `ms` milliseconds from now (0 to 2,147,483,647, or `Infinity` for none).
+ * Dispose of it (`using`, or `dispose()`) when the work is done.
+ * @param signal - an outer signal: its abort is passed on at once.
+ * @throws TypeError when `ms` is not such a number.
+ */
+export function deadline(
+  ms: number,
+  signal?: AbortSignal,
+  options: DeadlineOptions = {},
+): Deadline {
+  checkDuration(ms);
+  const { now = () => performance.now() } = options;
+  return until(now() + ms, signal, now, true);
+}
+
+/** @param timed - whether it needs a timer; a part that ends with the whole is ended by the whole's signal. */
+function until(
+  endsAt: number,
+  outer: AbortSignal | undefined,
+  now: () => number,
+  timed: boolean,
+): Deadline {
+  const remaining = (): number => Math.max(0, endsAt - now());
+  let controller: AbortController | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let disposed = false;
+
+  const expire = (): void =>
+    abort(new RetryError('ERR_RETRY_DEADLINE_EXCEEDED', 'the deadline has passed'));
+  const follow = (): void => abort(outer?.reason);
+  function abort(reason: unknown): void {
+    release();
+    controller?.abort(reason);
+  }
+  function release(): void {
+    clearTimeout(timer);
+    outer?.removeEventListener('abort', follow);
+  }
+  function open(): AbortController {
+    controller = new AbortController();
+    if (disposed) return controller;
+    const leftMs = remaining();
+    if (outer?.aborted) follow();
+    else if (timed && leftMs === 0) expire();
+    else {
+      outer?.addEventListener('abort', follow, { once: true });
+      if (timed && leftMs !== Infinity) timer = setTimeout(expire, Math.ceil(leftMs)).unref();
+    }
+    return controller;
+  }
+  const signal = (): AbortSignal => (controller ?? open()).signal;
+  function dispose(): void {
+    disposed = true;
+    release();
+  }
+
+  return {
+    remaining,
+    get signal() {
+      return signal();
+    },
+    within(ms) {
+      checkDuration(ms);
+      const partEndsAt = now() + ms;
+      return until(Math.min(partEndsAt, endsAt), signal(), now, partEndsAt < endsAt);
+    },
+    dispose,
+    [Symbol.dispose]: dispose,
+  };
+}
+
+/**
+ * Waits `ms` milliseconds (0 to 2,147,483,647). Unlike a deadline's timer it keeps the process alive: a program
+ * that waits for its next attempt is not finished.
+ * @throws the signal's reason, at once, when it aborts or has aborted before.
+ */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  if (!(ms >= 0 && ms <= LONGEST_TIMER_MS)) {
+    throw new TypeError(`ms must be a number from 0 to ${LONGEST_TIMER_MS}`);
+  }
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) {
+      reject(signal.reason as Error);
+      return;
+    }
+    const stop = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason as Error);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', stop);
+      resolve();
+    }, ms);
+    signal?.addEventListener('abort', stop, { once: true });
+  });
+}
+
+function checkDuration(ms: number): void {
+  if (!((ms >= 0 && ms <= LONGEST_TIMER_MS) || ms === Infinity)) {
+    throw new TypeError(`ms must be a number from 0 to ${LONGEST_TIMER_MS}, or Infinity`);
+  }
+}
