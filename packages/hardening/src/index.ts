@@ -1,0 +1,7 @@
+export type {
+  HeaderEntry,
+  SecurityHeaders,
+  SecurityHeadersOptions,
+  StrictTransportSecurity,
+} from './security-headers.ts';
+export { securityHeaders } from './security-headers.ts';
