@@ -30,7 +30,14 @@ function installDependencies() {
   );
   const done = spawnSync(
     'npx',
-    ['--yes', packageManager, 'install', '--frozen-lockfile', '--reporter=append-only'],
+    [
+      '--yes',
+      '--prefer-offline',
+      packageManager,
+      'install',
+      '--frozen-lockfile',
+      '--reporter=append-only',
+    ],
     { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, CI: 'true' } },
   );
   if (done.status !== 0) stop('The dependencies could not be installed; see the lines above.');
