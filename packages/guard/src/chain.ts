@@ -1,0 +1,143 @@
+import { guardErrorChannel, settleErrorChannel } from './events.ts';
+import { problem } from './problem.ts';
+import type { GuardRequest } from './request.ts';
+import type { Guard, HeaderEntry, Outcome, Pass, Reply, Verdict } from './verdict.ts';
+
+/**
+ * Guards in a row. A chain is itself a guard, whose context holds what each of its guards found out, under the guard's
+ * name. It never throws: a guard that does is answered with a 500 that says nothing, and what it threw is reported on
+ * `countersign:guard:guard-error`.
+ */
+export interface Chain<C extends object = object, In extends object = object> {
+  (request: GuardRequest, context: In): Verdict<C> | Promise<Verdict<C>>;
+  /**
+   * A chain with one more guard behind those there are; this chain stays as it is. The guard sees their findings.
+   * @throws TypeError when the name is taken.
+   */
+  use<const Name extends string, Found>(
+    name: Name extends keyof (C & In) ? never : Name,
+    guard: Guard<Found, C & In>,
+  ): Chain<C & { readonly [K in Name]: Found }, In>;
+}
+
+interface Link {
+  readonly name: string;
+  readonly guard: Guard<unknown, never>;
+}
+
+/** A guard that let the request pass, and wants to see what comes of it. */
+interface Settler {
+  readonly name: string;
+  readonly pass: Pass<unknown>;
+}
+
+/** What the guards so far have decided. */
+interface Progress {
+  readonly request: GuardRequest;
+  readonly context: Record<string, unknown>;
+  readonly headers: HeaderEntry[];
+  readonly settlers: Settler[];
+}
+
+const unnoticed: Reply = problem({ status: 500 });
+
+/** A chain without guards: lets everything pass. `In` is the context it expects of a chain around it. */
+export function chain<In extends object = object>(): Chain<object, In> {
+  return chainOf([]);
+}
+
+function chainOf<C extends object, In extends object>(links: readonly Link[]): Chain<C, In> {
+  const run = (request: GuardRequest, context: In): Verdict<C> | Promise<Verdict<C>> =>
+    advance(links, 0, start(request, context)) as Verdict<C> | Promise<Verdict<C>>;
+  const use = (name: string, guard: Guard<never, never>): Chain => {
+    if (links.some((link) => link.name === name)) {
+      throw new TypeError(`chain: there is a guard named "${name}" already`);
+    }
+    return chainOf([...links, { name, guard }]);
+  };
+  return Object.assign(run, { use }) as unknown as Chain<C, In>;
+}
+
+function start(request: GuardRequest, context: object): Progress {
+  return { request, context: { ...context }, headers: [], settlers: [] };
+}
+
+/** Runs the guards from `index` on, and waits only for those that have something to wait for. */
+function advance(
+  links: readonly Link[],
+  index: number,
+  progress: Progress,
+): Verdict<object> | Promise<Verdict<object>> {
+  for (let at = index; at < links.length; at += 1) {
+    const link = links[at] as Link;
+    const verdict = decide(link, progress);
+    if (verdict instanceof Promise) {
+      return verdict
+        .catch((error: unknown) => failed(link.name, error))
+        .then((late) => note(link, late, progress) ?? advance(links, at + 1, progress));
+    }
+    const end = note(link, verdict, progress);
+    if (end) return end;
+  }
+  return passed(progress);
+}
+
+function decide(
+  { name, guard }: Link,
+  { request, context }: Progress,
+): Verdict<unknown> | Promise<Verdict<unknown>> {
+  try {
+    return guard(request, context as never);
+  } catch (error) {
+    return failed(name, error);
+  }
+}
+
+function failed(guard: string, error: unknown): Reply {
+  guardErrorChannel.publish({ guard, error });
+  return unnoticed;
+}
+
+/** Takes down what a guard decided; answers with the reply when the chain ends here. */
+function note(
+  { name }: Link,
+  verdict: Verdict<unknown>,
+  progress: Progress,
+): Reply | Promise<Reply> | undefined {
+  if (!verdict.pass) return refused(verdict, progress);
+  progress.context[name] = verdict.context;
+  if (verdict.headers) progress.headers.push(...verdict.headers);
+  if (verdict.settle) progress.settlers.push({ name, pass: verdict });
+  return undefined;
+}
+
+/** The guards that let the request pass learn how it ended, before the caller does. */
+function refused(reply: Reply, { headers, settlers }: Progress): Reply | Promise<Reply> {
+  const answer =
+    headers.length === 0 ? reply : { ...reply, headers: [...headers, ...reply.headers] };
+  if (settlers.length === 0) return answer;
+  const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;
+  const outcome: Outcome = {
+    status: answer.status,
+    headers: answer.headers,
+    body: body ?? new Uint8Array(),
+    aborted: false,
+  };
+  return settleAll(settlers, outcome).then(() => answer);
+}
+
+function passed({ context, headers, settlers }: Progress): Pass<object> {
+  if (settlers.length === 0) return { pass: true, context, headers };
+  return { pass: true, context, headers, settle: (outcome) => settleAll(settlers, outcome) };
+}
+
+/** From the innermost outward. One that fails is reported and does not keep the others from learning. */
+async function settleAll(settlers: readonly Settler[], outcome: Outcome): Promise<void> {
+  for (const { name, pass } of settlers.toReversed()) {
+    try {
+      await pass.settle?.(outcome);
+    } catch (error) {
+      settleErrorChannel.publish({ guard: name, error });
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import { describe, expect, expectTypeOf, test } from 'vitest';
+import { chain, type Guard, type GuardRequest, type Outcome, problem } from '../src/index.ts';
+
+const request = { method: 'GET', path: '/' } as GuardRequest;
+const found =
+  <const V>(value: V): Guard<V> =>
+  () => ({ pass: true, context: value });
+
+describe('chain', () => {
+  test('gives each guard what the guards before it found, typed', () => {
+    const seen: unknown[] = [];
+    const guards = chain()
+      .use('principal', found('alice'))
+      .use('limit', (_request, context) => {
+        expectTypeOf(context.principal).toEqualTypeOf<'alice'>();
+        seen.push({ ...context });
+        return { pass: true, context: 5 };
+      });
+    const verdict = guards(request, {});
+    expect(verdict).toMatchObject({ pass: true, context: { principal: 'alice', limit: 5 } });
+    expect(seen).toEqual([{ principal: 'alice' }]);
+    if (!(verdict instanceof Promise) && verdict.pass) {
+      expectTypeOf(verdict.context.limit).toEqualTypeOf<number>();
+    }
+  });
+
+  test('stays synchronous while its guards are', () => {
+    expect(chain().use('a', found(1)).use('b', found(2))(request, {})).not.toBeInstanceOf(Promise);
+  });
+
+  test('ends at the first refusal, with the headers of the guards that passed', async () => {
+    const guards = chain()
+      .use('headers', () => ({ pass: true, context: 0, headers: [['x-a', '1']] }))
+      .use('stop', async () => problem({ status: 403 }))
+      .use('never', () => {
+        throw new Error('reached');
+      });
+    await expect(guards(request, {})).resolves.toMatchObject({
+      pass: false,
+      status: 403,
+      headers: [
+        ['x-a', '1'],
+        ['content-type', 'application/problem+json'],
+      ],
+    });
+  });
+
+  test.each([
+    [
+      'throws',
+      () => {
+        throw new Error('secret reason');
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('secret reason'))],
+  ])('a guard that %s ends in a 500 that says nothing', async (_how, guard: Guard<never>) => {
+    const reply = await chain().use('broken', guard)(request, {});
+    expect(reply).toMatchObject({ pass: false, status: 500 });
+    expect(JSON.stringify(reply)).not.toContain('secret reason');
+  });
+
+  test('tells the guards that passed about the refusal, the innermost first', async () => {
+    const told: [string, Outcome][] = [];
+    const settling =
+      (name: string): Guard<undefined> =>
+      () => ({
+        pass: true,
+        context: undefined,
+        settle: (outcome) => void told.push([name, outcome]),
+      });
+    await chain()
+      .use('outer', settling('outer'))
+      .use('inner', settling('inner'))
+      .use('stop', () => problem({ status: 429 }))(request, {});
+    expect(told.map(([name, { status }]) => [name, status])).toEqual([
+      ['inner', 429],
+      ['outer', 429],
+    ]);
+  });
+
+  test('refuses a name twice', () => {
+    const once = chain().use('a', found(1));
+    // @ts-expect-error the name is taken
+    expect(() => once.use('a', found(2))).toThrow(TypeError);
+  });
+});
