@@ -1,0 +1,48 @@
+import { performance } from 'node:perf_hooks';
+import { JwtError } from './errors.ts';
+import { clockSteppedBack } from './events.ts';
+
+/** Milliseconds since 1970, twice: what the clock says, and the latest it can be without having ever been wrong. */
+export interface Instant {
+  /** Decides whether something has begun (`nbf`, `iat`). */
+  readonly nowMs: number;
+  /** Decides whether something is over (`exp`). Later than `nowMs` only after the clock stepped back. */
+  readonly latestMs: number;
+}
+
+export interface ClockOptions {
+  /** Milliseconds since 1970. Default `Date.now`. */
+  readonly now?: (() => number) | undefined;
+  /** Milliseconds that only ever grow. Default: `performance.now` beside `Date.now`, standing still beside another `now`. */
+  readonly monotonic?: () => number;
+  /** A step back of no more than this is taken for an ordinary correction. */
+  readonly toleranceMs: number;
+}
+
+/**
+ * A clock that expired tokens cannot come back to life by. When `now` steps back by more than the tolerance, `latestMs`
+ * goes on from the latest time seen, at the pace of the monotonic clock: whichever of the two is right, what is over
+ * stays over. It costs tokens their validity early if the clock had been ahead before (until the process restarts).
+ */
+export function steadyClock(options: ClockOptions): () => Instant {
+  const { now = Date.now, toleranceMs } = options;
+  const monotonic = options.monotonic ?? (options.now ? () => 0 : () => performance.now());
+  let lead = Number.NEGATIVE_INFINITY;
+  let behind = false;
+  return () => {
+    const nowMs = now();
+    if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+    const elapsedMs = monotonic();
+    if (nowMs - elapsedMs >= lead) {
+      lead = nowMs - elapsedMs;
+      behind = false;
+      return { nowMs, latestMs: nowMs };
+    }
+    const latestMs = lead + elapsedMs;
+    if (latestMs - nowMs <= toleranceMs) return { nowMs, latestMs: nowMs };
+    if (!behind && clockSteppedBack.hasSubscribers)
+      clockSteppedBack.publish({ stepMs: latestMs - nowMs });
+    behind = true;
+    return { nowMs, latestMs };
+  };
+}

@@ -1,0 +1,98 @@
+import { isAscii, isUtf8 } from 'node:buffer';
+import { JwtError } from './errors.ts';
+
+/** A JSON object whose members nobody has looked at yet. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** How deep objects and arrays may nest. Real access tokens stay below ten. */
+export const MAX_JSON_DEPTH = 16;
+
+const QUOTE = 0x22;
+const COLON = 0x3a;
+const BACKSLASH = 0x5c;
+
+/**
+ * Parses one JSON object from UTF-8, refusing what parsers disagree about: duplicate member names (RFC 7519 §4,
+ * RFC 8725 §2.4), invalid UTF-8, a byte order mark, a member called `__proto__`; and nesting beyond
+ * {@link MAX_JSON_DEPTH}, before anything is parsed.
+ */
+export function parseJsonObject(bytes: Buffer): JsonObject {
+  const text = decodeUtf8(bytes);
+  const written = countMembers(text);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // Without a cause: V8 quotes the text it choked on.
+    throw new JwtError('ERR_JWT_JSON', 'A part of the token is not JSON');
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new JwtError('ERR_JWT_JSON', 'A part of the token is not a JSON object');
+  }
+  // JSON.parse keeps the last of several members of one name, so fewer are left than were written.
+  if (keptMembers(value) !== written) {
+    throw new JwtError('ERR_JWT_JSON', 'A member name occurs more than once in an object');
+  }
+  return value as JsonObject;
+}
+
+function decodeUtf8(bytes: Buffer): string {
+  if (isAscii(bytes)) return bytes.toString('latin1');
+  if (!isUtf8(bytes)) throw new JwtError('ERR_JWT_JSON', 'A part of the token is not UTF-8');
+  return bytes.toString('utf8');
+}
+
+/** Members in the text, which are the colons outside strings. Only meaningful if the text turns out to be JSON. */
+function countMembers(text: string): number {
+  let members = 0;
+  let depth = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code === QUOTE) {
+      at = endOfString(text, at);
+    } else if (code === COLON) {
+      members += 1;
+    } else if (code === 0x7b || code === 0x5b) {
+      depth += 1;
+      if (depth > MAX_JSON_DEPTH) {
+        throw new JwtError('ERR_JWT_JSON', `JSON nested deeper than ${MAX_JSON_DEPTH} levels`);
+      }
+    } else if (code === 0x7d || code === 0x5d) {
+      depth -= 1;
+    }
+  }
+  return members;
+}
+
+/** Where the string that opens at `start` closes. */
+function endOfString(text: string, start: number): number {
+  let at = start;
+  for (;;) {
+    at = text.indexOf('"', at + 1);
+    if (at === -1) throw new JwtError('ERR_JWT_JSON', 'A part of the token is not JSON');
+    let backslashes = 0;
+    while (text.charCodeAt(at - 1 - backslashes) === BACKSLASH) backslashes += 1;
+    if (backslashes % 2 === 0) return at;
+  }
+}
+
+function keptMembers(value: object): number {
+  if (Array.isArray(value)) {
+    let kept = 0;
+    for (const element of value) {
+      if (typeof element === 'object' && element !== null) kept += keptMembers(element);
+    }
+    return kept;
+  }
+  // `Object.assign({}, claims)` would turn such a member into the prototype of the copy.
+  if (Object.hasOwn(value, '__proto__')) {
+    throw new JwtError('ERR_JWT_JSON', 'A member is called __proto__');
+  }
+  let kept = 0;
+  for (const name in value) {
+    kept += 1;
+    const member = (value as JsonObject)[name];
+    if (typeof member === 'object' && member !== null) kept += keptMembers(member);
+  }
+  return kept;
+}

@@ -1,0 +1,149 @@
+import {
+  createPublicKey,
+  createSecretKey,
+  type JsonWebKey,
+  KeyObject,
+  webcrypto,
+} from 'node:crypto';
+import type { JSONWebKeySet, JWK } from 'jose';
+import { type Algorithm, ruleOf } from './algorithms.ts';
+
+/** A key the user holds: PEM (SPKI or X.509 certificate), a JWK, a `KeyObject`, a `CryptoKey`; bytes for HMAC only. */
+export type KeyInput = string | JWK | KeyObject | webcrypto.CryptoKey | Uint8Array;
+
+/** A key that may verify, and the one algorithm it may verify with (RFC 8725 §3.1). */
+export interface VerificationKey {
+  /** `undefined` on a key configured without one, which then serves any `kid`. */
+  readonly kid: string | undefined;
+  readonly algorithm: Algorithm;
+  readonly key: KeyObject;
+}
+
+const MIN_RSA_BITS = 2048;
+const MIN_RSA_EXPONENT = 65537n;
+const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'priv'];
+
+/** Imports a key the user configured. @throws TypeError when it is unusable or would serve two algorithms. */
+export function importKey(input: KeyInput, algorithms: readonly Algorithm[]): VerificationKey {
+  if (isJwk(input)) return importJwk(input, algorithms);
+  const key = toKeyObject(input);
+  return { kid: undefined, algorithm: soleAlgorithm(key, algorithms), key };
+}
+
+/** Imports one JWK (RFC 7517). @throws TypeError saying why it may not verify. */
+export function importJwk(jwk: JWK, algorithms: readonly Algorithm[]): VerificationKey {
+  if (typeof jwk !== 'object' || jwk === null) throw new TypeError('a key is a JSON object');
+  if (jwk.use !== undefined && jwk.use !== 'sig') throw new TypeError('"use" is not "sig"');
+  if (jwk.key_ops !== undefined && !(Array.isArray(jwk.key_ops) && jwk.key_ops.includes('verify')))
+    throw new TypeError('"key_ops" does not include "verify"');
+  if (jwk.kid !== undefined && (typeof jwk.kid !== 'string' || jwk.kid === ''))
+    throw new TypeError('"kid" is not a string with something in it');
+  const key = jwkToKeyObject(jwk);
+  const declared = jwk.alg as Algorithm | undefined;
+  const candidates =
+    declared === undefined ? algorithms : algorithms.filter((name) => name === declared);
+  return { kid: jwk.kid, algorithm: soleAlgorithm(key, candidates), key };
+}
+
+/** The usable keys of a set, and why each of the others is not. A set holds keys for other purposes too. */
+export function importJwks(
+  jwks: JSONWebKeySet,
+  algorithms: readonly Algorithm[],
+  onIgnored: (reason: string) => void,
+): VerificationKey[] {
+  const imported: VerificationKey[] = [];
+  for (const jwk of jwks.keys) {
+    try {
+      imported.push(importJwk(jwk, algorithms));
+    } catch (error) {
+      onIgnored(error instanceof TypeError ? error.message : 'the key cannot be imported');
+    }
+  }
+  return imported;
+}
+
+function isJwk(input: KeyInput): input is JWK {
+  return typeof input === 'object' && input !== null && 'kty' in input;
+}
+
+function jwkToKeyObject(jwk: JWK): KeyObject {
+  if (jwk.kty === 'oct') {
+    if (typeof jwk.k !== 'string') throw new TypeError('"k" is missing');
+    return createSecretKey(Buffer.from(jwk.k, 'base64url'));
+  }
+  // Whoever publishes the private half has lost the key: nothing signed with it proves anything.
+  if (PRIVATE_MEMBERS.some((name) => name in jwk))
+    throw new TypeError('the key is private: a verifier needs the public half only');
+  try {
+    return createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' });
+  } catch (cause) {
+    throw new TypeError('the key cannot be imported', { cause });
+  }
+}
+
+function toKeyObject(input: Exclude<KeyInput, JWK>): KeyObject {
+  if (input instanceof KeyObject) return assertNotPrivate(input);
+  if (input instanceof Uint8Array) {
+    if (Buffer.from(input).includes('-----BEGIN'))
+      throw new TypeError('an HMAC secret must not be a PEM text: pass a PEM key as a string');
+    return createSecretKey(input);
+  }
+  if (typeof input === 'string') {
+    if (!input.includes('-----BEGIN'))
+      throw new TypeError('a key given as a string must be PEM; an HMAC secret must be bytes');
+    if (input.includes('PRIVATE KEY-----'))
+      throw new TypeError('the key is private: a verifier needs the public half only');
+    try {
+      return createPublicKey(input);
+    } catch (cause) {
+      throw new TypeError('the PEM key cannot be imported', { cause });
+    }
+  }
+  if (input instanceof webcrypto.CryptoKey) return assertNotPrivate(KeyObject.from(input));
+  throw new TypeError('a key must be PEM, a JWK, a KeyObject, a CryptoKey or, for HMAC, bytes');
+}
+
+function assertNotPrivate(key: KeyObject): KeyObject {
+  if (key.type === 'private')
+    throw new TypeError('the key is private: a verifier needs the public half only');
+  return key;
+}
+
+function soleAlgorithm(key: KeyObject, algorithms: readonly Algorithm[]): Algorithm {
+  const [algorithm, another] = algorithms.filter((name) => fits(key, name));
+  if (algorithm === undefined) throw new TypeError(`the key serves none of the allowed algorithms`);
+  if (another !== undefined)
+    throw new TypeError(
+      `the key would serve both ${algorithm} and ${another}: name its "alg" in a JWK, or allow one of them`,
+    );
+  assertStrong(key, algorithm);
+  return algorithm;
+}
+
+function fits(key: KeyObject, algorithm: Algorithm): boolean {
+  const rule = ruleOf(algorithm);
+  switch (rule.family) {
+    case 'RSA':
+      return key.asymmetricKeyType === 'rsa';
+    case 'EC':
+      return key.asymmetricKeyDetails?.namedCurve === rule.curve;
+    case 'OKP':
+      return key.asymmetricKeyType === 'ed25519';
+    case 'oct':
+      return key.type === 'secret';
+  }
+}
+
+function assertStrong(key: KeyObject, algorithm: Algorithm): void {
+  const rule = ruleOf(algorithm);
+  if (rule.family === 'oct' && (key.symmetricKeySize ?? 0) < rule.minSecretBytes)
+    throw new TypeError(
+      `a secret for ${algorithm} must have at least ${rule.minSecretBytes} bytes (RFC 7518 §3.2)`,
+    );
+  if (rule.family !== 'RSA') return;
+  const { modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {};
+  if (modulusLength < MIN_RSA_BITS)
+    throw new TypeError(`an RSA key must have at least ${MIN_RSA_BITS} bits (RFC 7518 §3.3)`);
+  if (publicExponent < MIN_RSA_EXPONENT)
+    throw new TypeError(`an RSA exponent must be at least ${MIN_RSA_EXPONENT}`);
+}
