@@ -1,0 +1,136 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { IdempotencyError } from './errors.ts';
+import { publish } from './events.ts';
+import { Lease } from './lease.ts';
+import type { Settings } from './settings.ts';
+import type { Begun, Claim } from './store.ts';
+
+/** What is to be done about a request whose outcome nobody knows: nothing, run it again, or store this outcome. */
+export type Recovery = 'refuse' | 'rerun' | { readonly payload: Uint8Array };
+
+/** One request that wants to run once. */
+export interface Attempt {
+  readonly id: string;
+  readonly fingerprint: string;
+  /** A function decides while it holds the record, so that nobody else decides or runs at the same time. */
+  readonly onUnknown: 'refuse' | 'rerun' | ((fence: number) => Promise<Recovery>);
+  /** Ends waiting. */
+  readonly signal?: AbortSignal;
+}
+
+/** What came of the attempt. */
+export type Acquired =
+  | { readonly state: 'acquired'; readonly lease: Lease }
+  /** `payload` is undefined when the store had no room for it. */
+  | {
+      readonly state: 'completed';
+      readonly payload: Uint8Array | undefined;
+      readonly expiresInMs: number;
+    }
+  | { readonly state: 'processing' | 'unknown' | 'mismatch' }
+  /** `store-failed`: nothing is known of the request. `unreadable`: there is a record, and it must not be run over. */
+  | { readonly state: 'store-failed' | 'unreadable'; readonly error: unknown };
+
+const firstPauseMs = 20;
+const longestPauseMs = 500;
+
+// Owners need be unique, not secret: one random name per process and a counter spare every request the random bytes.
+const processName = randomBytes(9).toString('base64url');
+let attempts = 0;
+
+/** Takes the request's record, or says why not. Asks the store once, unless it waits for another owner. */
+export async function acquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
+  const giveUpAt = settings.now() + settings.waitMs;
+  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 1.5, longestPauseMs)) {
+    const acquired = await tryToAcquire(settings, attempt);
+    const leftMs = giveUpAt - settings.now();
+    if (acquired.state !== 'processing' || leftMs <= 0 || attempt.signal?.aborted) return acquired;
+    await sleep(Math.min(pauseMs, leftMs), undefined, {
+      ...(attempt.signal && { signal: attempt.signal }),
+    }).catch(() => {}); // the caller is gone: one last look
+  }
+}
+
+async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
+  const { id, fingerprint, onUnknown } = attempt;
+  const { store, leaseMs, ttlMs, now } = settings;
+  attempts += 1;
+  const owner = `${processName}${attempts.toString(36)}`;
+  const claim: Claim = { id, owner, fingerprint, leaseMs, ttlMs };
+  const askedAt = now();
+  let begun: Begun;
+  try {
+    begun = await store.begin(claim, { takeover: onUnknown !== 'refuse' });
+  } catch (error) {
+    publish('store-error', { id, operation: 'begin', error });
+    if (isUnreadable(error)) return { state: 'unreadable', error };
+    // The store may have granted what it could not say. Nothing was run, so give it back, even if that takes a while.
+    new Lease(store, { ...claim, fence: 0 }, { recovered: false, askedAt, now })
+      .release()
+      .catch(() => {});
+    return { state: 'store-failed', error };
+  }
+  if (begun.state === 'completed') return await opened(settings, id, begun);
+  if (begun.state !== 'acquired') return { state: begun.state };
+  const { fence, recovered } = begun;
+  const lease = new Lease(store, { ...claim, fence }, { recovered, askedAt, now });
+  return recovered && typeof onUnknown === 'function'
+    ? await recover(settings, lease, onUnknown)
+    : { state: 'acquired', lease };
+}
+
+async function recover(
+  settings: Settings,
+  lease: Lease,
+  decide: (fence: number) => Promise<Recovery>,
+): Promise<Acquired> {
+  const { id, fence } = lease.claim;
+  let recovery: Recovery;
+  try {
+    recovery = await decide(fence);
+  } catch (error) {
+    await giveUp(lease);
+    throw error;
+  }
+  if (recovery === 'rerun') return { state: 'acquired', lease };
+  if (recovery === 'refuse') {
+    await giveUp(lease);
+    return { state: 'unknown' };
+  }
+  const { payload } = recovery;
+  try {
+    const sealed = await settings.seal.seal(payload, id).catch(async (error: unknown) => {
+      await giveUp(lease);
+      throw error;
+    });
+    return (await lease.complete(sealed))
+      ? { state: 'completed', payload, expiresInMs: settings.ttlMs }
+      : { state: 'processing' };
+  } catch (error) {
+    return { state: 'unreadable', error };
+  }
+}
+
+/** The record is unknown again, at once or, when the store fails, as soon as the lease is over. */
+async function giveUp(lease: Lease): Promise<void> {
+  await lease.abandon().catch(() => {});
+}
+
+async function opened(
+  { seal }: Settings,
+  id: string,
+  { payload, expiresInMs }: Extract<Begun, { state: 'completed' }>,
+): Promise<Acquired> {
+  if (payload.byteLength === 0) return { state: 'completed', payload: undefined, expiresInMs };
+  try {
+    return { state: 'completed', payload: await seal.open(payload, id), expiresInMs };
+  } catch (error) {
+    publish('store-error', { id, operation: 'decrypt', error });
+    return { state: 'unreadable', error };
+  }
+}
+
+function isUnreadable(error: unknown): boolean {
+  return error instanceof IdempotencyError && error.code === 'ERR_IDEMPOTENCY_RECORD_UNREADABLE';
+}

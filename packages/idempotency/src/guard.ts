@@ -1,0 +1,224 @@
+import type { Guard, GuardRequest, HeaderEntry, Outcome, Pass, Reply } from '@countersign/guard';
+import { type Acquired, acquire, type Recovery } from './acquire.ts';
+import { IdempotencyError } from './errors.ts';
+import { publish } from './events.ts';
+import { type Execution, executionOf, type UnknownOutcome, unprotected } from './idempotency.ts';
+import { fingerprintOf, identityOf } from './identity.ts';
+import { parseIdempotencyKey } from './key.ts';
+import type { Lease } from './lease.ts';
+import { problems } from './problems.ts';
+import { canonicalPath, routes } from './routes.ts';
+import { assertInteger, type IdempotencyOptions, settingsOf } from './settings.ts';
+import {
+  decodeResponse,
+  encodeResponse,
+  replayList,
+  type StoredResponse,
+} from './stored-response.ts';
+
+export type { Execution } from './idempotency.ts';
+
+/** The routes that require a key unless told otherwise. */
+export const defaultRequiredRoutes: readonly string[] = [
+  'POST /payments',
+  'POST /transfers',
+  'POST /orders',
+  'POST /webhooks/*',
+];
+
+/** A request whose earlier execution never said how it ended. */
+export interface UnknownRequest extends UnknownOutcome {
+  readonly principal: string;
+  /** The retry that found it; its body is that of the earlier request. */
+  readonly request: GuardRequest;
+}
+
+/** What a reconcile hook decides: nothing, run it again, or answer (now and later) with this outcome. */
+export type RequestRecovery =
+  | 'refuse'
+  | 'rerun'
+  | {
+      readonly status: number;
+      readonly headers?: readonly HeaderEntry[];
+      readonly body?: Uint8Array | string;
+    };
+
+/** Options of {@link idempotencyGuard}. */
+export interface IdempotencyGuardOptions<In> extends IdempotencyOptions {
+  /** Whose key it is: the same key of two callers means two requests. Must not be empty. */
+  readonly principal: (request: GuardRequest, context: In) => string;
+  /**
+   * Routes that refuse requests without a key: `POST /orders/:id/pay`, `POST /webhooks/*`. Matched against the path
+   * that the chain sees and against the framework's route. Default {@link defaultRequiredRoutes}.
+   */
+  readonly required?: readonly string[];
+  /** Methods whose requests are protected when they carry a key. Default `POST` and `PATCH`. */
+  readonly methods?: readonly string[];
+  /** Also accept keys without quotes, which is what most clients send. Default true. */
+  readonly unquotedKeys?: boolean;
+  /**
+   * When an earlier execution never said how it ended (its process died): `refuse` (default) answers 409, `rerun` runs
+   * the handler again, and a function finds out and decides. While it runs nobody else runs or decides.
+   */
+  readonly onUnknown?:
+    | 'refuse'
+    | 'rerun'
+    | ((unknown: UnknownRequest) => RequestRecovery | Promise<RequestRecovery>);
+  /**
+   * A larger body is not kept: later requests get a 409 that says so. Default 1 MiB. The adapter's `maxSettleBytes`
+   * must not be smaller.
+   */
+  readonly maxBodyBytes?: number;
+  /** Header fields that replays carry besides those of `defaultReplayHeaders`. Never `Set-Cookie` and its like. */
+  readonly replayHeaders?: readonly string[];
+  /** A page about your use of keys, for the `Link: <…>; rel="describedby"` of every refusal. */
+  readonly documentation?: string;
+}
+
+/**
+ * Runs a request once per `Idempotency-Key` and caller, and answers retries with the stored response
+ * (draft-ietf-httpapi-idempotency-key-header-07).
+ * @throws TypeError naming the option that is wrong.
+ */
+export function idempotencyGuard<In = object>(
+  options: IdempotencyGuardOptions<In>,
+): Guard<Execution, In> {
+  const settings = settingsOf(options);
+  const { principal: principalOf, onUnknown = 'refuse', maxBodyBytes = 1024 * 1024 } = options;
+  const { methods = ['POST', 'PATCH'], unquotedKeys = true } = options;
+  if (typeof principalOf !== 'function') throw new TypeError('principal: expected a function');
+  assertInteger('maxBodyBytes', maxBodyBytes, 0);
+  const isRequired = routes(options.required ?? defaultRequiredRoutes);
+  const replayHeaders = replayList(options.replayHeaders ?? []);
+  const refuse = problems(options.documentation);
+
+  const encode = (response: StoredResponse, method: string): Uint8Array => {
+    const headers = response.headers
+      .map(([name, value]): HeaderEntry => [name.toLowerCase(), value])
+      // The length that a HEAD response states cannot be computed from its body.
+      .filter(
+        ([name]) => replayHeaders.has(name) || (method === 'HEAD' && name === 'content-length'),
+      );
+    const isTooLarge = response.body && response.body.byteLength > maxBodyBytes;
+    return encodeResponse({ ...response, headers, body: isTooLarge ? undefined : response.body });
+  };
+  const recovery = async (unknown: UnknownRequest): Promise<Recovery> => {
+    const decided = typeof onUnknown === 'function' ? await onUnknown(unknown) : onUnknown;
+    if (typeof decided === 'string') return decided;
+    const { status, headers = [], body = '' } = decided;
+    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+    return { payload: encode({ status, headers, body: bytes }, unknown.request.method) };
+  };
+  const settle = async (
+    lease: Lease,
+    isExecuted: boolean,
+    outcome: Outcome,
+    method: string,
+  ): Promise<void> => {
+    if (!isExecuted) await lease.release();
+    else if (outcome.aborted) await lease.abandon();
+    else {
+      const { status, headers, body } = outcome;
+      const payload = encode({ status, headers, body }, method);
+      const sealed = await settings.seal.seal(payload, lease.claim.id).catch(async (error) => {
+        await lease.abandon();
+        throw error;
+      });
+      await lease.complete(sealed);
+    }
+  };
+  const pass = (key: string, lease: Lease, method: string): Pass<Execution> => {
+    const execution = executionOf(key, lease);
+    return {
+      pass: true,
+      context: execution,
+      headers: [['idempotency-expires', httpDate(settings.now() + settings.ttlMs)]],
+      settle: (outcome) => settle(lease, execution.isExecuted, outcome, method),
+    };
+  };
+  const replay = (id: string, acquired: Extract<Acquired, { state: 'completed' }>): Reply => {
+    const marks: HeaderEntry[] = [
+      ['idempotency-replayed', 'true'],
+      ['idempotency-expires', httpDate(settings.now() + acquired.expiresInMs)],
+    ];
+    const stored = acquired.payload && decodeResponse(acquired.payload);
+    if (acquired.payload && !stored) return refuse('unreadable', { id });
+    if (!stored?.body) {
+      return refuse('not-stored', {
+        id,
+        headers: marks,
+        members: { originalStatus: stored?.status },
+      });
+    }
+    publish('replayed', { id });
+    return {
+      pass: false,
+      status: stored.status,
+      headers: [...stored.headers, ...marks],
+      body: stored.body,
+    };
+  };
+
+  return async (request, context) => {
+    const { method } = request;
+    const path = canonicalPath(request.path);
+    const isNeeded =
+      isRequired(method, path) ||
+      (request.route !== undefined && isRequired(method, request.route));
+    const lines = request.headers.all('idempotency-key');
+    if (lines.length === 0 && isNeeded) return refuse('missing');
+    if (lines.length === 0 || !(isNeeded || methods.includes(method))) {
+      return { pass: true, context: unprotected() };
+    }
+    const key = keyIn(lines, unquotedKeys);
+    if (key === undefined) return refuse('malformed');
+    const principal = principalOf(request, context);
+    if (typeof principal !== 'string' || principal === '') {
+      throw new IdempotencyError(
+        'ERR_IDEMPOTENCY_PRINCIPAL_MISSING',
+        'principal() gave no name: without one, callers would share their keys',
+      );
+    }
+    const id = identityOf(principal, method, request.route ?? path, key);
+    const target = `${request.path}?${request.query}`;
+    const contentType = request.headers.get('content-type') ?? '';
+    const body = await request.rawBody();
+    const acquired = await acquire(settings, {
+      id,
+      fingerprint: fingerprintOf(principal, key, { method, target, contentType, body }),
+      onUnknown:
+        typeof onUnknown === 'function'
+          ? (fence) => recovery({ key, fence, principal, request })
+          : onUnknown,
+      signal: request.signal,
+    });
+    switch (acquired.state) {
+      case 'acquired':
+        return pass(key, acquired.lease, method);
+      case 'completed':
+        return replay(id, acquired);
+      case 'store-failed':
+        return settings.onStoreError === 'open'
+          ? { pass: true, context: unprotected(key) }
+          : refuse('store-failed', { id });
+      case 'unreadable':
+      case 'mismatch':
+      case 'processing':
+      case 'unknown':
+        return refuse(acquired.state, { id });
+    }
+  };
+}
+
+/** `undefined` when the header does not hold one key. Several lines are several keys (RFC 9651 §4.2). */
+function keyIn(lines: readonly string[], unquoted: boolean): string | undefined {
+  try {
+    return lines.length === 1 ? parseIdempotencyKey(lines[0] ?? '', { unquoted }) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function httpDate(ms: number): string {
+  return new Date(ms).toUTCString();
+}

@@ -1,0 +1,210 @@
+import { acquire, type Recovery } from './acquire.ts';
+import { IdempotencyError, type IdempotencyErrorCode } from './errors.ts';
+import { publish } from './events.ts';
+import { fingerprintOf, identityOf } from './identity.ts';
+import type { Lease } from './lease.ts';
+import { assertInteger, type IdempotencyOptions, settingsOf } from './settings.ts';
+
+/** What a handler learns about its own execution. */
+export interface Execution {
+  /** The key; `undefined` when the request came without one and none is required. */
+  readonly key: string | undefined;
+  /**
+   * Grows with every execution under this key. Write it beside your own data and refuse a smaller one
+   * (`… WHERE fence < $1`), and an owner that lost its lease cannot write any more. A whole number of milliseconds'
+   * magnitude: it needs a 64-bit column. `undefined` when the request is not protected: without a key, or because the
+   * store failed under `onStoreError: 'open'`.
+   */
+  readonly fence: number | undefined;
+  /** Aborts when the lease is lost and somebody else may run the request. It does not abort when the caller leaves. */
+  readonly signal: AbortSignal;
+  /**
+   * Says that nothing was executed (invalid input, 401, 429, …): the outcome is not stored and the key is free again.
+   * Call it before the outcome is given.
+   */
+  notExecuted(): void;
+}
+
+/** A request whose earlier execution never said how it ended. */
+export interface UnknownOutcome {
+  readonly key: string;
+  /** The fence of this look at it; the earlier execution had a smaller one. */
+  readonly fence: number;
+}
+
+/** Options of {@link createIdempotency}. */
+export interface JobOptions extends IdempotencyOptions {
+  /** Keeps the keys of different jobs apart that share a store, e.g. `invoices`. */
+  readonly scope: string;
+  /**
+   * When an earlier execution threw, or died, without saying how it ended: `refuse` (default) throws
+   * `ERR_IDEMPOTENCY_OUTCOME_UNKNOWN`, `rerun` runs the handler again, and a function finds out and decides, or gives
+   * the value to store. While it runs nobody else runs or decides.
+   */
+  readonly onUnknown?:
+    | 'refuse'
+    | 'rerun'
+    | ((outcome: UnknownOutcome) => JobRecovery | Promise<JobRecovery>);
+  /** A larger result (as JSON) is not kept: the key stays used, and a second run throws. Default 1 MiB. */
+  readonly maxResultBytes?: number;
+}
+
+export type JobRecovery = 'refuse' | 'rerun' | { readonly value: unknown };
+
+/** The value, and whether it comes from an earlier run. */
+export interface RunResult<T> {
+  readonly value: T;
+  readonly replayed: boolean;
+}
+
+export interface Idempotency {
+  /**
+   * Runs `handler` once per key and gives every caller its value, which must survive JSON. When the handler throws, its
+   * outcome is unknown, unless it called `notExecuted()`; the error is passed on.
+   * @param fingerprint - what the key is used for, e.g. the message's body: the same key with another one is refused.
+   * @throws IdempotencyError `ERR_IDEMPOTENCY_KEY_REUSED`, `…_IN_PROGRESS`, `…_OUTCOME_UNKNOWN`,
+   * `…_RESULT_NOT_STORED`, `…_RECORD_UNREADABLE`, `…_LEASE_LOST` or `…_STORE_UNAVAILABLE`.
+   */
+  run<T>(
+    key: string,
+    fingerprint: string | Uint8Array,
+    handler: (execution: Execution) => T | Promise<T>,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<RunResult<T>>;
+}
+
+const noResult = Buffer.from('-');
+
+/** Once, or a clear answer why not, for queue consumers, scheduled jobs and webhook handlers. */
+export function createIdempotency(options: JobOptions): Idempotency {
+  const settings = settingsOf(options);
+  const { scope, onUnknown = 'refuse', maxResultBytes = 1024 * 1024 } = options;
+  if (typeof scope !== 'string' || scope === '') throw new TypeError('scope: expected a name');
+  assertInteger('maxResultBytes', maxResultBytes, 0);
+
+  const encode = (value: unknown): Uint8Array => {
+    const bytes = Buffer.from(JSON.stringify({ value }));
+    return bytes.byteLength > maxResultBytes ? noResult : bytes;
+  };
+  const recovery = async (key: string, fence: number): Promise<Recovery> => {
+    const decided = typeof onUnknown === 'function' ? await onUnknown({ key, fence }) : onUnknown;
+    return typeof decided === 'string' ? decided : { payload: encode(decided.value) };
+  };
+
+  return {
+    async run(key, fingerprint, handler, { signal } = {}) {
+      if (typeof key !== 'string' || key === '') throw new TypeError('key: expected a string');
+      const id = identityOf('job', scope, key);
+      const body = typeof fingerprint === 'string' ? Buffer.from(fingerprint) : fingerprint;
+      const acquired = await acquire(settings, {
+        id,
+        fingerprint: fingerprintOf(scope, key, { method: '', target: '', contentType: '', body }),
+        onUnknown: typeof onUnknown === 'function' ? (fence) => recovery(key, fence) : onUnknown,
+        ...(signal && { signal }),
+      });
+      switch (acquired.state) {
+        case 'acquired':
+          return await execute(key, acquired.lease, handler, (value) =>
+            settings.seal.seal(encode(value), id),
+          );
+        case 'completed':
+          return replay(id, acquired.payload);
+        case 'store-failed':
+          if (settings.onStoreError === 'closed') throw refusal(id, 'store-failed', acquired.error);
+          return { value: await handler(unprotected(key)), replayed: false };
+        case 'unreadable':
+          throw refusal(id, 'unreadable', acquired.error);
+        case 'mismatch':
+        case 'processing':
+        case 'unknown':
+          throw refusal(id, acquired.state);
+      }
+    },
+  };
+}
+
+async function execute<T>(
+  key: string,
+  lease: Lease,
+  handler: (execution: Execution) => T | Promise<T>,
+  encode: (value: T) => Promise<Uint8Array>,
+): Promise<RunResult<T>> {
+  const execution = executionOf(key, lease);
+  let value: T;
+  let payload: Uint8Array;
+  try {
+    value = await handler(execution);
+    payload = await encode(value);
+  } catch (error) {
+    // Best effort: when the store fails too, the lease runs out and the outcome is unknown all the same.
+    await (execution.isExecuted ? lease.abandon() : lease.release()).catch(() => {});
+    throw error;
+  }
+  const settled = execution.isExecuted ? lease.complete(payload) : lease.release();
+  const isHeld = await settled.catch((error: unknown) => {
+    throw refusal(lease.claim.id, 'store-failed', error);
+  });
+  if (!isHeld) throw refusal(lease.claim.id, 'lost');
+  return { value, replayed: false };
+}
+
+/** An execution that holds its record, and what it said about itself. */
+export interface LeasedExecution extends Execution {
+  readonly isExecuted: boolean;
+}
+
+export function executionOf(key: string, lease: Lease): LeasedExecution {
+  const { id, fence } = lease.claim;
+  let isExecuted = true;
+  publish('started', { id, fence, recovered: lease.recovered });
+  return {
+    key,
+    fence,
+    get signal() {
+      return lease.signal;
+    },
+    get isExecuted() {
+      return isExecuted;
+    },
+    notExecuted() {
+      isExecuted = false;
+    },
+  };
+}
+
+/** An execution that nothing protects. */
+export function unprotected(key?: string): Execution {
+  return { key, fence: undefined, signal: new AbortController().signal, notExecuted() {} };
+}
+
+function replay<T>(id: string, payload: Uint8Array | undefined): RunResult<T> {
+  if (!payload || noResult.equals(payload)) throw refusal(id, 'not-stored');
+  const { value } = JSON.parse(Buffer.from(payload).toString()) as { value: T };
+  publish('replayed', { id });
+  return { value, replayed: true };
+}
+
+const refusals = {
+  mismatch: ['ERR_IDEMPOTENCY_KEY_REUSED', 'the key was used with another fingerprint'],
+  processing: ['ERR_IDEMPOTENCY_IN_PROGRESS', 'another run of this key is in progress'],
+  unknown: [
+    'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+    'an earlier run of this key never said how it ended',
+  ],
+  'not-stored': [
+    'ERR_IDEMPOTENCY_RESULT_NOT_STORED',
+    'the key was run, but its result was too large to be kept',
+  ],
+  unreadable: ['ERR_IDEMPOTENCY_RECORD_UNREADABLE', 'the record of this key cannot be read'],
+  lost: [
+    'ERR_IDEMPOTENCY_LEASE_LOST',
+    'the handler ran, but its lease was lost: its result does not count',
+  ],
+  'store-failed': ['ERR_IDEMPOTENCY_STORE_UNAVAILABLE', 'the idempotency store failed'],
+} as const satisfies Record<string, readonly [IdempotencyErrorCode, string]>;
+
+function refusal(id: string, why: keyof typeof refusals, cause?: unknown): IdempotencyError {
+  const [code, message] = refusals[why];
+  publish('refused', { id, code });
+  return new IdempotencyError(code, message, cause === undefined ? undefined : { cause });
+}

@@ -1,0 +1,62 @@
+import { type EncryptionKeySource, type Seal, sealWith, unsealed } from './seal.ts';
+import type { IdempotencyStore } from './store.ts';
+
+/** What guards and jobs have in common. */
+export interface IdempotencyOptions {
+  /** Where the records are: `memoryIdempotencyStore()`, or `redisIdempotencyStore(redis)` from `./redis`. */
+  readonly store: IdempotencyStore;
+  /**
+   * For how long the record belongs to a handler that gives no sign of life, in milliseconds; default 30,000. It is
+   * renewed three times per lease while the handler runs, so it need not be as long as the handler takes.
+   */
+  readonly leaseMs?: number;
+  /** How long an outcome is kept and replayed, in milliseconds; default 86,400,000 (24 hours). */
+  readonly ttlMs?: number;
+  /** How long to wait for the outcome of the same request when it is in progress, in milliseconds; default 0. */
+  readonly waitMs?: number;
+  /**
+   * When the store fails: `closed` (default) refuses, `open` runs the request without protection against a second
+   * execution.
+   */
+  readonly onStoreError?: 'closed' | 'open';
+  /** Encrypts what is stored (AES-256-GCM). The first key encrypts, all of them decrypt. Default: not encrypted. */
+  readonly encryptionKeys?: readonly EncryptionKeySource[];
+  /** Milliseconds since the epoch; default `Date.now`. The store decides about leases by its own clock. */
+  readonly now?: () => number;
+}
+
+export interface Settings {
+  readonly store: IdempotencyStore;
+  readonly leaseMs: number;
+  readonly ttlMs: number;
+  readonly waitMs: number;
+  readonly onStoreError: 'closed' | 'open';
+  readonly seal: Seal;
+  readonly now: () => number;
+}
+
+// The longest that a timer can wait; also keeps fences and times far below the largest safe integer.
+const longestMs = 2_147_483_647;
+
+/** @throws TypeError naming the option that is wrong. */
+export function settingsOf(options: IdempotencyOptions): Settings {
+  const { store, leaseMs = 30_000, ttlMs = 86_400_000, waitMs = 0 } = options;
+  const { onStoreError = 'closed', encryptionKeys, now = Date.now } = options;
+  if (typeof store?.begin !== 'function')
+    throw new TypeError('store: expected an IdempotencyStore');
+  assertInteger('leaseMs', leaseMs, 1);
+  assertInteger('ttlMs', ttlMs, leaseMs);
+  assertInteger('waitMs', waitMs, 0);
+  if (onStoreError !== 'closed' && onStoreError !== 'open') {
+    throw new TypeError("onStoreError: expected 'closed' or 'open'");
+  }
+  const seal = encryptionKeys ? sealWith(encryptionKeys) : unsealed;
+  return { store, leaseMs, ttlMs, waitMs, onStoreError, seal, now };
+}
+
+/** @throws TypeError naming the option. */
+export function assertInteger(option: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least || value > longestMs) {
+    throw new TypeError(`${option}: expected a whole number from ${least} to ${longestMs}`);
+  }
+}

@@ -1,0 +1,586 @@
+import { channel } from 'node:diagnostics_channel';
+import type { HeaderEntry, Outcome, Verdict } from '@countersign/guard';
+import { fakeClock } from '@countersign/testkit/clock';
+import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
+import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
+import type { Execution } from '../src/idempotency.ts';
+import { memoryIdempotencyStore } from '../src/memory.ts';
+import type { IdempotencyStore } from '../src/store.ts';
+import { passed, problemIn, type RequestInit, refused, requestOf } from './request.ts';
+
+const key = '"8e03978e-40d5-43dd-bc93-6894a57f9324"';
+const leaseMs = 30_000;
+
+let send: (init?: RequestInit, caller?: string) => Promise<Verdict<Execution>>;
+let store: IdempotencyStore;
+
+function mount(options: Partial<IdempotencyGuardOptions<{ caller: string }>> = {}): void {
+  const guard = idempotencyGuard<{ caller: string }>({
+    store,
+    principal: (_, { caller }) => caller,
+    ...options,
+  });
+  send = async (init = {}, caller = 'alice') =>
+    await guard(requestOf({ key, ...init }), { caller });
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ now: Date.UTC(2026, 0, 1) });
+  store = memoryIdempotencyStore();
+  mount();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const created: Outcome = {
+  status: 201,
+  headers: [['Content-Type', 'application/json']],
+  body: Buffer.from('{"id":1}'),
+  aborted: false,
+};
+
+describe('the first request', () => {
+  test('passes with its key, a fence and a signal', async () => {
+    const { context } = passed(await send());
+    expect(context.key).toBe('8e03978e-40d5-43dd-bc93-6894a57f9324');
+    expect(context.fence).toBeGreaterThan(0);
+    expect(context.signal.aborted).toBe(false);
+    expectTypeOf(context.fence).toEqualTypeOf<number | undefined>();
+  });
+
+  test('tells how long its key is kept', async () => {
+    const { headers } = passed(await send());
+    expect(headers).toEqual([['idempotency-expires', 'Fri, 02 Jan 2026 00:00:00 GMT']]);
+  });
+
+  test('is stored before its settlement is over', async () => {
+    await passed(await send()).settle?.(created);
+    expect(refused(await send()).status).toBe(201);
+  });
+});
+
+describe('a retry after the outcome', () => {
+  test.each([
+    ['201', created],
+    ['204 without a body', { ...created, status: 204, headers: [], body: new Uint8Array() }],
+    ['402', { ...created, status: 402 }],
+    ['500', { ...created, status: 500, body: Buffer.from('broken') }],
+    ['binary', { ...created, body: Buffer.from([0, 10, 10, 13, 255, 254, 1]) }],
+    ['1 MiB', { ...created, body: Buffer.alloc(1024 * 1024, 'ab\n\n') }],
+  ])('gets the same bytes: %s', async (_, outcome: Outcome) => {
+    await passed(await send()).settle?.(outcome);
+    const reply = refused(await send());
+    expect(reply.status).toBe(outcome.status);
+    expect(Buffer.from(reply.body as Uint8Array).equals(outcome.body as Buffer)).toBe(true);
+  });
+
+  test('is marked as replayed, with the lifetime of the key', async () => {
+    await passed(await send()).settle?.(created);
+    vi.setSystemTime(Date.now() + 3_600_000);
+    expect(refused(await send()).headers).toEqual([
+      ['content-type', 'application/json'],
+      ['idempotency-replayed', 'true'],
+      ['idempotency-expires', 'Fri, 02 Jan 2026 00:00:00 GMT'],
+    ]);
+  });
+
+  test('runs again when the key has expired', async () => {
+    await passed(await send()).settle?.(created);
+    vi.setSystemTime(Date.now() + 86_400_000);
+    passed(await send());
+  });
+
+  test('gets header fields that are on the list, and never a cookie', async () => {
+    mount({ replayHeaders: ['X-Payment-Id'] });
+    const headers: HeaderEntry[] = [
+      ['Location', '/payments/1'],
+      ['X-Payment-Id', '1'],
+      ['Set-Cookie', 'session=secret'],
+      ['Set-Cookie', 'other=secret'],
+      ['X-Request-Id', 'abc'],
+      ['Connection', 'keep-alive'],
+      ['Transfer-Encoding', 'chunked'],
+      ['Content-Length', '8'],
+      ['Date', 'Thu, 01 Jan 2026 00:00:00 GMT'],
+      ['Strict-Transport-Security', 'max-age=1'],
+      ['Link', '<a>; rel=a'],
+      ['Link', '<b>; rel=b'],
+    ];
+    await passed(await send()).settle?.({ ...created, headers });
+    expect(refused(await send()).headers.map(([name]) => name)).toEqual([
+      'location',
+      'x-payment-id',
+      'link',
+      'link',
+      'idempotency-replayed',
+      'idempotency-expires',
+    ]);
+  });
+
+  test.each(['Set-Cookie', 'connection', 'X-Request-Id', 'a b'])(
+    'cannot be made to carry %s',
+    (name) => {
+      expect(() => mount({ replayHeaders: [name] })).toThrow(TypeError);
+    },
+  );
+
+  test('of a HEAD request keeps the length it stated', async () => {
+    mount({ required: ['HEAD /payments'] });
+    const outcome = { ...created, headers: [['Content-Length', '42'] as const], body: Buffer.of() };
+    await passed(await send({ method: 'HEAD' })).settle?.(outcome);
+    expect(refused(await send({ method: 'HEAD' })).headers).toContainEqual([
+      'content-length',
+      '42',
+    ]);
+  });
+});
+
+describe('a response that cannot be kept', () => {
+  test.each([
+    ['outgrew maxBodyBytes', Buffer.alloc(11)],
+    ['was streamed', undefined],
+  ])('leaves a tombstone: it %s', async (_, body) => {
+    mount({ maxBodyBytes: 10 });
+    const { body: __, ...rest } = created;
+    await passed(await send()).settle?.({ ...rest, ...(body && { body }) });
+    const reply = refused(await send());
+    expect(reply.status).toBe(409);
+    expect(problemIn(reply)).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_RESULT_NOT_STORED',
+      originalStatus: 201,
+    });
+    expect(reply.headers).toContainEqual(['idempotency-replayed', 'true']);
+  });
+
+  test('leaves one too when the store had no room for it', async () => {
+    store = memoryIdempotencyStore({ maxBytes: 1000 });
+    mount();
+    await passed(await send()).settle?.({ ...created, body: Buffer.alloc(2000) });
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_RESULT_NOT_STORED',
+    });
+  });
+});
+
+describe('the key', () => {
+  test.each(['POST /payments', 'POST /transfers', 'POST /orders', 'POST /webhooks/a/b'])(
+    'is required by default: %s',
+    async (route) => {
+      const [method, path] = route.split(' ') as [string, string];
+      const reply = refused(await send({ method, path, key: undefined as never }));
+      expect(reply.status).toBe(400);
+      expect(problemIn(reply)).toMatchObject({
+        code: 'ERR_IDEMPOTENCY_KEY_MISSING',
+        title: 'Idempotency-Key is missing',
+      });
+    },
+  );
+
+  test.each(['/payments/', '//payments', '/Payments', '/%70ayments'])(
+    'is required whatever the spelling: %s',
+    async (path) => {
+      expect(refused(await send({ path, key: undefined as never })).status).toBe(400);
+    },
+  );
+
+  test('is required by the route that the framework knows', async () => {
+    mount({ required: ['POST /orders/:id/pay'] });
+    const keyless = { key: undefined as never };
+    expect(refused(await send({ path: '/orders/1/pay', ...keyless })).status).toBe(400);
+    const mounted = { path: '/v1/x', route: '/orders/:id/pay', ...keyless };
+    expect(refused(await send(mounted)).status).toBe(400);
+    passed(await send({ path: '/orders/1/2/pay', ...keyless }));
+  });
+
+  test.each(['GET', 'PUT', 'DELETE', 'HEAD', 'OPTIONS'])('does nothing to %s', async (method) => {
+    const { context, settle } = passed(await send({ method }));
+    expect(context.fence).toBeUndefined();
+    expect(settle).toBeUndefined();
+    passed(await send({ method }));
+  });
+
+  test('is optional elsewhere', async () => {
+    const unkeyed = passed(await send({ path: '/notes', key: undefined as never }));
+    expect(unkeyed.context).toMatchObject({ key: undefined, fence: undefined });
+    unkeyed.context.notExecuted();
+    await passed(await send({ path: '/notes' })).settle?.(created);
+    expect(refused(await send({ path: '/notes' })).status).toBe(201);
+  });
+
+  test.each(['""', '"unfinished', 'a, b', '"a";v=1', 'ünicode', `"${'a'.repeat(256)}"`])(
+    'is refused when malformed: %s',
+    async (malformed) => {
+      const reply = refused(await send({ key: malformed }));
+      expect(reply.status).toBe(400);
+      expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_KEY_MALFORMED' });
+      expect(String(reply.body)).not.toContain('unfinished');
+    },
+  );
+
+  test('is refused when sent twice', async () => {
+    const reply = refused(await send({ headers: [['idempotency-key', key]] }));
+    expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_KEY_MALFORMED' });
+  });
+
+  test('is the same with and without quotes', async () => {
+    await passed(await send()).settle?.(created);
+    expect(refused(await send({ key: key.slice(1, -1) })).status).toBe(201);
+    mount({ unquotedKeys: false });
+    expect(refused(await send({ key: key.slice(1, -1) })).status).toBe(400);
+  });
+
+  test('belongs to its caller', async () => {
+    await passed(await send({}, 'alice')).settle?.(created);
+    passed(await send({}, 'bob'));
+  });
+
+  test('of nobody is refused loudly', async () => {
+    await expect(send({}, '')).rejects.toMatchObject({
+      code: 'ERR_IDEMPOTENCY_PRINCIPAL_MISSING',
+    });
+  });
+
+  test('cannot be confused by where one part ends and the next begins', async () => {
+    passed(await send({ key: '"b"' }, 'a","POST'));
+    passed(await send({ key: '"POST\\",\\"b"' }, 'a'));
+  });
+});
+
+describe('the same key with another request', () => {
+  test.each<[string, RequestInit]>([
+    ['body', { body: '{"amount":2}' }],
+    ['content type', { headers: [['content-type', 'text/plain']] }],
+    ['query', { query: 'currency=EUR' }],
+    ['path of the same route', { path: '/payments/2', route: '/payments/:id' }],
+  ])('is refused, finished or in flight: another %s', async (_, other) => {
+    const first = { path: '/payments/1', route: '/payments/:id', body: '{"amount":1}' };
+    const { settle } = passed(await send(first));
+    expect(refused(await send({ ...first, ...other })).status).toBe(422);
+    await settle?.(created);
+    const reply = refused(await send({ ...first, ...other }));
+    expect(reply.status).toBe(422);
+    expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_KEY_REUSED' });
+  });
+
+  test('is another request on another route or method', async () => {
+    passed(await send());
+    passed(await send({ path: '/transfers' }));
+    passed(await send({ method: 'PATCH' }));
+  });
+});
+
+describe('a request in flight', () => {
+  test('is answered 409 with Retry-After', async () => {
+    passed(await send());
+    const reply = refused(await send());
+    expect(reply.status).toBe(409);
+    expect(reply.headers).toContainEqual(['retry-after', '1']);
+    expect(problemIn(reply)).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_IN_PROGRESS',
+      title: 'Request already in progress',
+    });
+  });
+
+  test('is waited for when asked to', async () => {
+    mount({ waitMs: 1000 });
+    const { settle } = passed(await send());
+    const waiting = send();
+    await vi.advanceTimersByTimeAsync(500);
+    await settle?.(created);
+    await vi.advanceTimersByTimeAsync(500);
+    expect(refused(await waiting).status).toBe(201);
+  });
+
+  test('is waited for no longer than asked to', async () => {
+    mount({ waitMs: 1000 });
+    passed(await send());
+    const waiting = send();
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(refused(await waiting).status).toBe(409);
+  });
+
+  test('is not waited for when the caller leaves', async () => {
+    mount({ waitMs: 60_000 });
+    passed(await send());
+    const caller = new AbortController();
+    const waiting = send({ signal: caller.signal });
+    await vi.advanceTimersByTimeAsync(100);
+    caller.abort();
+    expect(refused(await waiting).status).toBe(409);
+  });
+
+  test('stays in flight as long as its handler runs, however long', async () => {
+    const { context } = passed(await send());
+    await vi.advanceTimersByTimeAsync(10 * leaseMs);
+    expect(context.signal.aborted).toBe(false);
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_IN_PROGRESS',
+    });
+  });
+});
+
+describe('notExecuted', () => {
+  test('frees the key, for a corrected request too', async () => {
+    const { context, settle } = passed(await send({ body: 'bad' }));
+    context.notExecuted();
+    await settle?.({ ...created, status: 400 });
+    passed(await send({ body: 'good' }));
+  });
+
+  test('is what the caller of a handler that never ran gets', async () => {
+    const first = passed(await send());
+    first.context.notExecuted();
+    await first.settle?.({ status: 0, headers: [], aborted: true });
+    passed(await send());
+  });
+});
+
+describe('an unknown outcome', () => {
+  const interrupt = async (): Promise<void> => {
+    await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
+  };
+
+  test('is refused by default, again and again', async () => {
+    await interrupt();
+    for (const _ of [1, 2]) {
+      const reply = refused(await send());
+      expect(reply.status).toBe(409);
+      expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN' });
+    }
+  });
+
+  test('is run again when told so, with a greater fence', async () => {
+    mount({ onUnknown: 'rerun' });
+    const first = passed(await send());
+    await first.settle?.({ status: 0, headers: [], aborted: true });
+    const second = passed(await send());
+    expect(second.context.fence).toBeGreaterThan(first.context.fence as number);
+  });
+
+  test('is reconciled by a function, once, and replayed from then on', async () => {
+    const hook = vi.fn(async () => ({
+      status: 201,
+      headers: [['Content-Type', 'text/plain']] as const,
+      body: 'found',
+    }));
+    mount({ onUnknown: hook });
+    await interrupt();
+    const replies = [refused(await send()), refused(await send())];
+    expect(hook).toHaveBeenCalledTimes(1);
+    expect(hook).toHaveBeenCalledWith(
+      expect.objectContaining({ key: key.slice(1, -1), principal: 'alice' }),
+    );
+    for (const { status, body } of replies) {
+      expect([status, String(body)]).toEqual([201, 'found']);
+    }
+  });
+
+  test('is in flight while the function decides', async () => {
+    let decide: (decision: 'rerun') => void = () => {};
+    const decision = new Promise<'rerun'>((resolve) => {
+      decide = resolve;
+    });
+    mount({ onUnknown: () => decision });
+    await interrupt();
+    const first = send();
+    expect(problemIn(refused(await send()))).toMatchObject({ code: 'ERR_IDEMPOTENCY_IN_PROGRESS' });
+    decide('rerun');
+    passed(await first);
+  });
+
+  test.each([
+    ['refuses', async () => 'refuse' as const],
+    ['fails', async () => Promise.reject(new Error('the provider is down'))],
+  ])('stays unknown when the function %s', async (_, hook) => {
+    mount({ onUnknown: hook });
+    await interrupt();
+    await send().catch(() => {});
+    mount();
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+    });
+  });
+
+  test('stays unknown when the second run says that it did not execute', async () => {
+    mount({ onUnknown: 'rerun' });
+    await interrupt();
+    const { context, settle } = passed(await send());
+    context.notExecuted();
+    await settle?.({ ...created, status: 429 });
+    mount();
+    expect(refused(await send()).status).toBe(409);
+  });
+});
+
+describe('an owner that lost its lease', () => {
+  test('is told by its signal, and its outcome does not count', async () => {
+    const clock = fakeClock();
+    store = memoryIdempotencyStore({ now: clock.now });
+    mount({ onUnknown: 'rerun' });
+    const stale = passed(await send());
+    clock.advance(leaseMs); // the process stood still: no renewal was sent
+    const newer = passed(await send());
+    await vi.advanceTimersByTimeAsync(leaseMs / 3);
+    expect(stale.context.signal.reason).toMatchObject({ code: 'ERR_IDEMPOTENCY_LEASE_LOST' });
+    await stale.settle?.({ ...created, body: Buffer.from('stale') });
+    await newer.settle?.({ ...created, body: Buffer.from('newer') });
+    expect(String(refused(await send()).body)).toBe('newer');
+  });
+});
+
+describe('a store that fails', () => {
+  const down = async (): Promise<never> => Promise.reject(new Error('store down'));
+
+  test('at begin refuses with 503 and Retry-After', async () => {
+    store = { ...memoryIdempotencyStore(), begin: down };
+    mount();
+    const reply = refused(await send());
+    expect(reply.status).toBe(503);
+    expect(reply.headers).toContainEqual(['retry-after', '1']);
+    expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_STORE_UNAVAILABLE' });
+    expect(String(reply.body)).not.toContain('store down');
+  });
+
+  test('at begin passes without protection when the user chose so', async () => {
+    store = { ...memoryIdempotencyStore(), begin: down };
+    mount({ onStoreError: 'open' });
+    const { context, settle } = passed(await send());
+    expect(context.fence).toBeUndefined();
+    expect(settle).toBeUndefined();
+  });
+
+  test('at begin, having granted the claim, gets it back: nothing was run', async () => {
+    const memory = memoryIdempotencyStore();
+    store = {
+      ...memory,
+      begin: async (claim, options) => {
+        await memory.begin(claim, options);
+        throw new Error('the answer was lost');
+      },
+      release: vi.fn(memory.release).mockRejectedValueOnce(new Error('still down')),
+    };
+    mount();
+    expect(refused(await send()).status).toBe(503);
+    await vi.advanceTimersByTimeAsync(leaseMs / 3);
+    store = memory;
+    mount();
+    passed(await send());
+  });
+
+  test('at completion is asked again until it takes the outcome', async () => {
+    const memory = memoryIdempotencyStore();
+    store = {
+      ...memory,
+      complete: vi.fn(memory.complete).mockRejectedValueOnce(new Error('down')),
+    };
+    mount();
+    await expect(passed(await send()).settle?.(created)).rejects.toThrow('down');
+    expect(refused(await send()).status).toBe(409);
+    await vi.advanceTimersByTimeAsync(leaseMs / 3);
+    expect(refused(await send()).status).toBe(201);
+  });
+
+  test('for a whole lease makes the signal fire, and the outcome unknown', async () => {
+    const memory = memoryIdempotencyStore();
+    store = { ...memory, renew: down, complete: down };
+    mount();
+    const { context, settle } = passed(await send());
+    const { signal } = context;
+    await vi.advanceTimersByTimeAsync(leaseMs);
+    expect(signal.aborted).toBe(true);
+    await expect(settle?.(created)).rejects.toThrow('store down');
+    await vi.advanceTimersByTimeAsync(2 * leaseMs);
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+    });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('because it is full is a store that fails', async () => {
+    store = memoryIdempotencyStore({ maxEntries: 1 });
+    mount();
+    passed(await send());
+    expect(refused(await send({ key: '"another"' })).status).toBe(503);
+  });
+
+  test('with a record it cannot read refuses, even when it may pass', async () => {
+    const memory = memoryIdempotencyStore();
+    store = memory;
+    mount({ onStoreError: 'open' });
+    const { settle } = passed(await send());
+    store = memory;
+    await settle?.(created);
+    mount({ onStoreError: 'open', encryptionKeys: [Buffer.alloc(32, 1)] });
+    const reply = refused(await send());
+    expect(reply.status).toBe(503);
+    expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_RECORD_UNREADABLE' });
+  });
+});
+
+describe('refusals', () => {
+  test('are problem documents whose type leads to their description', async () => {
+    const reply = refused(await send({ key: undefined as never }));
+    expect(reply.headers).toContainEqual(['content-type', 'application/problem+json']);
+    const { type, status } = problemIn(reply);
+    expect(status).toBe(400);
+    expect(type).toMatch(/packages\/idempotency#key-missing$/);
+  });
+
+  test('link to your own documentation', async () => {
+    mount({ documentation: 'https://developer.example.com/idempotency' });
+    expect(refused(await send({ key: undefined as never })).headers).toContainEqual([
+      'link',
+      '<https://developer.example.com/idempotency>; rel="describedby"',
+    ]);
+  });
+});
+
+test('every step is published, and no key with it', async () => {
+  const seen: [string, unknown][] = [];
+  const names = ['started', 'completed', 'released', 'abandoned', 'replayed', 'refused'];
+  const listen = (message: unknown, name: string | symbol): void => {
+    seen.push([String(name).replace('countersign:idempotency:', ''), message]);
+  };
+  for (const name of names) channel(`countersign:idempotency:${name}`).subscribe(listen);
+  await passed(await send()).settle?.(created);
+  await send();
+  await send({ body: 'other' });
+  const released = passed(await send({ path: '/orders' }));
+  released.context.notExecuted();
+  await released.settle?.(created);
+  await passed(await send({ path: '/transfers' })).settle?.({
+    status: 0,
+    headers: [],
+    aborted: true,
+  });
+  for (const name of names) channel(`countersign:idempotency:${name}`).unsubscribe(listen);
+  expect(seen.map(([name]) => name)).toEqual([
+    'started',
+    'completed',
+    'replayed',
+    'refused',
+    'started',
+    'released',
+    'started',
+    'abandoned',
+  ]);
+  expect(JSON.stringify(seen)).not.toContain(key.slice(1, -1));
+});
+
+test.each<[string, object]>([
+  ['store', { store: undefined }],
+  ['principal', { principal: 'alice' }],
+  ['leaseMs', { leaseMs: 0 }],
+  ['ttlMs', { ttlMs: 1000 }],
+  ['waitMs', { waitMs: -1 }],
+  ['maxBodyBytes', { maxBodyBytes: 0.5 }],
+  ['onStoreError', { onStoreError: 'ignore' }],
+  ['required', { required: ['/payments'] }],
+  ['encryptionKeys', { encryptionKeys: [] }],
+  ['encryptionKeys', { encryptionKeys: [Buffer.alloc(16)] }],
+])('a mistake in %s is reported by name', (option, mistake) => {
+  expect(() => mount(mistake)).toThrow(TypeError);
+  expect(() => mount(mistake)).toThrow(new RegExp(`^${option}`));
+});
