@@ -122,6 +122,7 @@ function refused(reply: Reply, { headers, settlers }: Progress): Reply | Promise
     headers: answer.headers,
     body: body ?? new Uint8Array(),
     aborted: false,
+    refused: true,
   };
   return settleAll(settlers, outcome).then(() => answer);
 }

@@ -13,6 +13,8 @@ export interface Outcome {
   readonly body?: Uint8Array;
   /** The caller went away and the handler never produced a response. */
   readonly aborted: boolean;
+  /** A guard behind this one answered: the handler was not called. */
+  readonly refused?: true;
 }
 
 /** The request may go on. */

@@ -72,9 +72,9 @@ describe('chain', () => {
       .use('outer', settling('outer'))
       .use('inner', settling('inner'))
       .use('stop', () => problem({ status: 429 }))(request, {});
-    expect(told.map(([name, { status }]) => [name, status])).toEqual([
-      ['inner', 429],
-      ['outer', 429],
+    expect(told.map(([name, { status, refused }]) => [name, status, refused])).toEqual([
+      ['inner', 429, true],
+      ['outer', 429, true],
     ]);
   });
 
