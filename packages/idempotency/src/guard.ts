@@ -115,7 +115,7 @@ export function idempotencyGuard<In = object>(
     outcome: Outcome,
     method: string,
   ): Promise<void> => {
-    if (!isExecuted) await lease.release();
+    if (!isExecuted || outcome.refused) await lease.release();
     else if (outcome.aborted) await lease.abandon();
     else {
       const { status, headers, body } = outcome;

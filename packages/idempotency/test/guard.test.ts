@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
-import type { HeaderEntry, Outcome, Verdict } from '@countersign/guard';
+import { chain, type HeaderEntry, type Outcome, type Verdict } from '@countersign/guard';
 import { fakeClock } from '@countersign/testkit/clock';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
 import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
@@ -329,10 +329,20 @@ describe('notExecuted', () => {
     passed(await send({ body: 'good' }));
   });
 
-  test('is what the caller of a handler that never ran gets', async () => {
-    const first = passed(await send());
-    first.context.notExecuted();
-    await first.settle?.({ status: 0, headers: [], aborted: true });
+  test('holds even when the caller left', async () => {
+    const { context, settle } = passed(await send());
+    context.notExecuted();
+    await settle?.({ status: 0, headers: [], aborted: true });
+    passed(await send());
+  });
+
+  test('need not be called when a later guard refused: the handler never ran', async () => {
+    const limited = chain<{ caller: string }>()
+      .use('idempotency', idempotencyGuard({ store, principal: () => 'alice' }))
+      .use('limit', () => ({ pass: false, status: 429, headers: [] }));
+    const context = { caller: 'alice' };
+    expect(refused(await limited(requestOf({ key }), context)).status).toBe(429);
+    expect(refused(await limited(requestOf({ key }), context)).status).toBe(429);
     passed(await send());
   });
 });
