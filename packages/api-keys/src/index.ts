@@ -1,0 +1,30 @@
+export {
+  type ApiKeys,
+  type ApiKeysOptions,
+  type CreatedKey,
+  createApiKeys,
+  type DueRequest,
+  type RevokeOptions,
+  type RotateOptions,
+} from './api-keys.ts';
+export type { AuditEntry } from './audit.ts';
+export type { KeyCacheOptions } from './cache.ts';
+export { ApiKeysError, type ApiKeysErrorCode } from './errors.ts';
+export type { ApiKeysEvents } from './events.ts';
+export type { CreateKey, MaxAgeDays } from './issue.ts';
+export { type KeyFormatOptions, type ParsedKey, parseKey } from './key-format.ts';
+export type { ImportHash, Legacy, LegacyClaim } from './legacy.ts';
+export { type MemoryApiKeyStoreOptions, memoryApiKeyStore } from './memory.ts';
+export type { Pepper, PepperSecret } from './pepper.ts';
+export type { KeyRateLimit, KeyRecord, StoredKey } from './record.ts';
+export {
+  type ApiKeyStore,
+  type ChangeListener,
+  type Page,
+  type PageRequest,
+  pageLimit,
+  type Revocation,
+  type Rotation,
+  type RotationOutcome,
+} from './store.ts';
+export type { Refusal, Verifier, VerifyOptions, VerifyResult } from './verify.ts';
