@@ -1,0 +1,99 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** What a service process offers to the process that started it. */
+export interface Service {
+  /** Where it listens; empty for one that only acts. */
+  readonly url: string;
+  /** Questions it answers outside HTTP: the demo looks inside, its attackers cannot. */
+  readonly questions?: Readonly<Record<string, (argument: never) => unknown>>;
+  close(): Promise<void>;
+}
+
+/** A service process, seen from the one that started it. */
+export interface Running {
+  readonly url: string;
+  ask<Answer>(question: string, argument?: unknown): Promise<Answer>;
+  stop(): Promise<void>;
+}
+
+type Request = { id: number; question: string; argument: unknown };
+type Response = { id: number; answer?: unknown; error?: string };
+
+/**
+ * Starts a service file as a process of its own. Configuration goes over the IPC channel and not through the environment,
+ * because it holds private keys.
+ */
+export async function launch(service: string, configuration: unknown): Promise<Running> {
+  const file = fileURLToPath(new URL(`./services/${service}.ts`, import.meta.url));
+  const child = fork(file, { serialization: 'advanced' });
+  const waiting = new Map<number, (response: Response) => void>();
+  let lastId = 0;
+  let ended = false;
+
+  child.on('message', (response: Response) => {
+    waiting.get(response.id)?.(response);
+    waiting.delete(response.id);
+  });
+  child.on('exit', (code) => {
+    ended = true;
+    for (const [id, settle] of waiting) settle({ id, error: `${service} exited with ${code}` });
+    waiting.clear();
+  });
+
+  const ask = <Answer>(question: string, argument?: unknown): Promise<Answer> => {
+    lastId += 1;
+    const request: Request = { id: lastId, question, argument };
+    return new Promise((resolve, reject) => {
+      if (ended) return reject(new Error(`${service} has ended`));
+      waiting.set(request.id, ({ answer, error }) =>
+        error === undefined ? resolve(answer as Answer) : reject(new Error(error)),
+      );
+      child.send(request);
+    });
+  };
+  const url = await ask<string>('start', configuration);
+  return { url, ask, stop: () => stop(child) };
+}
+
+/** The other side: runs in the service's process and answers its parent until that goes away. */
+export function serve<Configuration>(
+  start: (configuration: Configuration) => Promise<Service>,
+): void {
+  let service: Service | undefined;
+  const answer = async ({ question, argument }: Request): Promise<unknown> => {
+    if (question === 'start') {
+      service = await start(argument as Configuration);
+      return service.url;
+    }
+    const reply = service?.questions?.[question];
+    if (!reply) throw new Error(`no answer to "${question}"`);
+    return reply(argument as never);
+  };
+  process.on('message', (request: Request) => {
+    answer(request).then(
+      (value) => process.send?.({ id: request.id, answer: value } satisfies Response),
+      (error: unknown) =>
+        process.send?.({ id: request.id, error: describe(error) } satisfies Response),
+    );
+  });
+  process.on('disconnect', () => process.exit());
+  process.on('SIGTERM', () => {
+    void (service?.close() ?? Promise.resolve()).finally(() => process.exit());
+  });
+  // The terminal sends SIGINT to the whole group; the parent decides when its services stop.
+  process.on('SIGINT', () => undefined);
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 5_000);
+  await exited;
+  clearTimeout(timer);
+}

@@ -1,0 +1,79 @@
+import { randomBytes } from 'node:crypto';
+import { generateSecret } from '@countersign/webhooks';
+import { launch, type Running } from './process.ts';
+import type { AuthorizationConfiguration, RegisteredClient } from './services/authorization.ts';
+import type { CheckoutConfiguration } from './services/checkout.ts';
+import type { GatewayConfiguration } from './services/gateway.ts';
+import type { MerchantConfiguration } from './services/merchant.ts';
+import type { PaymentsConfiguration } from './services/payments.ts';
+
+/** Every process of the demo but the attacker. */
+export interface System {
+  readonly authorization: Running;
+  readonly checkout: Running;
+  /** What callers reach: the gateway in front of the instances. */
+  readonly payments: Running;
+  readonly instances: readonly [Running, ...Running[]];
+  readonly merchant: Running;
+  readonly webhookSecret: string;
+  stop(): Promise<void>;
+}
+
+/** The resource that tokens for the payment service are issued for (RFC 8707). */
+export const paymentsAudience = 'https://payments.example.com';
+/** Another service of the same issuer. */
+export const otherAudience = 'https://reports.example.com';
+
+/** How many webhooks the merchant fails, and how many answers the gateway loses, before all is well. */
+const merchantFailures = 2;
+const gatewayLosses = 1;
+
+/** Starts the system: with a Redis, two instances of the payment service share it. */
+export async function startSystem(redisUrl: string | undefined): Promise<System> {
+  const running: Running[] = [];
+  const start = async <C>(service: string, configuration: C): Promise<Running> => {
+    const process = await launch(service, configuration);
+    running.push(process);
+    return process;
+  };
+  const stop = async (): Promise<void> => {
+    await Promise.all(running.map((process) => process.stop()));
+  };
+  try {
+    const webhookSecret = generateSecret();
+    const [authorization, merchant] = await Promise.all([
+      start<AuthorizationConfiguration>('authorization', {
+        resources: [paymentsAudience, otherAudience],
+      }),
+      start<MerchantConfiguration>('merchant', { webhookSecret, failures: merchantFailures }),
+    ]);
+    const startInstance = () =>
+      start<PaymentsConfiguration>('payments', {
+        issuer: authorization.url,
+        audience: paymentsAudience,
+        pepper,
+        webhookSecret,
+        webhookEndpoint: `${merchant.url}/webhooks/payments`,
+        webhookScheduleMs: [0, 100, 200, 400],
+        ...(redisUrl !== undefined && { redisUrl }),
+      });
+    const pepper = randomBytes(32).toString('base64');
+    const first = await startInstance();
+    const others = redisUrl === undefined ? [] : [await startInstance()];
+    const payments = await start<GatewayConfiguration>('gateway', {
+      instances: [first.url, ...others.map(({ url }) => url)],
+      losses: gatewayLosses,
+    });
+    const checkout = await start<CheckoutConfiguration>('checkout', {
+      issuer: authorization.url,
+      client: await authorization.ask<RegisteredClient>('client'),
+      paymentsOrigin: payments.url,
+      paymentsAudience,
+    });
+    const instances = [first, ...others] as const;
+    return { authorization, checkout, payments, instances, merchant, webhookSecret, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
