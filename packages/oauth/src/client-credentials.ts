@@ -1,0 +1,80 @@
+import type { DpopOption } from './dpop.ts';
+import { checkParameters, type ExtraParameters, form, obtained, tokenGrant } from './grant.ts';
+import { type ClientOptions, oauthClient } from './oauth-client.ts';
+import { cacheKey, renewShared } from './shared-token.ts';
+import type { TokenSource } from './source.ts';
+import type { TokenStore } from './store.ts';
+import { tokenCache, variantOf } from './token-cache.ts';
+
+/** What sources of access tokens have in common. */
+export interface SourceOptions extends ClientOptions {
+  /** Space separated. */
+  readonly scope?: string;
+  /** The resource server(s) the token is for (RFC 8707). */
+  readonly resource?: string | readonly string[];
+  /** For servers that have `audience` instead of `resource`. */
+  readonly audience?: string;
+  /** Anything else this server wants in the form. */
+  readonly parameters?: ExtraParameters;
+  /** Bind tokens to a key (RFC 9449). Tokens that are not bound are then refused. */
+  readonly dpop?: DpopOption;
+  /** A token is renewed in the background this long before it expires, at the latest at half its life; default 60. */
+  readonly renewBeforeSeconds?: number;
+  /** The life of a token when the server does not tell it; default 300. */
+  readonly defaultExpiresInSeconds?: number;
+}
+
+export interface ClientCredentialsOptions extends SourceOptions {
+  /** Where processes share the token. Default: this process keeps its own. */
+  readonly store?: TokenStore;
+}
+
+const GRANT_TYPE = 'client_credentials';
+
+/**
+ * Tokens for the client itself (RFC 6749 §4.4).
+ * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
+ */
+export function clientCredentials(options: ClientCredentialsOptions): TokenSource {
+  const { audience, store } = options;
+  const client = oauthClient(options);
+  const parameters = checkParameters(options.parameters ?? {});
+  const defaultSeconds = seconds(options, 'defaultExpiresInSeconds', 300);
+  return tokenCache({
+    issuer: client.server.issuer,
+    clientId: client.clientId,
+    defaults: variantOf(options.scope, options.resource),
+    renewBeforeSeconds: seconds(options, 'renewBeforeSeconds', 60),
+    now: client.now,
+    renew: async (variant, generation) => {
+      const key = cacheKey({
+        grantType: GRANT_TYPE,
+        issuer: client.server.issuer,
+        clientId: client.clientId,
+        auth: [client.clientAuth.method, await client.clientAuth.identity()],
+        dpop: client.dpop?.thumbprint,
+        audience,
+        parameters: Object.entries(parameters).sort(),
+        variant,
+      });
+      return renewShared(client, store, key, generation, async () => {
+        const fields = () => form(variant, audience, parameters);
+        const response = await tokenGrant(client, GRANT_TYPE, fields, true);
+        return obtained(response, variant, defaultSeconds);
+      });
+    },
+  });
+}
+
+/** @throws TypeError when an option in seconds is not a number above 0. */
+export function seconds<K extends string>(
+  options: { readonly [P in K]?: number },
+  name: K,
+  fallback: number,
+): number {
+  const value = options[name] ?? fallback;
+  if (!(Number.isFinite(value) && value > 0)) {
+    throw new TypeError(`${name} must be a number of seconds above 0`);
+  }
+  return value;
+}

@@ -1,0 +1,94 @@
+import { genericTokenEndpointRequest } from 'oauth4webapi';
+import { OAuthError } from './errors.ts';
+import type { OAuthClient } from './oauth-client.ts';
+import type { ObtainedToken } from './shared-token.ts';
+import type { Variant } from './token-cache.ts';
+import { parseTokenResponse, type TokenResponse } from './token-response.ts';
+
+/** Parameters that a server understands besides those of the standards. */
+export type ExtraParameters = Readonly<Record<string, string>>;
+
+const RESERVED: ReadonlySet<string> = new Set([
+  'grant_type',
+  'client_id',
+  'client_secret',
+  'client_assertion',
+  'client_assertion_type',
+  'scope',
+  'resource',
+  'audience',
+  'code',
+  'code_verifier',
+  'redirect_uri',
+  'refresh_token',
+  'subject_token',
+  'subject_token_type',
+  'actor_token',
+  'actor_token_type',
+  'requested_token_type',
+]);
+
+/** @throws TypeError for parameters that this package sets itself. */
+export function checkParameters(parameters: ExtraParameters): ExtraParameters {
+  for (const [name, value] of Object.entries(parameters)) {
+    if (RESERVED.has(name)) throw new TypeError(`parameters.${name} has an option or is not yours`);
+    if (typeof value !== 'string') throw new TypeError(`parameters.${name} must be a string`);
+  }
+  return parameters;
+}
+
+/** The form fields every grant shares. */
+export function form(
+  variant: Variant,
+  audience: string | undefined,
+  parameters: ExtraParameters,
+): URLSearchParams {
+  const fields = new URLSearchParams(parameters);
+  if (variant.scope !== undefined) fields.set('scope', variant.scope);
+  for (const resource of variant.resource) fields.append('resource', resource);
+  if (audience !== undefined) fields.set('audience', audience);
+  return fields;
+}
+
+/** Asks the token endpoint once, or as often as `repeatable` allows, for fields made anew each time. */
+export async function tokenGrant(
+  client: OAuthClient,
+  grantType: string,
+  fields: () => URLSearchParams | Promise<URLSearchParams>,
+  repeatable: boolean,
+): Promise<TokenResponse & { readonly receivedFromMs: number }> {
+  let askedAtMs = 0;
+  const response = await client.ask({
+    endpoint: 'token_endpoint',
+    grantType,
+    repeatable,
+    build: async (server, self, auth, options) => {
+      // A token's life is counted from before it was asked for: never longer than the server meant.
+      askedAtMs = client.now();
+      const parameters = await fields();
+      return genericTokenEndpointRequest(server, self, auth, grantType, parameters, options);
+    },
+  });
+  const parsed = await parseTokenResponse(response);
+  if (client.dpop && parsed.type !== 'DPoP') {
+    throw new OAuthError('ERR_OAUTH_DPOP', 'the authorization server did not bind the token');
+  }
+  if (!client.dpop && parsed.type === 'DPoP') {
+    throw new OAuthError('ERR_OAUTH_DPOP', 'the token is bound to a key nobody here has');
+  }
+  return { ...parsed, receivedFromMs: askedAtMs };
+}
+
+/** @param defaultSeconds - the life of a token whose server does not tell. */
+export function obtained(
+  response: TokenResponse & { readonly receivedFromMs: number },
+  variant: Variant,
+  defaultSeconds: number,
+): ObtainedToken {
+  return {
+    value: response.accessToken,
+    type: response.type,
+    expiresAtMs: response.receivedFromMs + (response.expiresInSeconds ?? defaultSeconds) * 1000,
+    scope: response.scope ?? variant.scope ?? '',
+  };
+}

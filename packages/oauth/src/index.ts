@@ -1,0 +1,35 @@
+export { AccessToken, type AccessTokenParts, type TokenType } from './access-token.ts';
+export type { ServerMetadata, ServerOptions } from './authorization-server.ts';
+export {
+  type ClientAuth,
+  clientSecretBasic,
+  clientSecretPost,
+  mutualTls,
+  type PrivateKeyJwtOptions,
+  type Provided,
+  privateKeyJwt,
+  type TlsCredential,
+  workloadIdentity,
+} from './client-auth.ts';
+export {
+  type ClientCredentialsOptions,
+  clientCredentials,
+  type SourceOptions,
+} from './client-credentials.ts';
+export type { DpopKey, DpopOption, DpopRequest } from './dpop.ts';
+export { OAuthError, type OAuthErrorCode, type OAuthErrorOptions } from './errors.ts';
+export type {
+  CacheHitEvent,
+  FailureEvent,
+  RenewalEvent,
+  RequestEvent,
+  RetryEvent,
+} from './events.ts';
+export type { ExtraParameters } from './grant.ts';
+export { type AccessTokenOptions, accessToken } from './interceptor.ts';
+export { type MemoryTokenStoreOptions, memoryTokenStore } from './memory.ts';
+export type { ClientOptions } from './oauth-client.ts';
+export type { PrivateKeyInput } from './private-key.ts';
+export type { TokenRequest, TokenSource } from './source.ts';
+export type { Claim, ClaimRequest, TokenStore } from './store.ts';
+export type { TransportOptions } from './transport.ts';

@@ -1,0 +1,259 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type RetryBudget, retryBudget } from '@countersign/retry';
+import type { Dispatcher } from 'undici';
+import type { AccessToken } from './access-token.ts';
+import { parseChallenges } from './challenge.ts';
+import { OAuthError } from './errors.ts';
+import { hasHeader, headerList } from './headers.ts';
+import { type RelayController, relayController } from './relay-controller.ts';
+import type { TokenRequest, TokenSource } from './source.ts';
+
+export interface AccessTokenOptions extends Pick<TokenRequest, 'scope' | 'resource'> {
+  /** Where the token may go. Default: the origin of the first request, and no other. */
+  readonly origins?: readonly string[];
+}
+
+type Dispatch = Dispatcher['dispatch'];
+
+/** What an interceptor knows of one origin. */
+interface Target {
+  /** The resource server's DPoP nonce (RFC 9449 §9). */
+  nonce?: string;
+  /** The newest generation that was refused there and is being, or has been, replaced. */
+  refusedGeneration: number;
+  /** Renewals that refusals may cause: when a server refuses every token, new ones are no help. */
+  readonly budget: RetryBudget;
+}
+
+interface Shared {
+  readonly source: TokenSource;
+  readonly request: Pick<TokenRequest, 'scope' | 'resource'>;
+}
+
+/** A refusal is read, so that its connection can be used again, but not without end. */
+const MAX_DISCARDED_BYTES = 65_536;
+
+/**
+ * An undici interceptor that puts an access token on every request to its origins, and on no other. A request that is
+ * refused with `invalid_token` is repeated once with a renewed token if its body can be sent twice (not: streams and
+ * iterables). A request whose token cannot be had fails with the reason. A request that has an `Authorization` field of
+ * its own goes as it is.
+ * @throws TypeError when an option is not what it must be.
+ */
+export function accessToken(
+  source: TokenSource,
+  options: AccessTokenOptions = {},
+): Dispatcher.DispatcherComposeInterceptor {
+  if (typeof source?.getToken !== 'function') {
+    throw new TypeError('source must have getToken(), like what clientCredentials() returns');
+  }
+  const { origins, ...request } = options;
+  const shared: Shared = { source, request };
+  const targets = new Map<string, Target>();
+  for (const origin of origins ?? []) {
+    if (!URL.canParse(origin)) throw new TypeError('origins must be URLs');
+    targets.set(new URL(origin).origin, newTarget());
+  }
+  return (dispatch) => (opts, handler) => {
+    const origin = originOf(opts);
+    if (targets.size === 0) targets.set(origin, newTarget());
+    const target = targets.get(origin);
+    const headers = headerList(opts.headers);
+    if (!target || hasHeader(headers, 'authorization')) return dispatch(opts, handler);
+    target.budget.deposit();
+    new AuthorizedRequest(
+      dispatch,
+      { ...opts, headers: headers as string[] },
+      handler,
+      shared,
+      target,
+    ).start();
+    return true;
+  };
+}
+
+/** One request and, at most, its one repetition. Its token is its own: nothing here is shared between requests. */
+class AuthorizedRequest implements Dispatcher.DispatchHandler {
+  readonly #dispatch: Dispatch;
+  readonly #options: Dispatcher.DispatchOptions;
+  readonly #handler: Dispatcher.DispatchHandler;
+  readonly #shared: Shared;
+  readonly #target: Target;
+  readonly #controller: RelayController = relayController();
+  #token: AccessToken | undefined;
+  #started = false;
+  #repeated = false;
+  #discarding: 'token' | 'nonce' | undefined;
+  #discardedBytes = 0;
+
+  constructor(
+    dispatch: Dispatch,
+    options: Dispatcher.DispatchOptions,
+    handler: Dispatcher.DispatchHandler,
+    shared: Shared,
+    target: Target,
+  ) {
+    this.#dispatch = dispatch;
+    this.#options = options;
+    this.#handler = handler;
+    this.#shared = shared;
+    this.#target = target;
+  }
+
+  start(): void {
+    this.#send({});
+  }
+
+  #send(renewal: Pick<TokenRequest, 'forceRenewal'>, token?: AccessToken): void {
+    const { source, request } = this.#shared;
+    const signal = (this.#options as { signal?: unknown }).signal;
+    const wait = signal instanceof AbortSignal ? { signal } : {};
+    (token ? Promise.resolve(token) : source.getToken({ ...request, ...renewal, ...wait }))
+      .then((usable) => this.#sendWith(usable))
+      .catch((error: unknown) => this.#fail(error));
+  }
+
+  async #sendWith(token: AccessToken): Promise<void> {
+    this.#token = token;
+    const headers = [...(this.#options.headers as string[])];
+    headers.push('authorization', `${token.type} ${token.value}`);
+    if (token.type === 'DPoP') {
+      const { method } = this.#options;
+      const proof = await token.proof({ method, url: this.#url(), nonce: this.#target.nonce });
+      if (proof === undefined) throw new OAuthError('ERR_OAUTH_DPOP', 'the token has no DPoP key');
+      headers.push('dpop', proof);
+    }
+    if (this.#controller.aborted) throw this.#controller.reason;
+    this.#dispatch({ ...this.#options, headers }, this);
+  }
+
+  #url(): string {
+    const { path } = this.#options;
+    return originOf(this.#options) + (path.split(/[?#]/, 1)[0] ?? '');
+  }
+
+  #fail(error: unknown): void {
+    this.#handler.onResponseError?.(this.#controller, error as Error);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
+    this.#controller.follow(controller);
+    if (this.#started) return;
+    this.#started = true;
+    this.#handler.onRequestStart?.(this.#controller, context);
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Readonly<Record<string, string | string[] | undefined>>,
+    statusMessage?: string,
+  ): void {
+    const nonce = headers['dpop-nonce'];
+    const known = this.#target.nonce;
+    if (typeof nonce === 'string') this.#target.nonce = nonce;
+    if (status === 401 && !this.#repeated && isReplayable(this.#options.body)) {
+      this.#discarding = this.#remedy(headers['www-authenticate'], this.#target.nonce !== known);
+      if (this.#discarding) return;
+    }
+    this.#handler.onResponseStart?.(this.#controller, status, headers, statusMessage);
+  }
+
+  /** What would make the refused request succeed, if anything. */
+  #remedy(
+    challenge: string | string[] | undefined,
+    newNonce: boolean,
+  ): 'token' | 'nonce' | undefined {
+    const errors = [challenge ?? []]
+      .flat()
+      .flatMap(parseChallenges)
+      .filter(({ scheme }) => scheme === 'bearer' || scheme === 'dpop')
+      .map(({ parameters }) => parameters['error']);
+    if (errors.includes('use_dpop_nonce')) return newNonce ? 'nonce' : undefined;
+    if (!errors.includes('invalid_token')) return undefined;
+    const { generation } = this.#token as AccessToken;
+    const target = this.#target;
+    if (generation > target.refusedGeneration) {
+      if (!target.budget.tryWithdraw()) return undefined;
+      target.refusedGeneration = generation;
+    }
+    return 'token';
+  }
+
+  #repeat(): void {
+    const remedy = this.#discarding;
+    this.#discarding = undefined;
+    this.#repeated = true;
+    const { generation } = this.#token as AccessToken;
+    if (remedy === 'token') this.#send({ forceRenewal: generation });
+    else this.#send({}, this.#token);
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (!this.#discarding) {
+      this.#handler.onResponseData?.(this.#controller, chunk);
+      return;
+    }
+    this.#discardedBytes += chunk.length;
+    if (this.#discardedBytes > MAX_DISCARDED_BYTES)
+      controller.abort(new Error('refusal discarded'));
+  }
+
+  onResponseEnd(
+    _controller: Dispatcher.DispatchController,
+    trailers: Record<string, string>,
+  ): void {
+    if (this.#discarding) this.#repeat();
+    else this.#handler.onResponseEnd?.(this.#controller, trailers);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (this.#discarding && !this.#controller.abortedByCaller) this.#repeat();
+    else this.#handler.onResponseError?.(this.#controller, error);
+  }
+
+  onRequestUpgrade(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+    socket: Duplex,
+  ): void {
+    this.#handler.onRequestUpgrade?.(this.#controller, status, headers, socket);
+  }
+
+  onResponseStarted(): void {
+    this.#handler.onResponseStarted?.();
+  }
+
+  onBodySent(chunk: Buffer): void {
+    this.#handler.onBodySent?.(chunk);
+  }
+
+  onRequestSent(): void {
+    this.#handler.onRequestSent?.();
+  }
+}
+
+function newTarget(): Target {
+  return {
+    refusedGeneration: 0,
+    // Six a minute, whatever the traffic.
+    budget: retryBudget({ ratio: 0, minPerSecond: 0.1, windowMs: 60_000 }),
+  };
+}
+
+/** A `Client` or `Pool` has one origin, and requests to it name none. */
+function originOf({ origin }: Dispatcher.DispatchOptions): string {
+  return origin === undefined ? '' : new URL(origin).origin;
+}
+
+function isReplayable(body: unknown): boolean {
+  return (
+    body === null ||
+    body === undefined ||
+    typeof body === 'string' ||
+    body instanceof Uint8Array ||
+    body instanceof FormData
+  );
+}

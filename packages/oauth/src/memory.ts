@@ -1,0 +1,81 @@
+import type { TokenStore } from './store.ts';
+
+interface Entry {
+  value?: string;
+  generation: number;
+  valueUntilMs: number;
+  lease?: { owner: string; untilMs: number };
+  intent?: { owner: string; atMs: number };
+  refused?: { reason: string; untilMs: number };
+}
+
+export interface MemoryTokenStoreOptions {
+  /** Default 10,000; the least recently used entry goes first. */
+  readonly maxEntries?: number;
+  /** Milliseconds since the epoch; default `Date.now`. */
+  readonly now?: () => number;
+}
+
+/** Shares tokens between the sources of one process, and forgets them with it. */
+export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenStore {
+  const { maxEntries = 10_000, now = Date.now } = options;
+  if (!(Number.isInteger(maxEntries) && maxEntries > 0)) {
+    throw new TypeError('maxEntries must be a whole number above 0');
+  }
+  const entries = new Map<string, Entry>();
+
+  const open = (key: string): Entry => {
+    const entry = entries.get(key) ?? { generation: 0, valueUntilMs: 0 };
+    entries.delete(key);
+    entries.set(key, entry);
+    const oldest = entries.size > maxEntries ? entries.keys().next().value : undefined;
+    if (oldest !== undefined) entries.delete(oldest);
+    if (entry.value !== undefined && entry.valueUntilMs <= now()) delete entry.value;
+    return entry;
+  };
+
+  return {
+    claim: async (key, { owner, leaseMs, generation, journal, takeOverWithinMs = 0 }) => {
+      const entry = open(key);
+      const { value, lease, intent, refused } = entry;
+      const nowMs = now();
+      if (value !== undefined && entry.generation > generation) {
+        return { status: 'current', value, generation: entry.generation };
+      }
+      if (lease && lease.untilMs > nowMs) {
+        return { status: 'held', remainingMs: lease.untilMs - nowMs };
+      }
+      if (intent && nowMs - intent.atMs > takeOverWithinMs) {
+        return { status: 'ambiguous', sinceMs: intent.atMs };
+      }
+      if (refused && refused.untilMs > nowMs) {
+        return { status: 'refused', reason: refused.reason, remainingMs: refused.untilMs - nowMs };
+      }
+      entry.lease = { owner, untilMs: nowMs + leaseMs };
+      if (journal) entry.intent = { owner, atMs: intent?.atMs ?? nowMs };
+      const known = { status: 'claimed', generation: entry.generation } as const;
+      return value === undefined ? known : { ...known, value };
+    },
+    complete: async (key, { owner, value, ttlMs, generation }) => {
+      const entry = open(key);
+      if (entry.lease?.owner !== owner) return undefined;
+      entry.generation = Math.max(entry.generation, generation) + 1;
+      entry.value = value;
+      entry.valueUntilMs = now() + ttlMs;
+      settle(entry);
+      return entry.generation;
+    },
+    release: async (key, { owner, refused }) => {
+      const entry = open(key);
+      if (entry.lease?.owner !== owner) return;
+      settle(entry);
+      if (refused) entry.refused = { reason: refused.reason, untilMs: now() + refused.ttlMs };
+    },
+  };
+}
+
+function settle(entry: Entry): void {
+  delete entry.lease;
+  delete entry.intent;
+  delete entry.refused;
+}

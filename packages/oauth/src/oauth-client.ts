@@ -1,0 +1,217 @@
+import { deadline, exponentialBackoff, parseRetryAfter, sleep } from '@countersign/retry';
+import {
+  type ClientAuth as Authenticate,
+  allowInsecureRequests,
+  type Client,
+  customFetch,
+} from 'oauth4webapi';
+import {
+  authorizationServer,
+  type Server,
+  type ServerMetadata,
+  type ServerOptions,
+} from './authorization-server.ts';
+import { type Breaker, breakerOf } from './breaker.ts';
+import type { ClientAuth } from './client-auth.ts';
+import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
+import { OAuthError } from './errors.ts';
+import { requests, retries } from './events.ts';
+import { refusal } from './refusal.ts';
+import { type Transport, type TransportOptions, transport } from './transport.ts';
+
+/** Who asks which authorization server, and how. */
+export interface ClientOptions extends ServerOptions, TransportOptions {
+  readonly clientId: string;
+  readonly clientAuth: ClientAuth;
+  /** Retries of a request that is safe to repeat; default 2. */
+  readonly retries?: number;
+  /** For one call, its retries and waits included; default 15,000. */
+  readonly timeoutMs?: number;
+  /** Milliseconds since the epoch; default `Date.now`. */
+  readonly now?: () => number;
+}
+
+export type Endpoint = 'token_endpoint' | 'revocation_endpoint' | 'introspection_endpoint';
+
+/** One kind of request: `oauth4webapi` builds it, this package sends it. */
+export interface Call {
+  readonly endpoint: Endpoint;
+  /** For events: the grant type, or what is done instead of a grant. */
+  readonly grantType: string;
+  /** Whether it may be made again when it is not known what became of it. */
+  readonly repeatable: boolean;
+  build(
+    server: ServerMetadata,
+    client: Client,
+    auth: Authenticate,
+    options: RequestOptions,
+  ): Promise<Response>;
+}
+
+export interface RequestOptions {
+  [allowInsecureRequests]: true;
+  [customFetch]: Transport;
+  signal: AbortSignal;
+  headers: Record<string, string>;
+}
+
+export interface OAuthClient {
+  readonly server: Server;
+  readonly clientId: string;
+  readonly clientAuth: ClientAuth;
+  readonly dpop?: DpopKey;
+  readonly timeoutMs: number;
+  readonly now: () => number;
+  /** Resolves with a response of status 200. @throws OAuthError */
+  ask(call: Call): Promise<Response>;
+}
+
+const backoff = exponentialBackoff({ baseMs: 200, capMs: 5000, jitter: 'full' });
+
+/** @throws TypeError naming the option that is wrong. */
+export function oauthClient(
+  options: ClientOptions & { dpop?: DpopOption | undefined },
+): OAuthClient {
+  const {
+    clientId,
+    clientAuth,
+    retries: maxRetries = 2,
+    timeoutMs = 15_000,
+    now = Date.now,
+  } = options;
+  if (typeof clientId !== 'string' || clientId === '') {
+    throw new TypeError('clientId must be a non-empty string');
+  }
+  if (typeof clientAuth?.authenticator !== 'function') {
+    throw new TypeError('clientAuth must be what clientSecretBasic() and its like return');
+  }
+  const send = transport(options, clientAuth.tls);
+  const server = authorizationServer(options, send, now);
+  const client: Client = {
+    client_id: clientId,
+    ...(clientAuth.tls ? { use_mtls_endpoint_aliases: true } : {}),
+  };
+  const dpop = options.dpop && dpopKey(options.dpop, now);
+  // The authorization server's nonce; resource servers have their own (RFC 9449 §8, §9).
+  let nonce: string | undefined;
+
+  const once = async (call: Call, signal: AbortSignal): Promise<Response> => {
+    const metadata = await server.metadata();
+    const url = endpointUrl(metadata, call.endpoint, clientAuth.tls !== undefined);
+    const breaker = breakerOf(url);
+    assertClosed(breaker, now());
+    // Everything that proves something is made for this attempt: assertion, proof, nonce.
+    const auth = await clientAuth.authenticator(now);
+    const headers: Record<string, string> = dpop
+      ? { dpop: await dpop.proof({ method: 'POST', url, nonce }) }
+      : {};
+    const startedAt = performance.now();
+    let status = 0;
+    try {
+      const response = await call.build(metadata, client, auth, {
+        [allowInsecureRequests]: true,
+        [customFetch]: send,
+        signal,
+        headers,
+      });
+      status = response.status;
+      return response;
+    } finally {
+      const failed = status === 0 || status >= 500;
+      if (!failed) breaker.succeeded();
+      else if (!signal.aborted || status !== 0) breaker.failed(now());
+      if (requests.hasSubscribers) {
+        const durationMs = performance.now() - startedAt;
+        const { grantType } = call;
+        requests.publish({ issuer: server.issuer, clientId, grantType, status, durationMs });
+      }
+    }
+  };
+
+  /** One attempt, and one more when all that was missing is the nonce it was answered with. */
+  const attempt = async (call: Call, signal: AbortSignal): Promise<Response> => {
+    for (let nonceKnown = false; ; nonceKnown = true) {
+      const response = await once(call, signal);
+      const fresh = response.headers.get('dpop-nonce') ?? undefined;
+      const changed = fresh !== undefined && fresh !== nonce;
+      if (fresh !== undefined) nonce = fresh;
+      if (response.status === 200) return response;
+      const error = await refusal(
+        response,
+        parseRetryAfter(response.headers.get('retry-after'), now()),
+      );
+      if (error.error !== 'use_dpop_nonce') throw error;
+      if (!dpop || !changed || nonceKnown) {
+        throw new OAuthError(
+          'ERR_OAUTH_DPOP',
+          'the authorization server refuses its own DPoP nonce',
+          {
+            error: error.error,
+          },
+        );
+      }
+    }
+  };
+
+  return {
+    server,
+    clientId,
+    clientAuth,
+    timeoutMs,
+    now,
+    ...(dpop ? { dpop } : {}),
+    ask: async (call) => {
+      using limit = deadline(timeoutMs);
+      for (let retry = 1; ; retry += 1) {
+        try {
+          return await attempt(call, limit.signal);
+        } catch (error) {
+          const timeout = expired(limit.signal, error, timeoutMs);
+          if (timeout) throw timeout;
+          const waitMs = pauseBefore(retry, error);
+          const again = call.repeatable && retry <= maxRetries && waitMs < limit.remaining();
+          if (!again || waitMs === undefined) throw error;
+          if (retries.hasSubscribers) {
+            const { code } = error as OAuthError;
+            const { grantType } = call;
+            retries.publish({ issuer: server.issuer, clientId, grantType, retry, waitMs, code });
+          }
+          await sleep(waitMs, limit.signal);
+        }
+      }
+    },
+  };
+}
+
+/** How long to wait before trying again, or undefined when another try would end the same way. */
+function pauseBefore(retry: number, error: unknown): number {
+  if (!(error instanceof OAuthError) || !TRANSIENT.has(error.code)) return Number.POSITIVE_INFINITY;
+  return Math.max(error.retryAfterMs ?? 0, backoff(retry));
+}
+
+const TRANSIENT: ReadonlySet<string> = new Set([
+  'ERR_OAUTH_NETWORK',
+  'ERR_OAUTH_TIMEOUT',
+  'ERR_OAUTH_UNAVAILABLE',
+]);
+
+function expired(signal: AbortSignal, error: unknown, timeoutMs: number): OAuthError | undefined {
+  if (!signal.aborted || (error instanceof OAuthError && error.status !== undefined))
+    return undefined;
+  return new OAuthError('ERR_OAUTH_TIMEOUT', `no token within ${timeoutMs} ms`, { cause: error });
+}
+
+function endpointUrl(metadata: ServerMetadata, endpoint: Endpoint, mtls: boolean): string {
+  const url = (mtls ? metadata.mtls_endpoint_aliases?.[endpoint] : undefined) ?? metadata[endpoint];
+  if (url === undefined) {
+    throw new OAuthError('ERR_OAUTH_METADATA', `the authorization server has no ${endpoint}`);
+  }
+  return url;
+}
+
+function assertClosed(breaker: Breaker, nowMs: number): void {
+  const retryAfterMs = breaker.waitMs(nowMs);
+  if (retryAfterMs === 0) return;
+  const message = 'the authorization server kept failing and is left alone for a moment';
+  throw new OAuthError('ERR_OAUTH_UNAVAILABLE', message, { retryAfterMs });
+}

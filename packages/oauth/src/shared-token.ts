@@ -1,0 +1,141 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { sleep } from '@countersign/retry';
+import { AccessToken, type TokenType } from './access-token.ts';
+import { OAuthError } from './errors.ts';
+import { cacheHits, failures } from './events.ts';
+import type { OAuthClient } from './oauth-client.ts';
+import type { Claim, TokenStore } from './store.ts';
+import { isLasting, REFUSAL_MS } from './token-cache.ts';
+
+/** A token as the server gave it, before it has a generation. */
+export interface ObtainedToken {
+  readonly value: string;
+  readonly type: TokenType;
+  readonly expiresAtMs: number;
+  readonly scope: string;
+}
+
+/** Long enough for a slow answer, short enough that a process that dies does not hold up the rest. */
+const LEASE_MS = 10_000;
+
+/**
+ * Gets a token newer than `generation` for all processes that share the store, with one request between them. What the
+ * store cannot do is done without it: a token is worth more than a saved request.
+ */
+export async function renewShared(
+  client: OAuthClient,
+  store: TokenStore | undefined,
+  key: string,
+  generation: number,
+  obtain: () => Promise<ObtainedToken>,
+): Promise<AccessToken> {
+  const alone = async () => token(client, await obtain(), generation + 1);
+  if (!store) return alone();
+  const owner = randomUUID();
+  const startedAt = performance.now();
+  const bypass = (error: unknown) => {
+    reportBypass(client, error, startedAt);
+    return alone();
+  };
+  let known = generation;
+  for (let round = 0; ; round += 1) {
+    let claim: Claim;
+    try {
+      claim = await store.claim(key, { owner, leaseMs: LEASE_MS, generation: known });
+    } catch (error) {
+      return bypass(error);
+    }
+    switch (claim.status) {
+      case 'current': {
+        known = claim.generation;
+        const shared = revive(client, claim.value, known);
+        if (shared) return shared;
+        break;
+      }
+      case 'claimed':
+        return fill(client, store, key, owner, Math.max(known, claim.generation), obtain);
+      case 'refused': {
+        const { reason } = claim;
+        const message = `the authorization server refused: ${reason} (another process asked)`;
+        throw new OAuthError('ERR_OAUTH_REFUSED', message, { error: reason });
+      }
+      case 'held':
+        if (performance.now() - startedAt > client.timeoutMs) return alone();
+        await sleep(Math.min(claim.remainingMs, pollMs(round)));
+        break;
+      case 'ambiguous':
+        return alone();
+    }
+  }
+}
+
+async function fill(
+  client: OAuthClient,
+  store: TokenStore,
+  key: string,
+  owner: string,
+  generation: number,
+  obtain: () => Promise<ObtainedToken>,
+): Promise<AccessToken> {
+  const startedAt = performance.now();
+  let obtained: ObtainedToken;
+  try {
+    obtained = await obtain();
+  } catch (error) {
+    const refused = isLasting(error) ? { reason: error.error, ttlMs: REFUSAL_MS } : undefined;
+    await store
+      .release(key, { owner, ...(refused ? { refused } : {}) })
+      .catch((failure: unknown) => reportBypass(client, failure, startedAt));
+    throw error;
+  }
+  let stored: number | undefined;
+  try {
+    const value = JSON.stringify(obtained);
+    const ttlMs = obtained.expiresAtMs - client.now();
+    stored = await store.complete(key, { owner, value, ttlMs, generation });
+  } catch (error) {
+    reportBypass(client, error, startedAt);
+  }
+  return token(client, obtained, stored ?? generation + 1);
+}
+
+/** A stored token, unless it is not worth using any more. */
+function revive(client: OAuthClient, value: string, generation: number): AccessToken | undefined {
+  const obtained = JSON.parse(value) as ObtainedToken;
+  if (obtained.expiresAtMs - client.now() < SHORTEST_USE_MS) return undefined;
+  if (cacheHits.hasSubscribers) {
+    const { clientId, server } = client;
+    cacheHits.publish({ issuer: server.issuer, clientId, from: 'store', generation });
+  }
+  return token(client, obtained, generation);
+}
+
+const SHORTEST_USE_MS = 1000;
+
+export function token(
+  client: OAuthClient,
+  obtained: ObtainedToken,
+  generation: number,
+): AccessToken {
+  const { dpop } = client;
+  return new AccessToken({ ...obtained, generation, ...(dpop ? { dpop } : {}) });
+}
+
+/** Soon at first, for the usual quick answer; then at leisure. Spread, so that waiters do not ask in step. */
+export function pollMs(round: number): number {
+  return Math.min(250, 20 * 1.5 ** round) * (0.75 + Math.random() / 2);
+}
+
+export function reportBypass(client: OAuthClient, error: unknown, startedAt: number): void {
+  if (!failures.hasSubscribers) return;
+  const code = String((error as { code?: unknown }).code ?? 'unknown');
+  const durationMs = performance.now() - startedAt;
+  const { clientId, server } = client;
+  failures.publish({ issuer: server.issuer, clientId, phase: 'store', code, durationMs });
+}
+
+/** Everything that makes one token different from another, so that no caller is given somebody else's. */
+export function cacheKey(parts: Readonly<Record<string, unknown>>): string {
+  const ordered = Object.entries(parts).sort(([a], [b]) => (a < b ? -1 : 1));
+  return createHash('sha256').update(JSON.stringify(ordered)).digest('base64url');
+}

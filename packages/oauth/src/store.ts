@@ -1,0 +1,58 @@
+/** What {@link TokenStore.claim} is asked. */
+export interface ClaimRequest {
+  /** Names this claim, and no other: random. */
+  readonly owner: string;
+  /** How long the claim holds unless it is completed or released. */
+  readonly leaseMs: number;
+  /** The newest generation the caller knows of and wants replaced; 0 for none. */
+  readonly generation: number;
+  /**
+   * Write down the intent to use a value that can be used only once. The intent outlives the lease: once it is there,
+   * nobody else gets a claim until it is completed or released.
+   */
+  readonly journal?: boolean;
+  /** With `journal`: take over an intent that is at most this old, whose lease has ended; default 0, never. */
+  readonly takeOverWithinMs?: number;
+}
+
+/** What {@link TokenStore.claim} found. */
+export type Claim =
+  /** There is something newer than the caller knew. */
+  | { readonly status: 'current'; readonly value: string; readonly generation: number }
+  /** The caller, alone, may replace the value, which is there if there was one. */
+  | { readonly status: 'claimed'; readonly value?: string; readonly generation: number }
+  /** Somebody else is at it, for at most `remainingMs` more. */
+  | { readonly status: 'held'; readonly remainingMs: number }
+  /** Somebody was at it and left nothing but the intent. */
+  | { readonly status: 'ambiguous'; readonly sinceMs: number }
+  /** Somebody was at it and was refused. */
+  | { readonly status: 'refused'; readonly reason: string; readonly remainingMs: number };
+
+/**
+ * Where processes share tokens. Every call is atomic; a call that cannot be made rejects. `value` is opaque here.
+ * A store that other systems can read must encrypt it, bound to its key.
+ */
+export interface TokenStore {
+  claim(key: string, request: ClaimRequest): Promise<Claim>;
+  /**
+   * Stores the replacement for `ttlMs` and ends the claim. Resolves with its generation, which is above `generation`,
+   * or with undefined, having stored nothing, when the claim is no longer the caller's.
+   */
+  complete(
+    key: string,
+    completion: {
+      readonly owner: string;
+      readonly value: string;
+      readonly ttlMs: number;
+      readonly generation: number;
+    },
+  ): Promise<number | undefined>;
+  /** Ends the claim and its intent without a replacement; a refusal is told to others for `ttlMs`. */
+  release(
+    key: string,
+    release: {
+      readonly owner: string;
+      readonly refused?: { readonly reason: string; readonly ttlMs: number };
+    },
+  ): Promise<void>;
+}

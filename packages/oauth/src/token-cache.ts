@@ -1,0 +1,183 @@
+import type { AccessToken } from './access-token.ts';
+import { OAuthError } from './errors.ts';
+import { cacheHits, failures, renewals } from './events.ts';
+import type { TokenRequest, TokenSource } from './source.ts';
+
+/** What a token is for: scopes and resources in their canonical form. */
+export interface Variant {
+  readonly scope?: string;
+  readonly resource: readonly string[];
+}
+
+export interface TokenCacheOptions {
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly defaults: Variant;
+  /** Gets a token newer than `generation`, from wherever. Callers share the call. */
+  renew(variant: Variant, generation: number): Promise<AccessToken>;
+  readonly renewBeforeSeconds: number;
+  readonly now: () => number;
+}
+
+interface Slot {
+  readonly variant: Variant;
+  current?: AccessToken;
+  /** Resolved with `current`: handing out the same promise is what makes the common case cheap. */
+  promise?: Promise<AccessToken>;
+  freshUntilMs: number;
+  validUntilMs: number;
+  flight?: Promise<AccessToken>;
+  /** No renewal before this, while `current` is still valid. */
+  nextAttemptMs: number;
+  failure?: { readonly error: OAuthError; readonly untilMs: number };
+}
+
+const MAX_SLOTS = 1000;
+/** Of a token's remaining life, at most this is given up to clocks that differ and requests that take time. */
+const SKEW_MS = 5000;
+const BACKGROUND_PAUSE_MS = 5000;
+/** How long a refusal that a repetition will not change is remembered. */
+export const REFUSAL_MS = 10_000;
+/** A server may ask to be left alone longer; it is asked again after this. */
+const LONGEST_PAUSE_MS = 60_000;
+const LASTING: ReadonlySet<string> = new Set([
+  'invalid_client',
+  'unauthorized_client',
+  'invalid_scope',
+]);
+
+/** Whether an error says that asking again soon would be refused again. */
+export function isLasting(error: unknown): error is OAuthError & { readonly error: string } {
+  return error instanceof OAuthError && error.error !== undefined && LASTING.has(error.error);
+}
+
+/** The in-process half of every source: one token and at most one renewal under way for each variant. */
+export function tokenCache(options: TokenCacheOptions): TokenSource {
+  const { issuer, clientId, defaults, renew, renewBeforeSeconds, now } = options;
+  const slots = new Map<string, Slot>();
+  const main = newSlot(defaults);
+  // Instances that got the same token do not all renew it at the same moment.
+  const jitter = 1 + Math.random() * 0.2;
+
+  const slotFor = (request: TokenRequest): Slot => {
+    if (request.scope === undefined && request.resource === undefined) return main;
+    const variant = variantOf(
+      request.scope ?? defaults.scope,
+      request.resource ?? defaults.resource,
+    );
+    const id = JSON.stringify(variant);
+    const slot = slots.get(id) ?? newSlot(variant);
+    slots.delete(id);
+    slots.set(id, slot);
+    const oldest = slots.size > MAX_SLOTS ? slots.keys().next().value : undefined;
+    if (oldest !== undefined) slots.delete(oldest);
+    return slot;
+  };
+
+  const install = (slot: Slot, token: AccessToken) => {
+    const remainingMs = token.expiresAtMs - now();
+    const windowMs = Math.min(renewBeforeSeconds * 1000 * jitter, remainingMs / 2);
+    slot.current = token;
+    slot.promise = Promise.resolve(token);
+    slot.freshUntilMs = token.expiresAtMs - windowMs;
+    slot.validUntilMs = token.expiresAtMs - Math.min(SKEW_MS, remainingMs / 10);
+    slot.nextAttemptMs = 0;
+    delete slot.failure;
+  };
+
+  const failed = (slot: Slot, error: unknown, startedAt: number) => {
+    const retryAfterMs = error instanceof OAuthError ? error.retryAfterMs : undefined;
+    const pauseMs = Math.min(LONGEST_PAUSE_MS, retryAfterMs ?? 0);
+    slot.nextAttemptMs = now() + Math.max(pauseMs, BACKGROUND_PAUSE_MS * jitter);
+    if (isLasting(error)) slot.failure = { error, untilMs: now() + REFUSAL_MS };
+    else if (pauseMs > 0) slot.failure = { error: error as OAuthError, untilMs: now() + pauseMs };
+    if (failures.hasSubscribers) {
+      const code = error instanceof OAuthError ? error.code : 'unknown';
+      const durationMs = performance.now() - startedAt;
+      failures.publish({ issuer, clientId, phase: 'renewal', code, durationMs });
+    }
+  };
+
+  const fly = async (slot: Slot): Promise<AccessToken> => {
+    const startedAt = performance.now();
+    try {
+      const token = await renew(slot.variant, slot.current?.generation ?? 0);
+      install(slot, token);
+      if (renewals.hasSubscribers) {
+        const { generation, expiresAtMs } = token;
+        const durationMs = performance.now() - startedAt;
+        renewals.publish({ issuer, clientId, generation, expiresAtMs, durationMs });
+      }
+      return token;
+    } catch (error) {
+      failed(slot, error, startedAt);
+      throw error;
+    } finally {
+      delete slot.flight;
+    }
+  };
+
+  const join = (slot: Slot): Promise<AccessToken> => {
+    if (!slot.flight) {
+      slot.flight = fly(slot);
+      // The flight may outlive everybody who waits for it.
+      slot.flight.catch(() => {});
+    }
+    return slot.flight;
+  };
+
+  const hit = (slot: Slot): Promise<AccessToken> => {
+    const { current, promise } = slot as Required<Slot>;
+    if (cacheHits.hasSubscribers) {
+      cacheHits.publish({ issuer, clientId, from: 'memory', generation: current.generation });
+    }
+    return promise;
+  };
+
+  return {
+    getToken: (request) => {
+      const slot = request === undefined ? main : slotFor(request);
+      const force = request?.forceRenewal;
+      if (force === undefined || force === false) {
+        const nowMs = now();
+        if (nowMs < slot.freshUntilMs) return hit(slot);
+        if (nowMs < slot.validUntilMs) {
+          if (nowMs >= slot.nextAttemptMs) void join(slot);
+          return hit(slot);
+        }
+      } else if (force !== true && slot.current && slot.current.generation > force) {
+        if (now() < slot.validUntilMs) return hit(slot);
+      }
+      const { failure } = slot;
+      if (failure && now() < failure.untilMs) return Promise.reject(failure.error);
+      return abortable(join(slot), request?.signal);
+    },
+  };
+}
+
+/** Scopes and resources are sets: order and repetition make no other token. */
+export function variantOf(
+  scope: string | undefined,
+  resource: string | readonly string[] | undefined,
+): Variant {
+  const canonical = (values: readonly string[]) => [...new Set(values)].filter(Boolean).sort();
+  const scopes = canonical(scope?.split(' ') ?? []);
+  const resources = canonical([resource ?? []].flat());
+  return { ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}), resource: resources };
+}
+
+function newSlot(variant: Variant): Slot {
+  return { variant, freshUntilMs: 0, validUntilMs: 0, nextAttemptMs: 0 };
+}
+
+/** Ends one caller's wait; the work goes on for the others. */
+function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason as Error);
+    if (signal.aborted) return stop();
+    signal.addEventListener('abort', stop, { once: true });
+    const done = () => signal.removeEventListener('abort', stop);
+    work.then(resolve, reject).finally(done);
+  });
+}

@@ -1,0 +1,138 @@
+import { generateKeyPairSync } from 'node:crypto';
+import {
+  type OAuthServer,
+  type OAuthServerOptions,
+  startOAuthServer,
+} from '@countersign/testkit/oauth-server';
+import { decodeJwt, decodeProtectedHeader } from 'jose';
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  type ClientCredentialsOptions,
+  clientCredentials,
+  clientSecretBasic,
+  clientSecretPost,
+  privateKeyJwt,
+} from '../src/index.ts';
+
+let server: OAuthServer;
+const start = async (options?: OAuthServerOptions) => {
+  server = await startOAuthServer(options);
+};
+afterEach(() => server.stop());
+
+const RESOURCE = 'https://api.example.com';
+
+const service = (options: Partial<ClientCredentialsOptions> = {}) => {
+  const { clientId, privateKey, keyId } = server.clients.service;
+  return clientCredentials({
+    issuer: server.issuer,
+    allowInsecureLoopback: true,
+    clientId,
+    clientAuth: privateKeyJwt(privateKey, { keyId }),
+    resource: RESOURCE,
+    scope: 'orders:read',
+    ...options,
+  });
+};
+const tokenRequests = () => server.requests.filter(({ endpoint }) => endpoint === 'token');
+
+describe('client authentication', () => {
+  it('proves itself with a signed assertion for the issuer alone, with its own typ', async () => {
+    await start();
+    const token = await service().getToken();
+    expect(token).toMatchObject({ type: 'Bearer', scope: 'orders:read', generation: 1 });
+    expect(decodeJwt(token.value)).toMatchObject({ aud: RESOURCE, client_id: 'service' });
+    const assertion = String(tokenRequests()[0]?.params['client_assertion']);
+    expect(decodeProtectedHeader(assertion)).toEqual({
+      alg: 'ES256',
+      kid: 'service-key-1',
+      typ: 'client-authentication+jwt',
+    });
+    expect(decodeJwt(assertion)).toMatchObject({
+      iss: 'service',
+      sub: 'service',
+      aud: server.issuer,
+      jti: expect.any(String),
+    });
+  });
+
+  it('makes a new assertion for every attempt, retried ones too', async () => {
+    await start();
+    server.intercept('token', { status: 503 });
+    await service().getToken();
+    await service().getToken();
+    const ids = tokenRequests()
+      .map(({ params }) => params['client_assertion'])
+      .filter(Boolean)
+      .map((assertion) => decodeJwt(String(assertion)).jti);
+    expect(ids).toHaveLength(2);
+    expect(new Set(ids).size).toBe(2);
+  });
+
+  it('form-encodes id and secret for the Authorization header', async () => {
+    await start();
+    const { clientId, clientSecret } = server.clients.basic;
+    const source = service({ clientId, clientAuth: clientSecretBasic(clientSecret) });
+    expect((await source.getToken()).type).toBe('Bearer');
+    expect(tokenRequests()[0]?.params).not.toHaveProperty('client_secret');
+  });
+
+  it('posts the secret, which may come from a function', async () => {
+    await start();
+    const { clientId, clientSecret } = server.clients.post;
+    const source = service({ clientId, clientAuth: clientSecretPost(async () => clientSecret) });
+    expect((await source.getToken()).type).toBe('Bearer');
+  });
+});
+
+describe('DPoP', () => {
+  it('binds the token, with the nonce the server demands and a fresh proof and assertion each time', async () => {
+    await start({ dpopNonceRequired: true });
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const source = service({ dpop: { key: privateKey } });
+    const token = await source.getToken();
+    expect(token.type).toBe('DPoP');
+    const seen = tokenRequests();
+    expect(seen.map(({ status }) => status)).toEqual([400, 200]);
+    const proofs = seen.map(({ headers }) => decodeJwt(String(headers['dpop'])));
+    expect(proofs[0]).not.toHaveProperty('nonce');
+    expect(proofs[1]).toMatchObject({
+      nonce: expect.any(String),
+      htm: 'POST',
+      htu: `${server.issuer}/token`,
+    });
+    expect(proofs[0]?.jti).not.toBe(proofs[1]?.jti);
+    const assertions = seen.map(({ params }) => decodeJwt(String(params['client_assertion'])).jti);
+    expect(assertions[0]).not.toBe(assertions[1]);
+    // The nonce of a 200 serves the next request.
+    await source.getToken({ forceRenewal: true });
+    expect(tokenRequests()).toHaveLength(3);
+  });
+});
+
+describe('one request for many', () => {
+  it('serves 10,000 cold callers with one request, and later ones from memory', async () => {
+    await start();
+    const source = service();
+    const tokens = await Promise.all(Array.from({ length: 10_000 }, () => source.getToken()));
+    expect(new Set(tokens).size).toBe(1);
+    await source.getToken({ scope: 'orders:read', resource: RESOURCE });
+    expect(server.count('token')).toBe(2);
+    expect(server.count('discovery')).toBe(1);
+  });
+
+  it('keeps tokens of different scopes and resources apart', async () => {
+    await start();
+    const source = service();
+    const [read, write, other] = await Promise.all([
+      source.getToken({ scope: 'orders:read' }),
+      source.getToken({ scope: 'orders:write' }),
+      source.getToken({ resource: 'https://other.example.com' }),
+    ]);
+    expect([read?.scope, write?.scope]).toEqual(['orders:read', 'orders:write']);
+    expect(decodeJwt(other?.value ?? '').aud).toBe('https://other.example.com');
+    expect(await source.getToken({ scope: 'orders:write orders:read' })).toBe(
+      await source.getToken({ scope: 'orders:read orders:write' }),
+    );
+  });
+});
