@@ -66,9 +66,11 @@ async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acqui
     publish('store-error', { id, operation: 'begin', error });
     if (isUnreadable(error)) return { state: 'unreadable', error };
     // The store may have granted what it could not say. Nothing was run, so give it back, even if that takes a while.
-    new Lease(store, { ...claim, fence: 0 }, { recovered: false, askedAt, now })
-      .release()
-      .catch(() => {});
+    if (mayHaveRun(error)) {
+      new Lease(store, { ...claim, fence: 0 }, { recovered: false, askedAt, now })
+        .release()
+        .catch(() => {});
+    }
     return { state: 'store-failed', error };
   }
   if (begun.state === 'completed') return await opened(settings, id, begun);
@@ -133,4 +135,9 @@ async function opened(
 
 function isUnreadable(error: unknown): boolean {
   return error instanceof IdempotencyError && error.code === 'ERR_IDEMPOTENCY_RECORD_UNREADABLE';
+}
+
+/** Whether the store may have done what it failed to confirm: it says `outcome: 'not-run'` when it has not. */
+function mayHaveRun(error: unknown): boolean {
+  return (error as { readonly outcome?: unknown } | undefined)?.outcome !== 'not-run';
 }

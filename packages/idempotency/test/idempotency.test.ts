@@ -1,0 +1,193 @@
+import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
+import { createIdempotency, type Idempotency, type JobOptions } from '../src/idempotency.ts';
+import { memoryIdempotencyStore } from '../src/memory.ts';
+import type { IdempotencyStore } from '../src/store.ts';
+
+let store: IdempotencyStore;
+let jobs: Idempotency;
+
+function create(options: Partial<JobOptions> = {}): Idempotency {
+  return createIdempotency({ store, scope: 'invoices', ...options });
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  store = memoryIdempotencyStore();
+  jobs = create();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const code = (suffix: string): object =>
+  expect.objectContaining({ code: `ERR_IDEMPOTENCY_${suffix}` });
+
+describe('run', () => {
+  test('runs once and gives every caller the value', async () => {
+    const handler = vi.fn(async () => ({ invoice: 7 }));
+    const first = await jobs.run('k', 'message', handler);
+    const second = await jobs.run('k', 'message', handler);
+    expect(first).toEqual({ value: { invoice: 7 }, replayed: false });
+    expect(second).toEqual({ value: { invoice: 7 }, replayed: true });
+    expect(handler).toHaveBeenCalledTimes(1);
+    expectTypeOf(first.value).toEqualTypeOf<{ invoice: number }>();
+  });
+
+  test.each([undefined, null, 0, '', [1, { a: 'ü' }]])('gives back %j', async (value) => {
+    await jobs.run('k', '', () => value);
+    expect(await jobs.run('k', '', () => 'again')).toEqual({ value, replayed: true });
+  });
+
+  test('tells the handler its key, a fence that grows, and a signal', async () => {
+    const fences: (number | undefined)[] = [];
+    for (const _ of [1, 2]) {
+      await jobs.run('k', '', ({ key, fence, signal, notExecuted }) => {
+        expect(key).toBe('k');
+        expect(signal.aborted).toBe(false);
+        fences.push(fence);
+        notExecuted();
+      });
+    }
+    expect(fences[1]).toBeGreaterThan(fences[0] as number);
+  });
+
+  test('refuses the same key for something else', async () => {
+    await jobs.run('k', 'message', () => 1);
+    await expect(jobs.run('k', Buffer.from('other'), () => 1)).rejects.toEqual(code('KEY_REUSED'));
+  });
+
+  test('keeps scopes apart', async () => {
+    await jobs.run('k', '', () => 1);
+    expect(await create({ scope: 'mails' }).run('k', '', () => 2)).toEqual({
+      value: 2,
+      replayed: false,
+    });
+  });
+
+  test('refuses, or waits for, a run in progress', async () => {
+    const first = jobs.run('k', '', async () => {
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      return 'done';
+    });
+    await expect(jobs.run('k', '', () => 'twice')).rejects.toEqual(code('IN_PROGRESS'));
+    const waiting = create({ waitMs: 5000 }).run('k', '', () => 'twice');
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(await waiting).toEqual({ value: 'done', replayed: true });
+    await first;
+  });
+});
+
+describe('a handler that throws', () => {
+  const boom = async (): Promise<never> => Promise.reject(new Error('boom'));
+
+  test('passes its error on and leaves the outcome unknown', async () => {
+    await expect(jobs.run('k', '', boom)).rejects.toThrow('boom');
+    await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
+  });
+
+  test('is run again when told so', async () => {
+    const rerunning = create({ onUnknown: 'rerun' });
+    await expect(rerunning.run('k', '', boom)).rejects.toThrow('boom');
+    expect(await rerunning.run('k', '', () => 2)).toEqual({ value: 2, replayed: false });
+  });
+
+  test('having said that nothing was executed, frees the key', async () => {
+    await expect(
+      jobs.run('k', '', ({ notExecuted }) => {
+        notExecuted();
+        throw new Error('invalid');
+      }),
+    ).rejects.toThrow('invalid');
+    expect((await jobs.run('k', '', () => 1)).replayed).toBe(false);
+  });
+
+  test('is reconciled by a function that found the value', async () => {
+    const reconciling = create({ onUnknown: async ({ key }) => ({ value: `found ${key}` }) });
+    await expect(reconciling.run('k', '', boom)).rejects.toThrow('boom');
+    for (const _ of [1, 2]) {
+      expect(await reconciling.run('k', '', () => 'run')).toEqual({
+        value: 'found k',
+        replayed: true,
+      });
+    }
+  });
+
+  test('because its value is no JSON leaves the outcome unknown: it did run', async () => {
+    await expect(jobs.run('k', '', () => 1n)).rejects.toThrow(TypeError);
+    await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
+  });
+});
+
+test('a result that is too large is not kept, and not computed twice', async () => {
+  const small = create({ maxResultBytes: 20 });
+  expect((await small.run('k', '', () => 'x'.repeat(50))).value).toHaveLength(50);
+  await expect(small.run('k', '', () => 1)).rejects.toEqual(code('RESULT_NOT_STORED'));
+});
+
+describe('a store that fails', () => {
+  const down = async (): Promise<never> => Promise.reject(new Error('down'));
+
+  test('stops the run before it begins', async () => {
+    store = { ...store, begin: down };
+    const handler = vi.fn();
+    await expect(create().run('k', '', handler)).rejects.toEqual(code('STORE_UNAVAILABLE'));
+    expect(handler).not.toHaveBeenCalled();
+  });
+
+  test('does not stop it when the user chose so', async () => {
+    store = { ...store, begin: down };
+    const run = create({ onStoreError: 'open' }).run('k', '', ({ fence }) => fence ?? 'none');
+    expect(await run).toEqual({ value: 'none', replayed: false });
+  });
+
+  test('at completion is reported, and asked again', async () => {
+    const complete = vi.fn(store.complete).mockRejectedValueOnce(new Error('down'));
+    store = { ...store, complete };
+    await expect(create().run('k', '', () => 1)).rejects.toEqual(code('STORE_UNAVAILABLE'));
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(await create().run('k', '', () => 2)).toEqual({ value: 1, replayed: true });
+  });
+
+  test('that certifies that nothing was changed is not bothered again', async () => {
+    const release = vi.fn(store.release);
+    const error = Object.assign(new Error('down'), { outcome: 'not-run' });
+    store = { ...store, release, begin: async () => Promise.reject(error) };
+    await expect(create().run('k', '', () => 1)).rejects.toEqual(code('STORE_UNAVAILABLE'));
+    expect(release).not.toHaveBeenCalled();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+test('a run whose lease was taken over is told so, and its value does not count', async () => {
+  const rerunning = create({ onUnknown: 'rerun' });
+  const stale = rerunning.run('k', '', async ({ signal }) => {
+    vi.setSystemTime(Date.now() + 30_000); // the process stood still
+    await rerunning.run('k', '', () => 'newer');
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(signal.reason).toEqual(code('LEASE_LOST'));
+    return 'stale';
+  });
+  await expect(stale).rejects.toEqual(code('LEASE_LOST'));
+  expect((await jobs.run('k', '', () => 'again')).value).toBe('newer');
+});
+
+test('what is stored can be encrypted', async () => {
+  const encrypted = create({ encryptionKeys: [Buffer.alloc(32, 7)] });
+  await encrypted.run('k', '', () => 'secret');
+  expect(await encrypted.run('k', '', () => 1)).toEqual({ value: 'secret', replayed: true });
+  await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('RECORD_UNREADABLE'));
+});
+
+test('a key that cannot be had leaves the outcome unknown and no timer behind', async () => {
+  const sealed = create({ encryptionKeys: [async () => Promise.reject(new Error('vault'))] });
+  await expect(sealed.run('k', '', () => 1)).rejects.toThrow('vault');
+  await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+test('mistakes are reported by name', async () => {
+  expect(() => create({ scope: '' })).toThrow(/^scope/);
+  expect(() => create({ maxResultBytes: -1 })).toThrow(/^maxResultBytes/);
+  await expect(jobs.run('', '', () => 1)).rejects.toThrow(/^key/);
+});

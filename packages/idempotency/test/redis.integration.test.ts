@@ -1,0 +1,75 @@
+import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { redisIdempotencyStore } from '../src/redis.ts';
+import type { Claim } from '../src/store.ts';
+import { rewind } from './rewind.ts';
+import { idempotencyStoreContract } from './store.contract.ts';
+
+let server: RedisServer;
+let redis: Redis;
+
+beforeAll(async () => {
+  server = await startRedis();
+  redis = server.client();
+});
+
+afterAll(async () => {
+  await server.stop();
+});
+
+beforeEach(async () => {
+  await redis.flushall();
+});
+
+idempotencyStoreContract('Redis', () => ({
+  store: redisIdempotencyStore(redis),
+  advance: (ms) => rewind(redis, 'idempotency:', ms),
+}));
+
+const claim: Claim = {
+  id: 'id',
+  owner: 'owner',
+  fingerprint: 'f'.repeat(43),
+  leaseMs: 30_000,
+  ttlMs: 60_000,
+};
+
+describe('redisIdempotencyStore', () => {
+  test('never leaves a key without an end', async () => {
+    const store = redisIdempotencyStore(redis);
+    const begun = await store.begin(claim, { takeover: false });
+    const held = { ...claim, fence: begun.state === 'acquired' ? begun.fence : 0 };
+    const lifetime = async (): Promise<number> => await redis.pttl('idempotency:id');
+    expect(await lifetime()).toBeGreaterThan(59_000);
+    await store.renew(held);
+    expect(await lifetime()).toBeGreaterThan(59_000);
+    await store.abandon(held);
+    expect(await lifetime()).toBeGreaterThan(59_000);
+    await redis.del('idempotency:id');
+    await store.complete(held, Buffer.from('done'));
+    expect(await lifetime()).toBeGreaterThan(59_000);
+    expect(await lifetime()).toBeLessThanOrEqual(60_000);
+  });
+
+  test('keeps a released record for a lease only', async () => {
+    const store = redisIdempotencyStore(redis);
+    const begun = await store.begin(claim, { takeover: false });
+    await store.release({ ...claim, fence: begun.state === 'acquired' ? begun.fence : 0 });
+    expect(await redis.pttl('idempotency:id')).toBeLessThanOrEqual(30_000);
+  });
+
+  test('begins its keys as told', async () => {
+    await redisIdempotencyStore(redis, { prefix: 'shop:' }).begin(claim, { takeover: false });
+    expect(await redis.keys('*')).toEqual(['shop:id']);
+  });
+
+  test('refuses to read, or to run over, a record of another format', async () => {
+    const store = redisIdempotencyStore(redis);
+    await redis.set('idempotency:id', '2 something newer');
+    const unreadable = { code: 'ERR_IDEMPOTENCY_RECORD_UNREADABLE' };
+    await expect(store.begin(claim, { takeover: true })).rejects.toMatchObject(unreadable);
+    await expect(store.renew({ ...claim, fence: 1 })).rejects.toMatchObject(unreadable);
+    expect(await redis.get('idempotency:id')).toBe('2 something newer');
+  });
+});
