@@ -1,0 +1,45 @@
+import { createHash } from 'node:crypto';
+
+/** A script as it is sent to the server: wrapped so that one call of it carries the calls of many. */
+export interface CompiledScript {
+  readonly source: string;
+  readonly sha: string;
+  /** Keys of each call. */
+  readonly keys: number;
+  readonly replies: 'text' | 'bytes';
+}
+
+/**
+ * Wraps a script's body, which sees `KEYS` and `ARGV` of its own call only, in a loop over calls.
+ * Each call's arguments are preceded by their number. An error fails its own call and no other.
+ */
+export function compile(
+  body: string,
+  prelude: string,
+  keys: number,
+  replies: 'text' | 'bytes',
+): CompiledScript {
+  const ownKeys = Array.from({ length: keys }, (_, index) => `KEYS[key + ${index}]`).join(', ');
+  const source = `${prelude}
+local function run(KEYS, ARGV)
+${body}
+end
+local replies, key, argument = {}, 1, 1
+for call = 1, #KEYS / ${keys} do
+  local count = tonumber(ARGV[argument])
+  local ok, reply = pcall(run, {${ownKeys}}, {unpack(ARGV, argument + 1, argument + count)})
+  if not ok then
+    local message = type(reply) == 'table' and reply.err or reply
+    reply = {err = string.gsub(tostring(message), '[\\r\\n]', ' ')}
+  elseif reply == nil then
+    reply = false
+  end
+  replies[call] = reply
+  key = key + ${keys}
+  argument = argument + count + 1
+end
+return replies
+`;
+  const sha = createHash('sha1').update(source).digest('hex');
+  return { source, sha, keys, replies };
+}

@@ -1,0 +1,72 @@
+import type { ScriptArgument } from './batch.ts';
+import { assertTimeout } from './deadline.ts';
+import { closedError, dispatcherOf } from './dispatcher.ts';
+import { compile } from './lua.ts';
+import type { RedisClient } from './topology.ts';
+
+export interface ScriptOptions {
+  /** How many keys each call has, at least 1. On Cluster all keys of a call must share a slot (`{hash tag}`). */
+  readonly keys: number;
+  /** Lua that runs once per round trip, before the calls it carries; its locals are visible to the body. Default none. */
+  readonly prelude?: string;
+  /** `bytes`: bulk strings arrive as `Buffer`. Default `text`: as strings, decoded as UTF-8. */
+  readonly replies?: 'text' | 'bytes';
+  /** How long a call may take, in milliseconds. Default 1000. */
+  readonly timeoutMs?: number;
+}
+
+export interface CallOptions {
+  /** How long this call may take, in milliseconds; default: the script's. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Runs the script atomically, at most once, within the deadline.
+ * @throws StoreUnavailableError when it could not, or when nobody knows whether it could: see its `outcome`.
+ */
+export type Script<Args extends readonly ScriptArgument[], Reply> = (
+  client: RedisClient,
+  keys: readonly string[],
+  args: Args,
+  options?: CallOptions,
+) => Promise<Reply>;
+
+/**
+ * Makes a Lua script callable.
+ *
+ * The body is written like any Redis script: it reads `KEYS` and `ARGV`, calls `redis.call`, and returns its reply. It runs
+ * as a function, many calls of a tick in one round trip; each sees its own `KEYS` and `ARGV` only, and an error fails its own
+ * call only. It must not keep state in globals, and must be quick: Redis serves nobody else meanwhile.
+ *
+ * @typeParam Args - the types of `ARGV`, in order.
+ * @typeParam Reply - what the body returns, after conversion by Redis (numbers become integers, `false` and nothing `null`).
+ */
+export function script<Args extends readonly ScriptArgument[], Reply>(
+  lua: string,
+  options: ScriptOptions,
+): Script<Args, Reply> {
+  const {
+    keys: keyCount,
+    prelude = '',
+    replies = 'text',
+    timeoutMs: usualTimeoutMs = 1000,
+  } = options;
+  if (!Number.isInteger(keyCount) || keyCount < 1)
+    throw new TypeError('keys: expected the number of keys of a call, at least 1');
+  assertTimeout(usualTimeoutMs);
+  const compiled = compile(lua, prelude, keyCount, replies);
+
+  return (client, keys, args, { timeoutMs = usualTimeoutMs } = {}) => {
+    try {
+      if (keys.length !== keyCount)
+        throw new TypeError(`keys: expected ${keyCount}, got ${keys.length}`);
+      if (args.some((arg) => typeof arg === 'number' && !Number.isFinite(arg)))
+        throw new TypeError('args: expected finite numbers');
+      if (timeoutMs !== usualTimeoutMs) assertTimeout(timeoutMs);
+      if (client.status === 'end') throw closedError();
+      return dispatcherOf(client).call(compiled, keys, args, timeoutMs) as Promise<Reply>;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  };
+}
