@@ -98,7 +98,7 @@ function until(
 
 /**
  * Waits `ms` milliseconds (0 to 2,147,483,647). Unlike a deadline's timer it keeps the process alive: a program
- * that waits for its next attempt is not finished.
+ * that waits for its next attempt is not finished. It never ends early.
  * @throws the signal's reason, at once, when it aborts or has aborted before.
  */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
@@ -110,14 +110,25 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       reject(signal.reason as Error);
       return;
     }
+    const endsAt = performance.now() + ms;
+    let timer: NodeJS.Timeout;
     const stop = (): void => {
       clearTimeout(timer);
       reject(signal?.reason as Error);
     };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', stop);
-      resolve();
-    }, ms);
+    // Timers count from the start of the event loop's turn, so one that is set late in a turn fires too early.
+    const wait = (leftMs: number): void => {
+      timer = setTimeout(() => {
+        const stillMs = endsAt - performance.now();
+        if (stillMs > 0) {
+          wait(Math.ceil(stillMs));
+          return;
+        }
+        signal?.removeEventListener('abort', stop);
+        resolve();
+      }, leftMs);
+    };
+    wait(ms);
     signal?.addEventListener('abort', stop, { once: true });
   });
 }

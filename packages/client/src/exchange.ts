@@ -1,0 +1,159 @@
+import type { Dispatcher } from 'undici';
+import type { ResponseHeaders } from './headers.ts';
+
+type Controller = Dispatcher.DispatchController;
+
+/** A complete response, still encoded. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+  readonly body: Buffer;
+  /** The body of an error was longer than is kept of it. */
+  readonly truncated: boolean;
+}
+
+/** No complete response. */
+export interface Failure {
+  readonly kind: 'timeout' | 'aborted' | 'too_large' | 'error';
+  readonly error: Error;
+}
+
+export type Outcome = Answer | Failure;
+
+export function isAnswer(outcome: Outcome): outcome is Answer {
+  return 'status' in outcome;
+}
+
+/** What bounds one exchange. */
+export interface ExchangeLimits {
+  readonly timeoutMs: number;
+  readonly maxResponseBytes: number;
+  readonly maxErrorBytes: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Sends one request and collects the response, on undici's dispatch port: `undici.request` would wrap every body into
+ * a stream only for us to unwrap it. Never rejects; ends as soon as the time is up or the signal aborts, even while an
+ * interceptor has not passed the request on yet.
+ */
+export function exchange(
+  dispatch: Dispatcher.Dispatch,
+  options: Dispatcher.DispatchOptions,
+  limits: ExchangeLimits,
+): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const { signal, timeoutMs } = limits;
+    const collector = new Collector(limits, (outcome) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      resolve(outcome);
+    });
+    const onAbort = (): void => collector.stop({ kind: 'aborted', error: asError(signal?.reason) });
+    const timer = setTimeout(
+      () => collector.stop({ kind: 'timeout', error: new Error(`no response in ${timeoutMs} ms`) }),
+      timeoutMs,
+    );
+    if (signal?.aborted) {
+      onAbort();
+      return;
+    }
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      dispatch(options, collector);
+    } catch (error) {
+      collector.stop({ kind: 'error', error: asError(error) });
+    }
+  });
+}
+
+class Collector implements Dispatcher.DispatchHandler {
+  readonly #limits: ExchangeLimits;
+  readonly #settle: (outcome: Outcome) => void;
+  #stopped: Error | undefined;
+  #settled = false;
+  #controller: Controller | undefined;
+  #status = 0;
+  #headers: ResponseHeaders = {};
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(limits: ExchangeLimits, settle: (outcome: Outcome) => void) {
+    this.#limits = limits;
+    this.#settle = settle;
+  }
+
+  /** Ends the exchange from outside. */
+  stop(failure: Failure): void {
+    if (this.#settled) return;
+    this.#end(failure);
+    this.#stopped = failure.error;
+    this.#controller?.abort(failure.error);
+  }
+
+  /** Called again when an interceptor sends the request once more. */
+  onRequestStart(controller: Controller): void {
+    if (this.#stopped) {
+      controller.abort(this.#stopped);
+      return;
+    }
+    this.#controller = controller;
+    this.#chunks = [];
+    this.#bytes = 0;
+  }
+
+  onRequestUpgrade(controller: Controller): void {
+    controller.abort(new Error('the server changed the protocol'));
+  }
+
+  onResponseStart(_controller: Controller, status: number, headers: ResponseHeaders): void {
+    if (status < 200) return;
+    this.#status = status;
+    this.#headers = headers;
+  }
+
+  onResponseData(_controller: Controller, chunk: Buffer): void {
+    if (this.#settled) return;
+    this.#bytes += chunk.length;
+    const { maxResponseBytes, maxErrorBytes } = this.#limits;
+    if (this.#status < 400) {
+      if (this.#bytes > maxResponseBytes) {
+        const error = new Error(`the response body is larger than ${maxResponseBytes} bytes`);
+        this.stop({ kind: 'too_large', error });
+        return;
+      }
+      this.#chunks.push(chunk);
+      return;
+    }
+    this.#chunks.push(chunk);
+    if (this.#bytes <= maxErrorBytes) return;
+    this.#end(this.#answer(true));
+    this.#controller?.abort(new Error('enough of an error was read'));
+  }
+
+  onResponseEnd(): void {
+    this.#end(this.#answer(false));
+  }
+
+  onResponseError(_controller: Controller, error: Error): void {
+    this.#end({ kind: 'error', error });
+  }
+
+  #answer(truncated: boolean): Answer {
+    const [first] = this.#chunks;
+    const whole = this.#chunks.length === 1 && first ? first : Buffer.concat(this.#chunks);
+    const body = truncated ? whole.subarray(0, this.#limits.maxErrorBytes) : whole;
+    return { status: this.#status, headers: this.#headers, body, truncated };
+  }
+
+  #end(outcome: Outcome): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#chunks = [];
+    this.#settle(outcome);
+  }
+}
+
+function asError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+}

@@ -1,0 +1,38 @@
+import type { Dispatcher } from 'undici';
+
+/** A response's headers; names in lower case, a repeated field as an array. */
+export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
+
+type RequestHeaders = Dispatcher.DispatchOptions['headers'];
+
+/** Whether a request has a header, whichever form of headers undici was given. `name` is lower case. */
+export function hasHeader(headers: RequestHeaders, name: string): boolean {
+  return entries(headers).some(([candidate]) => candidate.toLowerCase() === name);
+}
+
+/** The headers with these added, in place of those with the same name. Names are lower case. */
+export function addHeaders(
+  headers: RequestHeaders,
+  added: Readonly<Record<string, string>>,
+): string[] {
+  const flat: string[] = [];
+  for (const [name, value] of entries(headers)) {
+    if (value === undefined || value === null || name.toLowerCase() in added) continue;
+    for (const line of Array.isArray(value) ? value : [value]) flat.push(name, String(line));
+  }
+  for (const [name, value] of Object.entries(added)) flat.push(name, value);
+  return flat;
+}
+
+function entries(headers: RequestHeaders): (readonly [string, unknown])[] {
+  if (!headers) return [];
+  if (Array.isArray(headers)) {
+    const pairs: [string, unknown][] = [];
+    for (let index = 0; index < headers.length; index += 2) {
+      pairs.push([String(headers[index]), headers[index + 1]]);
+    }
+    return pairs;
+  }
+  if (Symbol.iterator in headers) return [...(headers as Iterable<[string, unknown]>)];
+  return Object.entries(headers);
+}

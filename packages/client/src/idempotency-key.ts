@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto';
+import type { Dispatcher } from 'undici';
+import { addHeaders, hasHeader } from './headers.ts';
+
+/** How `Idempotency-Key` is sent. */
+export interface IdempotencyOptions {
+  /** Methods that are given a key. Default POST and PATCH. */
+  readonly methods?: readonly string[];
+  /**
+   * - `string` (default): a structured-field String, `"8e03978e-…"` (RFC 9651 §3.3.3), as the draft standard has it.
+   * - `raw`: the key itself, for servers such as Stripe that do not read quotes.
+   */
+  readonly format?: 'string' | 'raw';
+}
+
+const HEADER = 'idempotency-key';
+
+/**
+ * An undici interceptor that gives each request with one of the methods a new key, unless it has one. Alone it does
+ * not retry: a retry *outside* of it would be given another key, so put a retrying interceptor inside, or use the client.
+ * @throws TypeError when an option is not what it must be.
+ */
+export function idempotencyKey(
+  options: IdempotencyOptions = {},
+): Dispatcher.DispatcherComposeInterceptor {
+  const { methods, serialize } = keyPolicy(options);
+  return (dispatch) => (request, handler) => {
+    if (!methods.has(request.method) || hasHeader(request.headers, HEADER)) {
+      return dispatch(request, handler);
+    }
+    const headers = addHeaders(request.headers, { [HEADER]: serialize(randomUUID()) });
+    return dispatch({ ...request, headers }, handler);
+  };
+}
+
+/** The options, ready to use. @throws TypeError when an option is not what it must be. */
+export function keyPolicy(options: IdempotencyOptions): {
+  readonly methods: ReadonlySet<string>;
+  readonly serialize: (key: string) => string;
+} {
+  const { methods = ['POST', 'PATCH'], format = 'string' } = options;
+  if (!Array.isArray(methods)) throw new TypeError('idempotency.methods must be an array');
+  if (format !== 'string' && format !== 'raw') {
+    throw new TypeError("idempotency.format must be 'string' or 'raw'");
+  }
+  return {
+    methods: new Set(methods.map((method) => String(method).toUpperCase())),
+    serialize: format === 'string' ? serializeString : serializeRaw,
+  };
+}
+
+/**
+ * A structured-field String (RFC 9651 §4.1.6): printable ASCII between quotes, with `"` and `\` escaped.
+ * @throws TypeError when the key is empty, longer than 255 characters or has others.
+ */
+export function serializeString(key: string): string {
+  checkKey(key, /^[\x20-\x7e]{1,255}$/);
+  return `"${key.replace(/["\\]/g, '\\$&')}"`;
+}
+
+function serializeRaw(key: string): string {
+  checkKey(key, /^[\x21-\x7e]{1,255}$/);
+  return key;
+}
+
+function checkKey(key: string, allowed: RegExp): void {
+  if (typeof key !== 'string' || !allowed.test(key)) {
+    throw new TypeError('idempotencyKey must be 1 to 255 printable ASCII characters');
+  }
+}

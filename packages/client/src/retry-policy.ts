@@ -1,0 +1,95 @@
+import { parseRetryAfter } from '@countersign/retry';
+import type { StopReason } from './errors.ts';
+import { isAnswer, type Outcome } from './exchange.ts';
+import type { ResponseHeaders } from './headers.ts';
+
+/** What an outcome asks for. */
+export type Advice =
+  | { readonly repeat: true; readonly retryAfterMs: number | undefined }
+  | {
+      readonly repeat: false;
+      readonly why: StopReason;
+      readonly retryAfterMs?: number | undefined;
+    };
+
+const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
+
+// The connection could not be made, broke, or delivered something that is not HTTP. What is not here (a certificate
+// that does not verify, a request that undici refuses, an interceptor that failed) is the same next time.
+const RETRIED_ERRORS: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENETDOWN',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'UND_ERR_SOCKET',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
+  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+]);
+
+/** Whether an error is one of the network rather than of the request. */
+export function isNetworkError(error: unknown): boolean {
+  const { code, errors } = error as { code?: unknown; errors?: unknown };
+  if (typeof code === 'string' && (RETRIED_ERRORS.has(code) || code.startsWith('HPE_')))
+    return true;
+  // Node.js tries every address of a name; it reports one error for each.
+  return Array.isArray(errors) && errors.length > 0 && errors.every(isNetworkError);
+}
+
+/** Whether an attempt says that the origin is in trouble; `undefined` when it says nothing about it. */
+export function originSucceeded(outcome: Outcome): boolean | undefined {
+  if (isAnswer(outcome)) return outcome.status < 500 || outcome.status === 501;
+  if (outcome.kind === 'timeout') return false;
+  if (outcome.kind === 'error' && isNetworkError(outcome.error)) return false;
+  return undefined;
+}
+
+/** What an outcome asks for, whoever may repeat it. */
+export function advise(outcome: Outcome, nowMs: number): Advice {
+  if (!isAnswer(outcome)) {
+    const repeat =
+      outcome.kind === 'timeout' || (outcome.kind === 'error' && isNetworkError(outcome.error));
+    return repeat ? { repeat, retryAfterMs: undefined } : { repeat, why: 'final' };
+  }
+  const { status, headers } = outcome;
+  if (status < 400) return { repeat: false, why: 'final' };
+  const retryAfterMs = parseRetryAfter(single(headers, 'retry-after'), nowMs);
+  // 409 with Retry-After: the first attempt is still being worked on; its answer will be replayed.
+  const repeat = RETRIED_STATUSES.has(status) || (status === 409 && retryAfterMs !== undefined);
+  if (!repeat) return { repeat, why: 'final', retryAfterMs };
+  if (forbidsRetry(headers)) return { repeat: false, why: 'refused_by_server', retryAfterMs };
+  return { repeat, retryAfterMs };
+}
+
+/**
+ * How long to wait before the next attempt, or `undefined` when it would not begin before the deadline. Never shorter
+ * than the server asked for; the jitter goes on top, so that all who were told the same do not come at the same moment.
+ */
+export function waitBefore(
+  backoffMs: number,
+  retryAfterMs: number | undefined,
+  remainingMs: number,
+): number | undefined {
+  if (retryAfterMs === undefined) return backoffMs < remainingMs ? backoffMs : undefined;
+  if (retryAfterMs >= remainingMs) return undefined;
+  return retryAfterMs + backoffMs < remainingMs ? retryAfterMs + backoffMs : retryAfterMs;
+}
+
+/** Stripe's and others' way to say that trying again is no use. */
+function forbidsRetry(headers: ResponseHeaders): boolean {
+  return [headers['stripe-should-retry'], headers['x-should-retry']].includes('false');
+}
+
+/** A field that must not be repeated: several are as good as none. */
+export function single(headers: ResponseHeaders, name: string): string | undefined {
+  const value = headers[name];
+  return typeof value === 'string' ? value : undefined;
+}

@@ -1,0 +1,118 @@
+import { egressAgent } from '@countersign/egress';
+import { type Backoff, exponentialBackoff } from '@countersign/retry';
+import type { Dispatcher } from 'undici';
+import type { AttemptPolicy } from './call.ts';
+import { keyPolicy } from './idempotency-key.ts';
+import type { ClientOptions, RetryOptions } from './options.ts';
+import type { OriginPolicies } from './origin.ts';
+
+/** A client's options, checked and with their defaults. */
+export interface Settings {
+  readonly origin: string;
+  /** Through the interceptors, or without any of them. */
+  readonly dispatch: Dispatcher.Dispatch;
+  readonly bareDispatch: Dispatcher.Dispatch;
+  readonly close: () => Promise<void>;
+  readonly deadlineMs: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly traceparent: boolean;
+  readonly keys: ReturnType<typeof keyPolicy>;
+  readonly attempts: AttemptPolicy;
+  readonly policies: OriginPolicies;
+}
+
+const LONGEST_TIMER_MS = 2_147_483_647;
+
+/** @throws TypeError when an option is not what it must be. */
+export function readSettings(options: ClientOptions): Settings {
+  const { interceptors = [], budget = {}, breaker = {}, concurrency = {} } = options;
+  if (!Array.isArray(interceptors) || interceptors.some((each) => typeof each !== 'function')) {
+    throw new TypeError('interceptors must be an array of functions');
+  }
+  const maxResponseBytes = whole(options.maxResponseBytes, 10_485_760, 'maxResponseBytes');
+  const { dispatcher, close } = openDispatcher(options.egress, maxResponseBytes);
+  const bareDispatch = dispatcher.dispatch.bind(dispatcher) as Dispatcher.Dispatch;
+  return {
+    origin: checkedOrigin(options.origin),
+    bareDispatch,
+    dispatch: interceptors.reduceRight<Dispatcher.Dispatch>(
+      (inner, interceptor: Dispatcher.DispatcherComposeInterceptor) => interceptor(inner),
+      bareDispatch,
+    ),
+    close,
+    deadlineMs: whole(options.deadlineMs, 30_000, 'deadlineMs', LONGEST_TIMER_MS),
+    headers: lowerCased(options.headers),
+    traceparent: options.traceparent ?? true,
+    keys: keyPolicy(options.idempotency ?? {}),
+    attempts: {
+      ...retrying(options.retry ?? {}),
+      attemptTimeoutMs: whole(
+        options.attemptTimeoutMs,
+        10_000,
+        'attemptTimeoutMs',
+        LONGEST_TIMER_MS,
+      ),
+      maxResponseBytes,
+      maxErrorBytes: whole(options.maxErrorBytes, 65_536, 'maxErrorBytes'),
+      deadlineHeader: deadlineHeader(options.deadlineHeader),
+      now: options.now ?? Date.now,
+    },
+    policies: { budget, breaker, concurrency },
+  };
+}
+
+/** Header names in lower case, so that what is given twice in different cases is one header. */
+export function lowerCased(
+  headers: Readonly<Record<string, string>> | undefined,
+): Record<string, string> {
+  const lower: Record<string, string> = {};
+  if (headers === undefined) return lower;
+  for (const [name, value] of Object.entries(headers)) lower[name.toLowerCase()] = value;
+  return lower;
+}
+
+/** @throws TypeError when it is not a whole number from 1 to `most`. */
+export function whole(
+  value: number | undefined,
+  otherwise: number,
+  name: string,
+  most: number = Number.MAX_SAFE_INTEGER,
+): number {
+  const number = value ?? otherwise;
+  if (!(Number.isInteger(number) && number >= 1 && number <= most)) {
+    throw new TypeError(`${name} must be a whole number from 1 to ${most}`);
+  }
+  return number;
+}
+
+function checkedOrigin(origin: string): string {
+  const url = URL.canParse(origin) ? new URL(origin) : undefined;
+  const plain =
+    url && /^https?:$/.test(url.protocol) && url.pathname === '/' && !url.search && !url.hash;
+  if (!plain || url.username || url.password) {
+    throw new TypeError('origin must be scheme, host and port, such as https://api.example.com');
+  }
+  return url.origin;
+}
+
+function openDispatcher(
+  egress: ClientOptions['egress'] = {},
+  maxResponseBytes: number,
+): { dispatcher: Dispatcher; close: () => Promise<void> } {
+  if ('dispatch' in egress) return { dispatcher: egress, close: async () => {} };
+  const agent = egressAgent({ maxResponseBytes, ...egress });
+  return { dispatcher: agent, close: () => agent.close() };
+}
+
+function retrying(options: RetryOptions | false): { maxAttempts: number; backoff: Backoff } {
+  const { maxAttempts, ...backoff } = options === false ? { maxAttempts: 1 } : options;
+  return {
+    maxAttempts: whole(maxAttempts, 4, 'retry.maxAttempts'),
+    backoff: exponentialBackoff({ baseMs: 100, capMs: 10_000, ...backoff }),
+  };
+}
+
+function deadlineHeader(name: string | false | undefined): string | undefined {
+  if (name === false) return undefined;
+  return (name ?? 'request-timeout-ms').toLowerCase();
+}

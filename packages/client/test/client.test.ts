@@ -1,0 +1,205 @@
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { gzipSync } from 'node:zlib';
+import { MockAgent } from 'undici';
+import { afterEach, describe, expect, expectTypeOf, test } from 'vitest';
+import { z } from 'zod';
+import { apiKey, ClientError, type ClientOptions, createClient } from '../src/index.ts';
+
+const cleanUp: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of cleanUp.splice(0).reverse()) await step();
+});
+
+interface Seen {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: string;
+}
+
+/** A server that answers one request after the other from a list of listeners, the last one for ever. */
+async function serve(...listeners: RequestListener[]): Promise<{ origin: string; seen: Seen[] }> {
+  const seen: Seen[] = [];
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const { method = '', url = '', headers } = request;
+      seen.push({ method, url, headers, body: Buffer.concat(chunks).toString() });
+      const listener = listeners[Math.min(seen.length, listeners.length) - 1];
+      listener?.(request, response);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  cleanUp.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, seen };
+}
+
+const json =
+  (status: number, body: unknown, headers: Record<string, string> = {}): RequestListener =>
+  (_request, response) => {
+    response.writeHead(status, { 'content-type': 'application/json', ...headers });
+    response.end(JSON.stringify(body));
+  };
+
+function clientFor(origin: string, options: Partial<ClientOptions> = {}) {
+  const client = createClient({
+    origin,
+    egress: { allow: ['http://127.0.0.1:*'] },
+    retry: { baseMs: 1, capMs: 2 },
+    ...options,
+  });
+  cleanUp.push(() => client.close());
+  return client;
+}
+
+async function failure(promise: Promise<unknown>): Promise<ClientError> {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(ClientError);
+  return error as ClientError;
+}
+
+describe('createClient', () => {
+  test('sends JSON and answers with the parsed body', async () => {
+    const { origin, seen } = await serve(json(201, { id: 7 }));
+    const response = await clientFor(origin).post('/payments?x=1', {
+      json: { amount: 5 },
+      query: { y: 'a b' },
+    });
+    expect(response).toMatchObject({ status: 201, body: { id: 7 }, attempts: 1, replayed: false });
+    expect(seen[0]).toMatchObject({
+      method: 'POST',
+      url: '/payments?x=1&y=a+b',
+      body: '{"amount":5}',
+    });
+    expect(seen[0]?.headers).toMatchObject({
+      'content-type': 'application/json',
+      'idempotency-key': `"${response.idempotencyKey}"`,
+      'x-request-id': response.requestId,
+      traceparent: expect.stringMatching(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/) as string,
+      'request-timeout-ms': expect.stringMatching(/^(30000|29\d{3})$/) as string,
+    });
+  });
+
+  test('tries again with the same key until it succeeds, and sees the replay', async () => {
+    const { origin, seen } = await serve(
+      json(503, {}),
+      (request) => request.socket.destroy(),
+      json(201, { id: 1 }, { 'idempotency-replayed': 'true' }),
+    );
+    const response = await clientFor(origin).post('/payments', { json: {} });
+    expect(response).toMatchObject({ attempts: 3, replayed: true });
+    const keys = seen.map(({ headers }) => headers['idempotency-key']);
+    expect(new Set(keys).size).toBe(1);
+    expect(new Set(seen.map(({ headers }) => headers['x-request-id'])).size).toBe(1);
+  });
+
+  test('a problem document becomes a typed error', async () => {
+    const { origin } = await serve(
+      json(
+        403,
+        { title: 'Forbidden', detail: 'no', type: 'about:blank' },
+        {
+          'content-type': 'application/problem+json',
+        },
+      ),
+    );
+    const error = await failure(clientFor(origin).get('/x'));
+    expect(error).toMatchObject({
+      code: 'ERR_CLIENT_PROBLEM',
+      status: 403,
+      attempts: 1,
+      stopped: 'final',
+      message: 'the server answered 403: Forbidden',
+    });
+    expect(error.problem).toEqual({ title: 'Forbidden', detail: 'no', type: 'about:blank' });
+    expect(JSON.stringify(error)).not.toContain('detail');
+  });
+
+  test('a schema types and checks the result', async () => {
+    const { origin } = await serve(json(200, { id: '7' }), json(200, { id: 7 }));
+    const client = clientFor(origin);
+    const schema = z.object({ id: z.string() });
+    const { body } = await client.get('/x', { schema });
+    expectTypeOf(body).toEqualTypeOf<{ id: string }>();
+    expect(body.id).toBe('7');
+    const error = await failure(client.get('/x', { schema }));
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_SCHEMA', issues: [{ path: ['id'] }] });
+  });
+
+  test('undoes compression', async () => {
+    const { origin } = await serve((_request, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip', 'content-type': 'text/plain' });
+      response.end(gzipSync('hello'));
+    });
+    expect((await clientFor(origin).get('/')).body).toBe('hello');
+  });
+
+  test('presents an API key with every attempt', async () => {
+    const { origin, seen } = await serve(json(503, {}), json(200, {}));
+    let calls = 0;
+    const client = clientFor(origin, {
+      interceptors: [
+        apiKey(async () => {
+          calls += 1;
+          return `sk-live-${calls}`;
+        }),
+      ],
+    });
+    await client.get('/');
+    expect(seen.map(({ headers }) => headers['authorization'])).toEqual([
+      'ApiKey sk-live-1',
+      'ApiKey sk-live-2',
+    ]);
+  });
+
+  test('works with MockAgent', async () => {
+    const agent = new MockAgent();
+    agent.disableNetConnect();
+    cleanUp.push(() => agent.close());
+    agent
+      .get('https://api.example.com')
+      .intercept({ path: '/orders', method: 'POST' })
+      .reply(201, { ok: true }, { headers: { 'content-type': 'application/json' } });
+    const client = createClient({ origin: 'https://api.example.com', egress: agent });
+    const { body, status } = await client.post('/orders', { json: {} });
+    expect([status, body]).toEqual([201, { ok: true }]);
+  });
+
+  test('what egress refuses is never tried again', async () => {
+    const client = clientFor('http://127.0.0.1:9', { egress: {} });
+    const error = await failure(client.get('/'));
+    expect(error).toMatchObject({
+      code: 'ERR_CLIENT_NOT_SENT',
+      attempts: 1,
+      cause: { code: 'ERR_EGRESS_DENIED' },
+    });
+  });
+
+  test('an abort ends it at once', async () => {
+    const { origin } = await serve(() => {});
+    const controller = new AbortController();
+    const call = failure(clientFor(origin).get('/', { signal: controller.signal }));
+    controller.abort(new Error('enough'));
+    expect(await call).toMatchObject({ code: 'ERR_CLIENT_ABORTED', cause: { message: 'enough' } });
+  });
+
+  test('ends when the deadline has passed', async () => {
+    const { origin } = await serve(() => {});
+    const error = await failure(clientFor(origin).get('/', { deadlineMs: 30 }));
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_DEADLINE_EXCEEDED' });
+  });
+
+  test('a closed client refuses calls', async () => {
+    const client = clientFor('https://api.example.com');
+    await client.close();
+    expect(await failure(client.get('/'))).toMatchObject({ code: 'ERR_CLIENT_CLOSED' });
+  });
+});
