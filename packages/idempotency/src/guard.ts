@@ -180,7 +180,7 @@ export function idempotencyGuard<In = object>(
       );
     }
     const id = identityOf(principal, method, request.route ?? path, key);
-    const target = `${request.path}?${request.query}`;
+    const target = `${request.path}?${request.query.toString()}`;
     const contentType = request.headers.get('content-type') ?? '';
     const body = await request.rawBody();
     const acquired = await acquire(settings, {

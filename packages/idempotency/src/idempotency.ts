@@ -22,7 +22,7 @@ export interface Execution {
    * Says that nothing was executed (invalid input, 401, 429, …): the outcome is not stored and the key is free again.
    * Call it before the outcome is given.
    */
-  notExecuted(): void;
+  readonly notExecuted: () => void;
 }
 
 /** A request whose earlier execution never said how it ended. */

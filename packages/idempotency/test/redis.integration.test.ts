@@ -1,5 +1,10 @@
-import { type RedisServer, startRedis } from '@countersign/testkit/redis';
-import type { Redis } from 'ioredis';
+import {
+  type RedisClusterServers,
+  type RedisServer,
+  startRedis,
+  startRedisCluster,
+} from '@countersign/testkit/redis';
+import type { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { redisIdempotencyStore } from '../src/redis.ts';
 import type { Claim } from '../src/store.ts';
@@ -8,14 +13,17 @@ import { idempotencyStoreContract } from './store.contract.ts';
 
 let server: RedisServer;
 let redis: Redis;
+let clusterServers: RedisClusterServers;
+let cluster: Cluster;
 
 beforeAll(async () => {
-  server = await startRedis();
+  [server, clusterServers] = await Promise.all([startRedis(), startRedisCluster()]);
   redis = server.client();
+  cluster = clusterServers.client();
 });
 
 afterAll(async () => {
-  await server.stop();
+  await Promise.all([server.stop(), clusterServers.stop()]);
 });
 
 beforeEach(async () => {
@@ -26,6 +34,14 @@ idempotencyStoreContract('Redis', () => ({
   store: redisIdempotencyStore(redis),
   advance: (ms) => rewind(redis, 'idempotency:', ms),
 }));
+
+idempotencyStoreContract('Redis Cluster', async () => {
+  await Promise.all(cluster.nodes('master').map((node) => node.flushall()));
+  return {
+    store: redisIdempotencyStore(cluster),
+    advance: (ms) => rewind(cluster, 'idempotency:', ms),
+  };
+});
 
 const claim: Claim = {
   id: 'id',

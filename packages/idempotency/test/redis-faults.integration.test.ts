@@ -1,0 +1,181 @@
+import { channel } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import type { Outcome, Verdict } from '@countersign/guard';
+import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import type { Redis } from 'ioredis';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
+import type { Execution } from '../src/idempotency.ts';
+import { redisIdempotencyStore } from '../src/redis.ts';
+import { passed, problemIn, refused, requestOf } from './request.ts';
+
+const created: Outcome = {
+  status: 201,
+  headers: [['content-type', 'application/json']],
+  body: Buffer.from('{"id":1}'),
+  aborted: false,
+};
+
+let server: RedisServer;
+let redis: Redis;
+let send: () => Promise<Verdict<Execution>>;
+
+const mount = (options: Partial<IdempotencyGuardOptions<object>> = {}): void => {
+  redis = server.client();
+  const guard = idempotencyGuard({
+    store: redisIdempotencyStore(redis, { timeoutMs: 250 }),
+    principal: () => 'alice',
+    leaseMs: 600,
+    ...options,
+  });
+  send = async () => await guard(requestOf({ key: '"k"' }), {});
+};
+
+beforeEach(async () => {
+  // What Redis has acknowledged survives its death.
+  server = await startRedis({ persistence: 'aof' });
+  mount();
+});
+
+afterEach(async () => {
+  await server.stop();
+});
+
+describe('Redis is killed', () => {
+  test('before begin: 503 in bounded time, and the handler does not run', async () => {
+    await server.kill();
+    const reply = refused(await send());
+    expect(reply.status).toBe(503);
+    expect(reply.headers).toContainEqual(['retry-after', '1']);
+  });
+
+  test('before begin, with onStoreError open: the handler runs, unprotected', async () => {
+    mount({ onStoreError: 'open' });
+    await server.kill();
+    expect(passed(await send()).context.fence).toBeUndefined();
+  });
+
+  test('before renewal, for less than a lease: the lease holds', async () => {
+    mount({ leaseMs: 5000 });
+    const { context, settle } = passed(await send());
+    const failed = event('store-error');
+    await server.kill();
+    expect(await failed).toMatchObject({ operation: 'renew' });
+    await server.restart();
+    await eventually(() => settle?.(created));
+    expect(context.signal.aborted).toBe(false);
+    expect(refused(await send()).status).toBe(201);
+  });
+
+  test('before renewal, for longer than a lease: the signal fires', async () => {
+    const { context } = passed(await send());
+    const aborted = once(context.signal, 'abort');
+    await server.kill();
+    await aborted;
+    expect(context.signal.reason).toMatchObject({ code: 'ERR_IDEMPOTENCY_LEASE_LOST' });
+  });
+
+  test('before complete: it is told, and takes the outcome when it is back', async () => {
+    mount({ leaseMs: 5000 });
+    const { settle } = passed(await send());
+    await server.kill();
+    await expect(settle?.(created)).rejects.toMatchObject({ name: 'StoreUnavailableError' });
+    const completed = event('completed');
+    await server.restart();
+    await completed;
+    expect(refused(await send()).status).toBe(201);
+  });
+
+  test('before complete, for good: the outcome is unknown, never a second execution', async () => {
+    const { settle } = passed(await send());
+    await server.kill();
+    await expect(settle?.(created)).rejects.toMatchObject({ name: 'StoreUnavailableError' });
+    await event('lease-lost');
+    redis.disconnect();
+    await server.restart();
+    mount();
+    const reply = refused(await send());
+    expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN' });
+  });
+
+  test('before release: the key is free when it is back', async () => {
+    mount({ leaseMs: 5000 });
+    const { context, settle } = passed(await send());
+    context.notExecuted();
+    await server.kill();
+    await expect(settle?.(created)).rejects.toMatchObject({ name: 'StoreUnavailableError' });
+    const released = event('released');
+    await server.restart();
+    await released;
+    passed(await send());
+  });
+
+  test('before replay: 503, and the outcome is there when it is back', async () => {
+    await passed(await send()).settle?.(created);
+    await server.kill();
+    expect(refused(await send()).status).toBe(503);
+    await server.restart();
+    const reply = await eventually(async () => {
+      const verdict = refused(await send());
+      if (verdict.status === 503) throw new Error('not connected yet');
+      return verdict;
+    });
+    expect(reply.status).toBe(201);
+  });
+});
+
+describe('Redis hangs', () => {
+  test('at begin: 503 in bounded time, and what it granted too late is given back', async () => {
+    mount({ leaseMs: 5000 });
+    await passed(await send()).settle?.({ ...created, refused: true }); // connected, and free
+    server.pause();
+    expect(refused(await send()).status).toBe(503);
+    server.resume();
+    passed(await eventually(async () => passed(await send())));
+  });
+
+  test('at complete: bounded, and the outcome is stored all the same', async () => {
+    mount({ leaseMs: 5000 });
+    const { settle } = passed(await send());
+    server.pause();
+    await expect(settle?.(created)).rejects.toMatchObject({ code: 'ERR_STORE_TIMEOUT' });
+    server.resume();
+    const reply = await eventually(async () => {
+      const verdict = refused(await send());
+      if (verdict.status !== 201) throw new Error('not yet');
+      return verdict;
+    });
+    expect(String(reply.body)).toBe('{"id":1}');
+  });
+});
+
+test('Redis forgets everything while a handler runs: the handler puts its record back', async () => {
+  mount({ leaseMs: 5000 });
+  const { settle } = passed(await send());
+  await server.client().flushall();
+  await settle?.(created);
+  expect(refused(await send()).status).toBe(201);
+});
+
+/** The next event of this name. */
+async function event(name: string): Promise<unknown> {
+  return await new Promise((resolve) => {
+    const target = channel(`countersign:idempotency:${name}`);
+    const listen = (message: unknown): void => {
+      target.unsubscribe(listen);
+      resolve(message);
+    };
+    target.subscribe(listen);
+  });
+}
+
+/** Tries again until it works; the test's own time limit ends it. */
+async function eventually<T>(attempt: () => T | Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await attempt();
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
