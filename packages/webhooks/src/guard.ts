@@ -1,0 +1,85 @@
+import type { Guard, GuardRequest, Reply } from '@countersign/guard';
+import { type AdmissionOptions, admission, type Incoming, type Webhook } from './admission.ts';
+import { receivedChannel } from './events.ts';
+import { refusal } from './problem.ts';
+import type { Receiver } from './receiver.ts';
+
+export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
+  /** Which final statuses mean that the webhook was processed. Default: 200 to 299. */
+  readonly completeOn?: (status: number) => boolean;
+}
+
+/**
+ * Verifies a webhook, claims its id and validates its payload, in this order, before the handler sees any of it.
+ * The context is the {@link Webhook}. A 2xx of the handler completes the claim; any other status, or an aborted
+ * request, gives it back, so that the sender's retry is processed.
+ */
+export function webhookGuard<T = unknown>(options: WebhookGuardOptions<T>): Guard<Webhook<T>> {
+  const { completeOn = (status: number): boolean => status >= 200 && status < 300 } = options;
+  const admit = admission(options);
+  const { maxBodyBytes, source = options.verifier.scheme.name } = options;
+  return async (request) => {
+    const incoming = await read(request, source, maxBodyBytes);
+    if ('pass' in incoming) return incoming;
+    const entry = await admit(incoming);
+    if (!entry.admitted) return { pass: false, ...entry.answer };
+    const { webhook, lease } = entry;
+    return {
+      pass: true,
+      context: webhook,
+      async settle({ status, aborted, refused }) {
+        if (!aborted && !refused && completeOn(status)) await lease?.complete();
+        else await lease?.release();
+      },
+    };
+  };
+}
+
+/**
+ * Mounts a receiver behind other guards (limits, for example): it answers every request itself, so that the handler
+ * behind the chain is never reached.
+ */
+export function receiverGuard(
+  receiver: Receiver,
+  options: { readonly maxBodyBytes?: number; readonly source?: string } = {},
+): Guard<never> {
+  return async (request) => {
+    const incoming = await read(request, options.source ?? 'unknown', options.maxBodyBytes);
+    if ('pass' in incoming) return incoming;
+    const { status, headers, body } = await receiver.receive(incoming);
+    return { pass: false, status, headers, ...(body !== undefined && { body }) };
+  };
+}
+
+/** The request as the receiver takes it, or the refusal of a body that is too large or cannot be read. */
+async function read(
+  request: GuardRequest,
+  source: string,
+  maxBodyBytes = 1_048_576,
+): Promise<Incoming | Reply> {
+  const { headers, remoteAddress } = request;
+  const refuse = (status: number, code: string): Reply => {
+    if (receivedChannel.hasSubscribers) {
+      receivedChannel.publish({
+        outcome: 'refused',
+        status,
+        code,
+        scheme: '',
+        source,
+        remoteAddress,
+      });
+    }
+    return { pass: false, ...refusal(status) };
+  };
+  // Before a byte of it is read; an honest sender states the length.
+  if (Number(headers.get('content-length') ?? 0) > maxBodyBytes) {
+    return refuse(413, 'ERR_WEBHOOKS_BODY_TOO_LARGE');
+  }
+  try {
+    return { body: await request.rawBody(), headers, remoteAddress };
+  } catch (error) {
+    const { code, status } = error as { code?: unknown; status?: unknown };
+    const known = typeof status === 'number' && status >= 400 && status < 600;
+    return refuse(known ? status : 400, typeof code === 'string' ? code : 'ERR_UNKNOWN');
+  }
+}

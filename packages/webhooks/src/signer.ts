@@ -1,0 +1,119 @@
+import { WebhookError } from './errors.ts';
+import { importSecrets, refreshed, type Secrets, type SecretsProvider } from './keys.ts';
+import type { Scheme } from './scheme.ts';
+import { standardWebhooks } from './schemes/standard-webhooks.ts';
+import { signature } from './signature.ts';
+
+export interface SignerOptions<S = Secrets> {
+  /** One secret, or all that are active: every message is signed with each. Up to 16. */
+  readonly secrets: S;
+  /** Default `standardWebhooks()`. */
+  readonly scheme?: Scheme;
+  /** The clock, in milliseconds since the epoch. Default `Date.now`. */
+  readonly now?: () => number;
+}
+
+/** What is signed. */
+export interface Message {
+  /**
+   * The event's id, the same on every attempt. Up to 256 visible ASCII characters without a full stop (which would
+   * let a part of the body pass for the timestamp). Schemes without an id header do not need it.
+   */
+  readonly id?: string;
+  /** The exact bytes that will be sent; a string stands for its UTF-8. */
+  readonly body: Uint8Array | string;
+  /** When this attempt is made, in milliseconds since the epoch. Default: now. Sent in whole seconds. */
+  readonly timestampMs?: number;
+}
+
+/** The headers to send with the body, names in lower case. */
+export type SignedHeaders = Readonly<Record<string, string>>;
+
+export interface Signer {
+  readonly scheme: Scheme;
+  /** @throws WebhookError when the id or the body cannot be signed. */
+  sign(message: Message): SignedHeaders;
+}
+
+export interface AsyncSigner {
+  readonly scheme: Scheme;
+  sign(message: Message): Promise<SignedHeaders>;
+}
+
+/**
+ * Signs webhooks.
+ * @throws TypeError when a secret is empty, short, not in the scheme's notation, or cannot sign.
+ */
+export function createSigner(options: SignerOptions<SecretsProvider>): AsyncSigner;
+export function createSigner(options: SignerOptions): Signer;
+export function createSigner(
+  options: SignerOptions<Secrets | SecretsProvider>,
+): Signer | AsyncSigner {
+  const { secrets, scheme = standardWebhooks() } = options;
+  if (typeof secrets !== 'function') return fixedSigner({ ...options, secrets });
+  const current = refreshed(secrets, (list) => fixedSigner({ ...options, secrets: list }));
+  return { scheme, sign: async (message) => (await current()).sign(message) };
+}
+
+function fixedSigner(options: SignerOptions): Signer {
+  const { secrets, scheme = standardWebhooks(), now = Date.now } = options;
+  const keys = importSecrets(secrets, scheme, 'sign');
+  const { id: idHeader, timestamp: timestampHeader } = scheme.headers;
+
+  return {
+    scheme,
+    sign({ id, body, timestampMs = now() }) {
+      assertBytes(body);
+      if (idHeader !== undefined) assertId(id);
+      const timestamp = String(Math.floor(timestampMs / 1000));
+      if (!isTimestamp(timestamp)) {
+        throw new WebhookError(
+          'ERR_WEBHOOKS_TIMESTAMP_MALFORMED',
+          'timestampMs must be milliseconds since the epoch',
+        );
+      }
+      const prefix = scheme.prefix(id ?? '', timestamp);
+      const signatures = keys.map((key) => ({
+        algorithm: key.algorithm,
+        value: signature(key, prefix, body, scheme.encoding),
+      }));
+      return {
+        ...(idHeader !== undefined && { [idHeader]: id as string }),
+        ...(timestampHeader !== undefined && { [timestampHeader]: timestamp }),
+        [scheme.headers.signature]: scheme.format(signatures, timestamp),
+      };
+    },
+  };
+}
+
+// Strict: parseInt and Number would also read "123abc", "1e9", " 5" and "0x1f".
+const TIMESTAMP = /^(?:0|[1-9][0-9]{0,11})$/;
+// Visible ASCII without the full stop that separates the signed parts.
+const ID = /^[!-\-/-~]{1,256}$/;
+
+/** Whether text is whole seconds since the epoch, written the one canonical way. */
+export function isTimestamp(text: string): boolean {
+  return TIMESTAMP.test(text);
+}
+
+/** @throws WebhookError (`ERR_WEBHOOKS_ID_MALFORMED`) unless it can be an id. */
+export function assertId(id: unknown): asserts id is string {
+  if (typeof id === 'string' && ID.test(id)) return;
+  throw new WebhookError(
+    'ERR_WEBHOOKS_ID_MALFORMED',
+    'a webhook id must be 1 to 256 visible ASCII characters without a full stop',
+  );
+}
+
+/** @throws WebhookError (`ERR_WEBHOOKS_BODY_PARSED`) when the body is anything but bytes or text. */
+export function assertBytes(body: unknown): asserts body is Uint8Array | string {
+  if (typeof body === 'string' || body instanceof Uint8Array) return;
+  const found =
+    body === null ? 'null' : Array.isArray(body) ? 'an array' : `a value of type ${typeof body}`;
+  throw new WebhookError(
+    'ERR_WEBHOOKS_BODY_PARSED',
+    `the body must be the exact bytes that travel, as a Buffer, Uint8Array or string, but is ${found}. ` +
+      'A signature covers bytes: once a body parser such as express.json() has turned them into an object they ' +
+      'cannot be restored. Read the raw body before any parser runs, for example with express.raw().',
+  );
+}

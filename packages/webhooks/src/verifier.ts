@@ -1,0 +1,197 @@
+import { WebhookError } from './errors.ts';
+import { type HeadersInput, headerReader } from './headers.ts';
+import { importSecrets, refreshed, type Secrets, type SecretsProvider } from './keys.ts';
+import { MAX_SIGNATURE_HEADER_LENGTH, type Scheme, type Signature } from './scheme.ts';
+import { standardWebhooks } from './schemes/standard-webhooks.ts';
+import type { SchemeKey } from './secret.ts';
+import { equalText, signature, verifiesEd25519 } from './signature.ts';
+import { assertBytes, assertId, isTimestamp } from './signer.ts';
+
+export interface VerifierOptions<S = Secrets> {
+  /** One secret, or all that are accepted while one is rotated. Up to 16. */
+  readonly secrets: S;
+  /** Default `standardWebhooks()`. */
+  readonly scheme?: Scheme;
+  /** How far the timestamp may be from now, in seconds, either way: 1 to 86,400. Default 300. */
+  readonly toleranceSeconds?: number;
+  /** The clock, in milliseconds since the epoch. Default `Date.now`. */
+  readonly now?: () => number;
+}
+
+/** A webhook that its sender signed. */
+export interface Verified<B extends Uint8Array | string = Uint8Array | string> {
+  /** The event's id, from where the scheme has it (`idFrom`); `undefined` when it has none. */
+  readonly id: string | undefined;
+  /** When the attempt was signed; `undefined` for schemes without a timestamp. */
+  readonly timestampMs: number | undefined;
+  /** What was passed in, untouched. Not parsed: see `parsePayload`. */
+  readonly body: B;
+  /** Which of the secrets matched: 0 is the first. */
+  readonly keyIndex: number;
+}
+
+export interface Verifier {
+  readonly scheme: Scheme;
+  /**
+   * Checks form, time and signature, in this order.
+   * @param body - the exact bytes received; a string stands for its UTF-8.
+   * @throws WebhookError, and nothing else, when the webhook is not to be believed.
+   */
+  verify<B extends Uint8Array | string>(body: B, headers: HeadersInput): Verified<B>;
+}
+
+export interface AsyncVerifier {
+  readonly scheme: Scheme;
+  verify<B extends Uint8Array | string>(body: B, headers: HeadersInput): Promise<Verified<B>>;
+}
+
+/**
+ * Verifies webhooks.
+ * @throws TypeError when a secret is empty, short, or not in the scheme's notation, or an option is out of range.
+ */
+export function createVerifier(options: VerifierOptions<SecretsProvider>): AsyncVerifier;
+export function createVerifier(options: VerifierOptions): Verifier;
+export function createVerifier(
+  options: VerifierOptions<Secrets | SecretsProvider>,
+): Verifier | AsyncVerifier {
+  const { secrets, scheme = standardWebhooks() } = options;
+  if (typeof secrets !== 'function') return fixedVerifier({ ...options, secrets });
+  const current = refreshed(secrets, (list) => fixedVerifier({ ...options, secrets: list }));
+  return { scheme, verify: async (body, headers) => (await current()).verify(body, headers) };
+}
+
+function fixedVerifier(options: VerifierOptions): Verifier {
+  const { secrets, scheme = standardWebhooks(), toleranceSeconds = 300, now = Date.now } = options;
+  if (!(toleranceSeconds >= 1 && toleranceSeconds <= 86_400)) {
+    throw new TypeError('toleranceSeconds must be a number from 1 to 86,400');
+  }
+  const keys = importSecrets(secrets, scheme, 'verify');
+  const { signature: signatureName, timestamp: timestampName, id: idName } = scheme.headers;
+  const readHeaders = headerReader([signatureName, timestampName ?? '', idName ?? '']);
+  const idSource = scheme.idFrom;
+
+  return {
+    scheme,
+    verify(body, headers) {
+      assertBytes(body);
+      const [signatureHeader, timestampHeader, id] = readHeaders(headers);
+      if (signatureHeader === undefined) throw missing(signatureName);
+      const presented = parse(scheme, signatureHeader);
+
+      const timestamp = timestampName === undefined ? presented.timestamp : timestampHeader;
+      if (scheme.timestamped) checkTimestamp(timestamp, timestampName, toleranceSeconds, now());
+      if (id !== undefined) assertId(id);
+      else if (idSource === 'header') throw missing(idName ?? 'id');
+
+      const prefix = scheme.prefix(id ?? '', timestamp ?? '');
+      const keyIndex = matchingKey(keys, presented.signatures, prefix, body, scheme.encoding);
+      return {
+        id: typeof idSource === 'function' ? idFromBody(idSource, body) : idSource && id,
+        timestampMs: scheme.timestamped ? Number(timestamp) * 1000 : undefined,
+        body,
+        keyIndex,
+      };
+    },
+  };
+}
+
+function parse(
+  scheme: Scheme,
+  header: string,
+): { readonly signatures: readonly Signature[]; readonly timestamp?: string } {
+  const parsed = header.length > MAX_SIGNATURE_HEADER_LENGTH ? undefined : scheme.parse(header);
+  if (parsed) return parsed;
+  throw new WebhookError(
+    'ERR_WEBHOOKS_SIGNATURE_MALFORMED',
+    `the header ${scheme.headers.signature} is not of the form that ${scheme.name} uses, or is too long`,
+  );
+}
+
+function checkTimestamp(
+  text: string | undefined,
+  name: string | undefined,
+  toleranceSeconds: number,
+  nowMs: number,
+): void {
+  if (text === undefined) throw missing(name ?? 'timestamp');
+  if (!isTimestamp(text)) {
+    throw new WebhookError(
+      'ERR_WEBHOOKS_TIMESTAMP_MALFORMED',
+      'the timestamp is not a whole number of seconds since the epoch',
+    );
+  }
+  // Whole seconds on both sides: the sender cut off its fraction, too.
+  const aheadSeconds = Number(text) - Math.floor(nowMs / 1000);
+  if (aheadSeconds < -toleranceSeconds) {
+    throw new WebhookError(
+      'ERR_WEBHOOKS_TIMESTAMP_TOO_OLD',
+      `the timestamp is ${-aheadSeconds} s old`,
+    );
+  }
+  if (aheadSeconds > toleranceSeconds) {
+    throw new WebhookError(
+      'ERR_WEBHOOKS_TIMESTAMP_TOO_NEW',
+      `the timestamp is ${aheadSeconds} s in the future`,
+    );
+  }
+}
+
+/** The position of the first key under which one of the signatures holds. */
+function matchingKey(
+  keys: readonly SchemeKey[],
+  signatures: readonly Signature[],
+  prefix: string,
+  body: Uint8Array | string,
+  encoding: 'base64' | 'hex',
+): number {
+  let comparable = false;
+  for (const [index, key] of keys.entries()) {
+    let expected: string | undefined;
+    for (const { algorithm, value } of signatures) {
+      if (algorithm !== key.algorithm) continue;
+      comparable = true;
+      if (algorithm === 'ed25519') {
+        if (verifiesEd25519(key, prefix, body, value, encoding)) return index;
+      } else {
+        expected ??= signature(key, prefix, body, encoding);
+        if (equalText(expected, value)) return index;
+      }
+    }
+  }
+  if (!comparable) {
+    throw new WebhookError(
+      'ERR_WEBHOOKS_SIGNATURE_UNSUPPORTED',
+      'no signature is of a kind that a configured secret can check',
+    );
+  }
+  throw new WebhookError(
+    'ERR_WEBHOOKS_SIGNATURE_MISMATCH',
+    'no signature matches: the secret is another one, or the body is not, byte for byte, the one that was sent ' +
+      '(was it parsed and written again?)',
+  );
+}
+
+function idFromBody(
+  read: (body: Uint8Array | string) => string | undefined,
+  body: Uint8Array | string,
+): string {
+  let id: string | undefined;
+  try {
+    id = read(body);
+  } catch (cause) {
+    throw new WebhookError('ERR_WEBHOOKS_ID_MALFORMED', 'the id could not be read from the body', {
+      cause,
+    });
+  }
+  if (typeof id !== 'string' || id.length === 0 || id.length > 256) {
+    throw new WebhookError(
+      'ERR_WEBHOOKS_ID_MALFORMED',
+      'the body has no id of 1 to 256 characters where idFrom looks for it',
+    );
+  }
+  return id;
+}
+
+function missing(name: string): WebhookError {
+  return new WebhookError('ERR_WEBHOOKS_HEADER_MISSING', `the header ${name} is missing`);
+}

@@ -1,0 +1,118 @@
+import type { GuardRequest, Outcome, Pass, Verdict } from '@countersign/guard';
+import { describe, expect, it } from 'vitest';
+import { receiverGuard, webhookGuard } from '../src/guard.ts';
+import {
+  createReceiver,
+  createSigner,
+  createVerifier,
+  generateSecret,
+  memoryReplayStore,
+  type SignedHeaders,
+  type Webhook,
+} from '../src/index.ts';
+
+const secret = generateSecret();
+const signer = createSigner({ secrets: secret });
+const verifier = createVerifier({ secrets: secret });
+const body = Buffer.from('{"amount":42}');
+
+function requestOf(
+  headers: SignedHeaders & { 'content-length'?: string },
+  rawBody: () => Promise<Uint8Array> = async () => body,
+): GuardRequest {
+  const all = (name: string) => {
+    const value = (headers as Record<string, string | undefined>)[name];
+    return value === undefined ? [] : [value];
+  };
+  return {
+    method: 'POST',
+    path: '/hook',
+    query: new URLSearchParams(),
+    headers: { get: (name) => all(name)[0], all },
+    remoteAddress: '192.0.2.1',
+    secure: true,
+    signal: new AbortController().signal,
+    rawBody,
+  };
+}
+
+const signed = (id: string) => requestOf(signer.sign({ id, body }));
+const ended = (outcome: Partial<Outcome>): Outcome => ({
+  status: 200,
+  headers: [],
+  aborted: false,
+  ...outcome,
+});
+
+function passed<T>(verdict: Verdict<T>): Pass<T> {
+  if (!verdict.pass) throw new Error(`refused with ${verdict.status}`);
+  return verdict;
+}
+
+describe('webhookGuard', () => {
+  const guarded = () => webhookGuard<{ amount: number }>({ verifier, store: memoryReplayStore() });
+
+  it('passes what it verified on as its context', async () => {
+    const verdict = passed<Webhook<{ amount: number }>>(await guarded()(signed('a'), {}));
+    expect(verdict.context).toMatchObject({ id: 'a', payload: { amount: 42 }, keyIndex: 0 });
+  });
+
+  it.each([
+    ['a 2xx', { status: 204 }, 200],
+    ['an error', { status: 500 }, undefined],
+    ['an abort', { status: 0, aborted: true }, undefined],
+    ['a refusal of a later guard', { status: 200, refused: true as const }, undefined],
+  ])('after %s of the handler, a repetition gets %j %s', async (_, outcome, repeated) => {
+    const guard = guarded();
+    await passed(await guard(signed('a'), {})).settle?.(ended(outcome));
+    const again = await guard(signed('a'), {});
+    expect(again.pass ? undefined : again.status).toBe(repeated);
+  });
+
+  it('answers 409 while the first delivery is in the handler', async () => {
+    const guard = guarded();
+    await guard(signed('a'), {});
+    expect(await guard(signed('a'), {})).toMatchObject({ pass: false, status: 409 });
+  });
+
+  it('refuses by the stated length before it reads the body', async () => {
+    const headers = { ...signer.sign({ id: 'a', body }), 'content-length': '2000000' };
+    const request = requestOf(headers, () => Promise.reject(new Error('must not be read')));
+    expect(await guarded()(request, {})).toMatchObject({ pass: false, status: 413 });
+  });
+
+  it('answers 403 in problem+json to a wrong signature', async () => {
+    const headers = { ...signer.sign({ id: 'a', body }), 'webhook-id': 'b' };
+    expect(await guarded()(requestOf(headers), {})).toEqual({
+      pass: false,
+      status: 403,
+      headers: [
+        ['content-type', 'application/problem+json'],
+        ['cache-control', 'no-store'],
+      ],
+      body: '{"type":"about:blank","title":"Forbidden","status":403}',
+    });
+  });
+
+  it('answers with the status of what kept the body from being read', async () => {
+    const tooLarge = Object.assign(new Error('too large'), { status: 413, code: 'ERR_X' });
+    const request = requestOf(signer.sign({ id: 'a', body }), () => Promise.reject(tooLarge));
+    expect(await guarded()(request, {})).toMatchObject({ pass: false, status: 413 });
+  });
+});
+
+describe('receiverGuard', () => {
+  it('answers every request itself', async () => {
+    const handled: string[] = [];
+    const receiver = createReceiver({
+      verifier,
+      store: memoryReplayStore(),
+      handle: ({ id }) => void handled.push(id),
+    });
+    const guard = receiverGuard(receiver);
+    expect(await guard(signed('a'), {})).toMatchObject({ pass: false, status: 202 });
+    await receiver.close();
+    expect(await guard(signed('a'), {})).toMatchObject({ pass: false, status: 503 });
+    expect(handled).toEqual(['a']);
+  });
+});

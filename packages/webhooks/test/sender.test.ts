@@ -1,0 +1,278 @@
+import { egressAgent } from '@countersign/egress';
+import { fakeClock } from '@countersign/testkit/clock';
+import {
+  drip,
+  endlessBody,
+  resetOnRequest,
+  respond,
+  retryAfter,
+  type ScriptedServer,
+  silence,
+  stall,
+  startScriptedServer,
+} from '@countersign/testkit/scripted-server';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  clientErrors,
+  createSender,
+  createSigner,
+  createVerifier,
+  generateSecret,
+  type SenderOptions,
+} from '../src/index.ts';
+
+const secret = generateSecret();
+const agent = egressAgent({ allow: ['http://127.0.0.0/8'] });
+let server: ScriptedServer;
+
+beforeEach(async () => {
+  server = await startScriptedServer();
+});
+afterEach(async () => {
+  await server.stop();
+});
+afterAll(async () => {
+  await agent.close();
+});
+
+/** A sender whose waits take no time but are noted, on a clock that they move. */
+function patient(options: SenderOptions = {}) {
+  const clock = fakeClock();
+  const waits: number[] = [];
+  const sender = createSender({
+    signer: createSigner({ secrets: secret }),
+    egress: agent,
+    now: clock.now,
+    jitter: 0,
+    sleep: async (ms) => {
+      waits.push(ms);
+      clock.advance(ms);
+    },
+    ...options,
+  });
+  return { sender, waits, clock };
+}
+
+const event = { id: 'msg_1', payload: { type: 'invoice.paid' } };
+
+describe('createSender', () => {
+  it('delivers, signed', async () => {
+    const { sender, clock } = patient();
+    const result = await sender.deliver({ endpoint: `${server.origin}/hook?a=1`, event });
+    expect(result).toMatchObject({
+      eventId: 'msg_1',
+      delivered: true,
+      outcome: 'delivered',
+      attempts: [{ attempt: 1, verdict: 'delivered', status: 200 }],
+    });
+    const [request] = server.requests;
+    expect(request).toMatchObject({ method: 'POST', target: '/hook?a=1' });
+    const verifier = createVerifier({ secrets: secret, now: clock.now });
+    expect(verifier.verify(request?.body ?? '', request?.headers ?? {})).toMatchObject({
+      id: 'msg_1',
+    });
+  });
+
+  it('climbs the ladder with the same id, freshly signed each time', async () => {
+    const scripts = [500, 302, 404, 200].map((status) => respond({ status }));
+    server.enqueue(...scripts);
+    const { sender, waits } = patient();
+    const result = await sender.deliver({ endpoint: server.origin, event });
+    expect(result.attempts.map(({ status }) => status)).toEqual([500, 302, 404, 200]);
+    expect(waits).toEqual([5000, 300_000, 1_800_000]);
+    const sent = server.requests.map(({ headers }) => headers);
+    expect(new Set(sent.map((headers) => headers['webhook-id']))).toEqual(new Set(['msg_1']));
+    expect(new Set(sent.map((headers) => headers['webhook-timestamp'])).size).toBe(4);
+    expect(new Set(sent.map((headers) => headers['webhook-signature'])).size).toBe(4);
+  });
+
+  it('gives up when the schedule is over', async () => {
+    server.enqueue(resetOnRequest(), resetOnRequest());
+    const { sender, waits } = patient({ schedule: [10, 20] });
+    const result = await sender.deliver({ endpoint: server.origin, event });
+    expect(result).toMatchObject({ delivered: false, outcome: 'exhausted' });
+    expect(result.attempts).toMatchObject([{ verdict: 'failed' }, { verdict: 'failed' }]);
+    expect(waits).toEqual([10, 20]);
+  });
+
+  it('asks a function for the schedule', async () => {
+    server.enqueue(respond({ status: 500 }), respond({ status: 500 }));
+    const { sender, waits } = patient({ schedule: (n) => (n < 3 ? n * 7 : undefined) });
+    expect((await sender.deliver({ endpoint: server.origin, event })).outcome).toBe('exhausted');
+    expect(waits).toEqual([7, 14]);
+  });
+
+  it('spreads the waits by a fifth both ways', async () => {
+    for (const [value, expected] of [
+      [0, 80],
+      [0.5, 100],
+      [1, 120],
+    ] as const) {
+      const { sender, waits } = patient({ schedule: [100], jitter: 0.2, random: () => value });
+      await sender.deliver({ endpoint: server.origin, event });
+      expect(waits).toEqual([expected]);
+    }
+  });
+
+  it('ends with 410: the endpoint wants no more', async () => {
+    server.enqueue(respond({ status: 410 }));
+    const { sender } = patient();
+    expect((await sender.deliver({ endpoint: server.origin, event })).outcome).toBe('gone');
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('does not follow redirects', async () => {
+    server.enqueue(respond({ status: 307, headers: { location: `${server.origin}/elsewhere` } }));
+    const { sender } = patient({ schedule: [0] });
+    expect((await sender.deliver({ endpoint: server.origin, event })).outcome).toBe('exhausted');
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('leaves an endpoint alone that asked for it, also with other deliveries', async () => {
+    server.enqueue(retryAfter('120', 429));
+    const { sender, waits } = patient();
+    expect((await sender.deliver({ endpoint: server.origin, event })).outcome).toBe('delivered');
+    expect(waits).toEqual([120_000]);
+
+    const single = patient({ schedule: [0] });
+    server.enqueue(retryAfter('60', 429));
+    expect((await single.sender.deliver({ endpoint: server.origin, event })).outcome).toBe(
+      'exhausted',
+    );
+    expect((await single.sender.deliver({ endpoint: server.origin, event })).outcome).toBe(
+      'delivered',
+    );
+    expect(single.waits).toEqual([60_000]);
+  });
+
+  it('caps Retry-After', async () => {
+    server.enqueue(retryAfter('999999999', 503));
+    const { sender, waits } = patient({ maxRetryAfterMs: 10_000, schedule: [0, 0] });
+    await sender.deliver({ endpoint: server.origin, event });
+    expect(waits).toEqual([10_000]);
+  });
+
+  it('does not burn the ladder on what our own rules refuse', async () => {
+    const strict = egressAgent();
+    const { sender } = patient({ egress: strict });
+    const result = await sender.deliver({ endpoint: server.origin, event });
+    expect(result).toMatchObject({
+      outcome: 'rejected',
+      attempts: [{ verdict: 'rejected', error: 'ERR_EGRESS_DENIED' }],
+    });
+    expect(server.connections).toBe(0);
+    await strict.close();
+  });
+
+  it('takes a 4xx for permanent only when told to, and never a "later"', async () => {
+    server.enqueue(...[429, 408, 425, 409, 403].map((status) => respond({ status })));
+    const { sender } = patient({ isPermanent: clientErrors });
+    const result = await sender.deliver({ endpoint: server.origin, event });
+    expect(result.outcome).toBe('rejected');
+    expect(result.attempts).toHaveLength(5);
+  });
+
+  it.each([
+    ['never answers', silence()],
+    ['answers and then never ends', stall()],
+    ['drips its answer', drip(20, { body: 'x'.repeat(1000) })],
+  ])('gives an endpoint that %s no more than the attempt deadline', async (_, script) => {
+    server.enqueue(script);
+    const { sender } = patient({ schedule: [0], attemptTimeoutMs: 50 });
+    const result = await sender.deliver({ endpoint: server.origin, event });
+    expect(result.attempts).toMatchObject([
+      { verdict: 'failed', error: 'ERR_RETRY_DEADLINE_EXCEEDED' },
+    ]);
+  });
+
+  it('reads no more of a response than the cap, and keeps an excerpt of printable text', async () => {
+    server.enqueue(endlessBody(), respond({ body: 'a\r\nb\u001b[31mc' }));
+    const { sender } = patient({ maxResponseBytes: 10_000, excerptBytes: 6 });
+    const first = await sender.attempt({ endpoint: server.origin, event });
+    expect(first.verdict).toBe('delivered');
+    expect(first.excerpt?.length).toBeLessThanOrEqual(6);
+    const second = await sender.attempt({ endpoint: server.origin, event });
+    expect(second.excerpt).toBe('a b [');
+  });
+
+  it('sends custom headers, which cannot replace what is signed or frames the message', async () => {
+    const { sender } = patient();
+    await sender.deliver({ endpoint: { url: server.origin, headers: { 'X-Tenant': 'a' } }, event });
+    expect(server.requests[0]?.headers).toMatchObject({ 'x-tenant': 'a' });
+    for (const headers of [
+      { 'Webhook-Id': 'x' },
+      { Host: 'x' },
+      { 'Content-Length': '1' },
+      { 'x-a': 'b\r\nc: d' },
+      { 'x a': 'b' },
+    ]) {
+      await expect(
+        sender.deliver({ endpoint: { url: server.origin, headers }, event }),
+      ).rejects.toMatchObject({ code: 'ERR_WEBHOOKS_ENDPOINT_INVALID' });
+    }
+  });
+
+  it.each([
+    [{ endpoint: 'not a url', event }, 'ERR_WEBHOOKS_ENDPOINT_INVALID'],
+    [{ endpoint: 'ftp://example.com', event }, 'ERR_WEBHOOKS_ENDPOINT_INVALID'],
+    [{ endpoint: 'https://user:password@example.com', event }, 'ERR_WEBHOOKS_ENDPOINT_INVALID'],
+    [{ endpoint: 'https://example.com', event: {} }, 'ERR_WEBHOOKS_EVENT_INVALID'],
+    [
+      { endpoint: 'https://example.com', event: { payload: () => 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
+      { endpoint: 'https://example.com', event: { id: 'a.b', body: '' } },
+      'ERR_WEBHOOKS_ID_MALFORMED',
+    ],
+  ])('refuses %j', async (delivery, code) => {
+    await expect(patient().sender.deliver(delivery)).rejects.toMatchObject({ code });
+  });
+
+  it('ends a delivery that is aborted, waiting or not', async () => {
+    server.enqueue(respond({ status: 500 }), silence());
+    const controller = new AbortController();
+    const { sender } = patient({
+      sleep: async () => {
+        controller.abort();
+        throw controller.signal.reason;
+      },
+    });
+    const result = await sender.deliver({
+      endpoint: server.origin,
+      event,
+      signal: controller.signal,
+    });
+    expect(result).toMatchObject({ outcome: 'aborted', attempts: [{ verdict: 'failed' }] });
+  });
+
+  it('finishes running attempts and ends waiting deliveries when it is closed', async () => {
+    server.enqueue(respond({ status: 500 }));
+    const real = createSender({
+      signer: createSigner({ secrets: secret }),
+      egress: agent,
+      schedule: [0, 1_000_000],
+    });
+    const delivering = real.deliver({ endpoint: server.origin, event });
+    while (server.requests.length === 0) await new Promise(setImmediate);
+    await real.close();
+    expect((await delivering).outcome).toBe('aborted');
+    await expect(real.deliver({ endpoint: server.origin, event })).rejects.toMatchObject({
+      code: 'ERR_WEBHOOKS_CLOSED',
+    });
+  });
+
+  it('needs a signer', async () => {
+    const sender = createSender({ egress: agent });
+    await expect(sender.deliver({ endpoint: server.origin, event })).rejects.toMatchObject({
+      code: 'ERR_WEBHOOKS_ENDPOINT_INVALID',
+    });
+  });
+
+  it.each([{ schedule: [] }, { schedule: [-1] }, { jitter: 2 }, { attemptTimeoutMs: 0 }])(
+    'refuses the options %j',
+    (options) => {
+      expect(() => createSender(options)).toThrow(TypeError);
+    },
+  );
+});
