@@ -1,5 +1,12 @@
 import type { DpopOption } from './dpop.ts';
-import { checkParameters, type ExtraParameters, form, obtained, tokenGrant } from './grant.ts';
+import {
+  canonicalParameters,
+  checkParameters,
+  type ExtraParameters,
+  form,
+  obtained,
+  tokenGrant,
+} from './grant.ts';
 import { type ClientOptions, oauthClient } from './oauth-client.ts';
 import { cacheKey, renewShared } from './shared-token.ts';
 import type { TokenSource } from './source.ts';
@@ -54,12 +61,12 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
         auth: [client.clientAuth.method, await client.clientAuth.identity()],
         dpop: client.dpop?.thumbprint,
         audience,
-        parameters: Object.entries(parameters).sort(),
+        parameters: canonicalParameters(parameters),
         variant,
       });
       return renewShared(client, store, key, generation, async () => {
         const fields = () => form(variant, audience, parameters);
-        const response = await tokenGrant(client, GRANT_TYPE, fields, true);
+        const response = await tokenGrant(client, GRANT_TYPE, fields);
         return obtained(response, variant, defaultSeconds);
       });
     },

@@ -1,6 +1,6 @@
 import { genericTokenEndpointRequest } from 'oauth4webapi';
 import { OAuthError } from './errors.ts';
-import type { OAuthClient } from './oauth-client.ts';
+import type { Call, OAuthClient } from './oauth-client.ts';
 import type { ObtainedToken } from './shared-token.ts';
 import type { Variant } from './token-cache.ts';
 import { parseTokenResponse, type TokenResponse } from './token-response.ts';
@@ -37,6 +37,11 @@ export function checkParameters(parameters: ExtraParameters): ExtraParameters {
   return parameters;
 }
 
+/** For cache keys: their order makes no difference. */
+export function canonicalParameters(parameters: ExtraParameters): readonly [string, string][] {
+  return Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
 /** The form fields every grant shares. */
 export function form(
   variant: Variant,
@@ -50,12 +55,12 @@ export function form(
   return fields;
 }
 
-/** Asks the token endpoint once, or as often as `repeatable` allows, for fields made anew each time. */
+/** Asks the token endpoint, with fields made anew each time. */
 export async function tokenGrant(
   client: OAuthClient,
   grantType: string,
   fields: () => URLSearchParams | Promise<URLSearchParams>,
-  repeatable: boolean,
+  repeatable: Call['repeatable'] = () => true,
 ): Promise<TokenResponse & { readonly receivedFromMs: number }> {
   let askedAtMs = 0;
   const response = await client.ask({

@@ -6,10 +6,10 @@ type RequestHeaders = Dispatcher.DispatchOptions['headers'];
 export function headerList(headers: RequestHeaders): (string | string[])[] {
   if (headers === null || headers === undefined) return [];
   if (Array.isArray(headers)) return [...headers];
-  const pairs: Iterable<readonly [string, unknown]> =
+  const pairs: Iterable<readonly [string, string | string[] | number | undefined]> =
     Symbol.iterator in headers
-      ? (headers as Iterable<[string, unknown]>)
-      : Object.entries(headers as Record<string, unknown>);
+      ? (headers as Iterable<[string, string | string[] | undefined]>)
+      : Object.entries(headers);
   const list: (string | string[])[] = [];
   for (const [name, value] of pairs) {
     if (value !== undefined) list.push(name, Array.isArray(value) ? value : String(value));

@@ -30,6 +30,8 @@ export { type AccessTokenOptions, accessToken } from './interceptor.ts';
 export { type MemoryTokenStoreOptions, memoryTokenStore } from './memory.ts';
 export type { ClientOptions } from './oauth-client.ts';
 export type { PrivateKeyInput } from './private-key.ts';
+export { type RefreshTokenOptions, refreshToken } from './refresh-token.ts';
 export type { TokenRequest, TokenSource } from './source.ts';
 export type { Claim, ClaimRequest, TokenStore } from './store.ts';
+export { type ExchangedToken, type TokenExchangeOptions, tokenExchange } from './token-exchange.ts';
 export type { TransportOptions } from './transport.ts';

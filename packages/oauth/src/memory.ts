@@ -42,10 +42,10 @@ export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenSt
       if (value !== undefined && entry.generation > generation) {
         return { status: 'current', value, generation: entry.generation };
       }
-      if (lease && lease.untilMs > nowMs) {
+      if (lease && lease.owner !== owner && lease.untilMs > nowMs) {
         return { status: 'held', remainingMs: lease.untilMs - nowMs };
       }
-      if (intent && nowMs - intent.atMs > takeOverWithinMs) {
+      if (intent && intent.owner !== owner && nowMs - intent.atMs >= takeOverWithinMs) {
         return { status: 'ambiguous', sinceMs: intent.atMs };
       }
       if (refused && refused.untilMs > nowMs) {
@@ -58,20 +58,28 @@ export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenSt
     },
     complete: async (key, { owner, value, ttlMs, generation }) => {
       const entry = open(key);
-      if (entry.lease?.owner !== owner) return undefined;
+      if (!isOwner(entry, owner)) return undefined;
       entry.generation = Math.max(entry.generation, generation) + 1;
       entry.value = value;
       entry.valueUntilMs = now() + ttlMs;
       settle(entry);
       return entry.generation;
     },
-    release: async (key, { owner, refused }) => {
+    release: async (key, { owner, refused, keepIntent }) => {
       const entry = open(key);
-      if (entry.lease?.owner !== owner) return;
+      if (!isOwner(entry, owner)) return;
+      if (keepIntent) {
+        delete entry.lease;
+        return;
+      }
       settle(entry);
       if (refused) entry.refused = { reason: refused.reason, untilMs: now() + refused.ttlMs };
     },
   };
+}
+
+function isOwner({ lease, intent }: Entry, owner: string): boolean {
+  return lease?.owner === owner || intent?.owner === owner;
 }
 
 function settle(entry: Entry): void {

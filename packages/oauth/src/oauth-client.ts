@@ -38,8 +38,8 @@ export interface Call {
   readonly endpoint: Endpoint;
   /** For events: the grant type, or what is done instead of a grant. */
   readonly grantType: string;
-  /** Whether it may be made again when it is not known what became of it. */
-  readonly repeatable: boolean;
+  /** Whether it may be made again after this failure. */
+  repeatable(error: OAuthError): boolean;
   build(
     server: ServerMetadata,
     client: Client,
@@ -166,11 +166,9 @@ export function oauthClient(
         try {
           return await attempt(call, limit.signal);
         } catch (error) {
-          const timeout = expired(limit.signal, error, timeoutMs);
-          if (timeout) throw timeout;
           const waitMs = pauseBefore(retry, error);
-          const again = call.repeatable && retry <= maxRetries && waitMs < limit.remaining();
-          if (!again || waitMs === undefined) throw error;
+          const late = limit.signal.aborted || waitMs >= limit.remaining();
+          if (late || retry > maxRetries || !call.repeatable(error as OAuthError)) throw error;
           if (retries.hasSubscribers) {
             const { code } = error as OAuthError;
             const { grantType } = call;
@@ -183,7 +181,7 @@ export function oauthClient(
   };
 }
 
-/** How long to wait before trying again, or undefined when another try would end the same way. */
+/** How long to wait before trying again; forever when another try would end the same way. */
 function pauseBefore(retry: number, error: unknown): number {
   if (!(error instanceof OAuthError) || !TRANSIENT.has(error.code)) return Number.POSITIVE_INFINITY;
   return Math.max(error.retryAfterMs ?? 0, backoff(retry));
@@ -194,12 +192,6 @@ const TRANSIENT: ReadonlySet<string> = new Set([
   'ERR_OAUTH_TIMEOUT',
   'ERR_OAUTH_UNAVAILABLE',
 ]);
-
-function expired(signal: AbortSignal, error: unknown, timeoutMs: number): OAuthError | undefined {
-  if (!signal.aborted || (error instanceof OAuthError && error.status !== undefined))
-    return undefined;
-  return new OAuthError('ERR_OAUTH_TIMEOUT', `no token within ${timeoutMs} ms`, { cause: error });
-}
 
 function endpointUrl(metadata: ServerMetadata, endpoint: Endpoint, mtls: boolean): string {
   const url = (mtls ? metadata.mtls_endpoint_aliases?.[endpoint] : undefined) ?? metadata[endpoint];

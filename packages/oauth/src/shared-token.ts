@@ -128,7 +128,7 @@ export function pollMs(round: number): number {
 
 export function reportBypass(client: OAuthClient, error: unknown, startedAt: number): void {
   if (!failures.hasSubscribers) return;
-  const code = String((error as { code?: unknown }).code ?? 'unknown');
+  const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
   const durationMs = performance.now() - startedAt;
   const { clientId, server } = client;
   failures.publish({ issuer: server.issuer, clientId, phase: 'store', code, durationMs });

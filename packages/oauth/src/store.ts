@@ -1,6 +1,6 @@
 /** What {@link TokenStore.claim} is asked. */
 export interface ClaimRequest {
-  /** Names this claim, and no other: random. */
+  /** Names this claim, and no other: random. Asking again under the same name is asking once. */
   readonly owner: string;
   /** How long the claim holds unless it is completed or released. */
   readonly leaseMs: number;
@@ -11,7 +11,7 @@ export interface ClaimRequest {
    * nobody else gets a claim until it is completed or released.
    */
   readonly journal?: boolean;
-  /** With `journal`: take over an intent that is at most this old, whose lease has ended; default 0, never. */
+  /** With `journal`: take over an intent that is younger than this, whose lease has ended; default 0, never. */
   readonly takeOverWithinMs?: number;
 }
 
@@ -47,12 +47,16 @@ export interface TokenStore {
       readonly generation: number;
     },
   ): Promise<number | undefined>;
-  /** Ends the claim and its intent without a replacement; a refusal is told to others for `ttlMs`. */
+  /**
+   * Ends the claim without a replacement, if it is still the caller's. A refusal is told to others for `ttlMs`. With
+   * `keepIntent` only the lease ends: whether the value was used is not known.
+   */
   release(
     key: string,
     release: {
       readonly owner: string;
       readonly refused?: { readonly reason: string; readonly ttlMs: number };
+      readonly keepIntent?: boolean;
     },
   ): Promise<void>;
 }

@@ -14,7 +14,7 @@ export interface TokenCacheOptions {
   readonly clientId: string;
   readonly defaults: Variant;
   /** Gets a token newer than `generation`, from wherever. Callers share the call. */
-  renew(variant: Variant, generation: number): Promise<AccessToken>;
+  readonly renew: (variant: Variant, generation: number) => Promise<AccessToken>;
   readonly renewBeforeSeconds: number;
   readonly now: () => number;
 }
@@ -44,6 +44,7 @@ const LASTING: ReadonlySet<string> = new Set([
   'invalid_client',
   'unauthorized_client',
   'invalid_scope',
+  'invalid_grant',
 ]);
 
 /** Whether an error says that asking again soon would be refused again. */

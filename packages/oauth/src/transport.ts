@@ -50,8 +50,11 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
       return toResponse(response.statusCode, response.headers, text);
     } catch (cause) {
       if (cause instanceof OAuthError) throw cause;
-      if (timeout.aborted) {
-        throw new OAuthError('ERR_OAUTH_TIMEOUT', `no response within ${attemptTimeoutMs} ms`);
+      if (signal.aborted) {
+        throw new OAuthError(
+          'ERR_OAUTH_TIMEOUT',
+          'the authorization server did not answer in time',
+        );
       }
       const { code } = cause as NodeJS.ErrnoException;
       const message = `the authorization server could not be reached${code ? ` (${code})` : ''}`;

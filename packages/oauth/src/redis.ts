@@ -1,0 +1,165 @@
+import { type RedisClient, script } from '@countersign/redis';
+import { OAuthError } from './errors.ts';
+import { type EncryptionKey, sealing } from './sealing.ts';
+import type { Claim, TokenStore } from './store.ts';
+
+export type { EncryptionKey } from './sealing.ts';
+
+export interface RedisTokenStoreOptions {
+  /** Values are encrypted (AES-256-GCM) with the first; all of them decrypt. 32 random bytes each. */
+  readonly encryptionKeys: readonly EncryptionKey[];
+  /** Begins every key; default `oauth:`. */
+  readonly prefix?: string;
+  /** How long an operation may take, in milliseconds; default 500. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Shares tokens through Redis, Sentinel or Cluster: one key per token, one round trip per operation, Redis' own time.
+ * Whoever reads Redis sees no token. For `refreshToken()` the server must persist (AOF) and must not evict: a lost
+ * refresh token is a lost grant.
+ * Operations reject with `StoreUnavailableError` of `@countersign/redis`.
+ * @throws TypeError for a key that is not 32 bytes.
+ */
+export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOptions): TokenStore {
+  const { prefix = 'oauth:', timeoutMs = 500 } = options;
+  const { seal, open } = sealing(options.encryptionKeys);
+  const call = { timeoutMs };
+
+  const ask = async (
+    key: string,
+    request: Parameters<TokenStore['claim']>[1],
+    generation: number,
+  ): Promise<Claim> => {
+    const { owner, leaseMs, journal = false, takeOverWithinMs = 0 } = request;
+    const args = [owner, leaseMs, generation, journal ? 1 : 0, takeOverWithinMs] as const;
+    const [status, first, second] = await claimScript(redis, [prefix + key], args, call);
+    const unopened = status === 'current' ? first : second;
+    const value = unopened === undefined ? undefined : open(String(unopened), key);
+    const unreadable = unopened !== undefined && value === undefined;
+    switch (status) {
+      case 'current':
+        if (value !== undefined) return { status, value, generation: Number(second) };
+        // Nobody here can use it. What can be had anew is replaced; what cannot must not be overwritten.
+        if (journal) throw unreadableError();
+        return ask(key, request, Number(second));
+      case 'claimed':
+        if (unreadable && journal) {
+          await releaseScript(redis, [prefix + key], [owner, '', 0, 0], call);
+          throw unreadableError();
+        }
+        return {
+          status,
+          generation: Number(first),
+          ...(value === undefined ? {} : { value }),
+        };
+      case 'held':
+        return { status, remainingMs: Number(first) };
+      case 'ambiguous':
+        return { status, sinceMs: Number(first) };
+      case 'refused':
+        return { status, reason: String(first), remainingMs: Number(second) };
+    }
+  };
+
+  return {
+    claim: (key, request) => ask(key, request, request.generation),
+    complete: async (key, { owner, value, ttlMs, generation }) => {
+      const args = [owner, seal(value, key), Math.ceil(ttlMs), generation] as const;
+      const stored = await completeScript(redis, [prefix + key], args, call);
+      return stored === 0 ? undefined : stored;
+    },
+    release: async (key, { owner, refused, keepIntent = false }) => {
+      const { reason = '', ttlMs = 0 } = refused ?? {};
+      const args = [owner, reason, ttlMs, keepIntent ? 1 : 0] as const;
+      await releaseScript(redis, [prefix + key], args, call);
+    },
+  };
+}
+
+function unreadableError(): OAuthError {
+  return new OAuthError('ERR_OAUTH_STORE', 'the stored token cannot be decrypted with these keys');
+}
+
+// A hash per token. v: sealed value, g: its generation, x: valid until; l, lu: lease owner and end; i, ia: owner and
+// moment of the intent; r, ru: reason of a refusal and its end. Times are milliseconds since the epoch.
+const prelude = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function keep(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
+end
+`;
+
+const claimScript = script<
+  readonly [
+    owner: string,
+    leaseMs: number,
+    generation: number,
+    journal: 0 | 1,
+    takeOverWithinMs: number,
+  ],
+  readonly [status: Claim['status'], first?: string | number, second?: string | number]
+>(
+  `
+local key, owner, leaseMs, known = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local f = redis.call('HMGET', key, 'v', 'g', 'x', 'l', 'lu', 'i', 'ia', 'r', 'ru')
+local generation = tonumber(f[2] or '0')
+local value = f[1] and tonumber(f[3]) > now and f[1]
+if value and generation > known then return { 'current', value, generation } end
+if f[4] and f[4] ~= owner and tonumber(f[5]) > now then return { 'held', tonumber(f[5]) - now } end
+if f[6] and f[6] ~= owner and now - tonumber(f[7]) >= tonumber(ARGV[5]) then
+  return { 'ambiguous', tonumber(f[7]) }
+end
+if f[8] and tonumber(f[9]) > now then return { 'refused', f[8], tonumber(f[9]) - now } end
+redis.call('HSET', key, 'l', owner, 'lu', now + leaseMs)
+-- Longer than the lease: an owner who comes late is welcome while nobody has taken its place.
+keep(key, leaseMs * 6)
+if ARGV[4] == '1' then
+  redis.call('HSET', key, 'i', owner, 'ia', f[7] or now)
+  -- An intent is evidence: it stays until a person has seen what became of it, or the grant is long dead.
+  keep(key, 2592000000)
+end
+if value then return { 'claimed', generation, value } end
+return { 'claimed', generation }
+`,
+  { keys: 1, prelude },
+);
+
+const completeScript = script<
+  readonly [owner: string, value: string, ttlMs: number, generation: number],
+  number
+>(
+  `
+local key, owner, ttlMs = KEYS[1], ARGV[1], tonumber(ARGV[3])
+local f = redis.call('HMGET', key, 'l', 'i', 'g')
+if f[1] ~= owner and f[2] ~= owner then return 0 end
+local generation = math.max(tonumber(f[3] or '0'), tonumber(ARGV[4])) + 1
+redis.call('DEL', key)
+redis.call('HSET', key, 'v', ARGV[2], 'g', generation, 'x', now + ttlMs)
+redis.call('PEXPIRE', key, ttlMs)
+return generation
+`,
+  { keys: 1, prelude },
+);
+
+const releaseScript = script<
+  readonly [owner: string, reason: string, ttlMs: number, keepIntent: 0 | 1],
+  number
+>(
+  `
+local key, owner, ttlMs = KEYS[1], ARGV[1], tonumber(ARGV[3])
+local f = redis.call('HMGET', key, 'l', 'i')
+if f[1] ~= owner and f[2] ~= owner then return 0 end
+redis.call('HDEL', key, 'l', 'lu')
+if ARGV[4] == '1' then return 1 end
+redis.call('HDEL', key, 'i', 'ia')
+if ARGV[2] ~= '' then
+  redis.call('HSET', key, 'r', ARGV[2], 'ru', now + ttlMs)
+  keep(key, ttlMs)
+end
+return 1
+`,
+  { keys: 1, prelude },
+);

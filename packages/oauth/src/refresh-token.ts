@@ -1,0 +1,77 @@
+import { createHash } from 'node:crypto';
+import { type SourceOptions, seconds } from './client-credentials.ts';
+import { canonicalParameters, checkParameters } from './grant.ts';
+import { oauthClient } from './oauth-client.ts';
+import { rotation } from './rotation.ts';
+import { cacheKey } from './shared-token.ts';
+import type { TokenSource } from './source.ts';
+import type { TokenStore } from './store.ts';
+import { tokenCache, variantOf } from './token-cache.ts';
+
+export interface RefreshTokenOptions extends SourceOptions {
+  /** The refresh token of the grant, as the authorization code exchange gave it. Where the store knows a later one, that is used. */
+  readonly initial: string;
+  /**
+   * Where the current refresh token lives. All processes that hold this grant must share one store, and it must keep
+   * what it acknowledged. With `memoryTokenStore()` the grant lasts as long as the process.
+   */
+  readonly store: TokenStore;
+  /** How long the store keeps a refresh token that is not used; each use begins anew. Default seven days. */
+  readonly refreshLifetimeSeconds?: number;
+  /**
+   * For servers that accept a used refresh token again for a while: within this time a rotation whose outcome is not
+   * known is done again. Default 0: never, because where reuse is detected it revokes the grant.
+   */
+  readonly reuseGraceSeconds?: number;
+}
+
+/**
+ * Tokens of a grant that a refresh token stands for (RFC 6749 §6), which is replaced at every use (RFC 9700 §4.14).
+ * One process at a time uses the refresh token, and before it does it writes down that it will. When an answer is lost,
+ * `getToken()` rejects with `ERR_OAUTH_ROTATION_AMBIGUOUS`: the grant must be obtained anew.
+ * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
+ */
+export function refreshToken(options: RefreshTokenOptions): TokenSource {
+  const { initial, store, audience, reuseGraceSeconds = 0 } = options;
+  if (typeof initial !== 'string' || initial === '') {
+    throw new TypeError('initial must be a refresh token');
+  }
+  if (typeof store?.claim !== 'function') {
+    throw new TypeError('store must be a TokenStore, like memoryTokenStore()');
+  }
+  if (!(reuseGraceSeconds >= 0)) {
+    throw new TypeError('reuseGraceSeconds must be a number of seconds, 0 for never');
+  }
+  const client = oauthClient(options);
+  const parameters = checkParameters(options.parameters ?? {});
+  const rotate = rotation({
+    client,
+    store,
+    initial,
+    audience,
+    parameters,
+    defaultExpiresInSeconds: seconds(options, 'defaultExpiresInSeconds', 300),
+    refreshLifetimeMs: seconds(options, 'refreshLifetimeSeconds', 604_800) * 1000,
+    reuseGraceMs: reuseGraceSeconds * 1000,
+    // The grant, not its current token, is what processes share: the first token names it.
+    key: async () =>
+      cacheKey({
+        grantType: 'refresh_token',
+        issuer: client.server.issuer,
+        clientId: client.clientId,
+        auth: [client.clientAuth.method, await client.clientAuth.identity()],
+        dpop: client.dpop?.thumbprint,
+        audience,
+        parameters: canonicalParameters(parameters),
+        grant: createHash('sha256').update(initial).digest('base64url'),
+      }),
+  });
+  return tokenCache({
+    issuer: client.server.issuer,
+    clientId: client.clientId,
+    defaults: variantOf(options.scope, options.resource),
+    renewBeforeSeconds: seconds(options, 'renewBeforeSeconds', 60),
+    now: client.now,
+    renew: rotate,
+  });
+}

@@ -1,0 +1,227 @@
+import { randomUUID } from 'node:crypto';
+import { exponentialBackoff, sleep } from '@countersign/retry';
+import type { AccessToken } from './access-token.ts';
+import { OAuthError } from './errors.ts';
+import { type ExtraParameters, form, obtained, tokenGrant } from './grant.ts';
+import type { OAuthClient } from './oauth-client.ts';
+import { type ObtainedToken, pollMs, reportBypass, token } from './shared-token.ts';
+import type { Claim, TokenStore } from './store.ts';
+import { isLasting, REFUSAL_MS, type Variant } from './token-cache.ts';
+import { neverSent } from './transport.ts';
+
+export interface RotationOptions {
+  readonly client: OAuthClient;
+  readonly store: TokenStore;
+  readonly initial: string;
+  readonly audience: string | undefined;
+  readonly parameters: ExtraParameters;
+  readonly defaultExpiresInSeconds: number;
+  readonly refreshLifetimeMs: number;
+  readonly reuseGraceMs: number;
+  readonly key: () => Promise<string>;
+}
+
+/** What the store keeps of a grant. */
+interface Grant {
+  readonly refreshToken: string;
+  /** The access tokens got with it, by variant: those of other scopes and resources stay in use. */
+  readonly tokens: Readonly<Record<string, ObtainedToken & { readonly generation: number }>>;
+}
+
+type Completion = Parameters<TokenStore['complete']>[1];
+
+/** How long a rotation may take, waits and retries included, before another process may suspect that it was lost. */
+const LEASE_MS = 30_000;
+const MAX_TOKENS = 20;
+const SAVE_ATTEMPTS = 20;
+const saveBackoff = exponentialBackoff({ baseMs: 100, capMs: 10_000 });
+
+/** Gets access tokens with a refresh token that works once. */
+export function rotation(
+  options: RotationOptions,
+): (variant: Variant, generation: number) => Promise<AccessToken> {
+  const { client, store, refreshLifetimeMs } = options;
+  // One rotation at a time, whatever the scopes: they share the refresh token.
+  let turn: Promise<unknown> = Promise.resolve();
+  // A claim whose answer was lost may hold: asking again under its name finds out.
+  let owner: string = randomUUID();
+  // A rotation that the server did and the store does not know of. Nothing else may happen before it does.
+  let unsaved: { readonly key: string; readonly completion: Completion } | undefined;
+
+  const save = async (): Promise<void> => {
+    if (!unsaved) return;
+    const { key, completion } = unsaved;
+    try {
+      await store.complete(key, completion);
+    } catch (cause) {
+      throw new OAuthError('ERR_OAUTH_STORE', 'the store did not take the new refresh token', {
+        cause,
+      });
+    }
+    unsaved = undefined;
+  };
+
+  const saveLater = async (): Promise<void> => {
+    for (let attempt = 1; attempt <= SAVE_ATTEMPTS && unsaved; attempt += 1) {
+      await sleep(saveBackoff(attempt));
+      await save().catch(() => {});
+    }
+  };
+
+  const claim = async (key: string, generation: number): Promise<Claim> => {
+    try {
+      return await store.claim(key, {
+        owner,
+        leaseMs: LEASE_MS,
+        generation,
+        journal: true,
+        takeOverWithinMs: options.reuseGraceMs,
+      });
+    } catch (cause) {
+      if (cause instanceof OAuthError) throw cause;
+      const message = 'the store is needed to use a refresh token, and cannot be reached';
+      throw new OAuthError('ERR_OAUTH_STORE', message, { cause });
+    }
+  };
+
+  /** Ends the claim after a failure, in the way that tells the next one the truth. */
+  const giveUp = async (key: string, error: unknown): Promise<OAuthError> => {
+    const startedAt = performance.now();
+    const known = isUnused(error);
+    const refused = isLasting(error) ? { reason: error.error, ttlMs: REFUSAL_MS } : undefined;
+    await store
+      .release(key, { owner, keepIntent: !known, ...(refused ? { refused } : {}) })
+      .then(() => {
+        owner = randomUUID();
+      })
+      .catch((failure: unknown) => reportBypass(client, failure, startedAt));
+    return known ? (error as OAuthError) : ambiguous('the answer was lost', error);
+  };
+
+  const use = async (
+    key: string,
+    variant: Variant,
+    claimed: Extract<Claim, { status: 'claimed' }>,
+    generation: number,
+  ): Promise<AccessToken> => {
+    const grant = parseGrant(claimed.value);
+    const current = grant?.refreshToken ?? options.initial;
+    const fields = () => {
+      const body = form(variant, options.audience, options.parameters);
+      body.set('refresh_token', current);
+      return body;
+    };
+    let response: Awaited<ReturnType<typeof tokenGrant>>;
+    try {
+      response = await tokenGrant(client, 'refresh_token', fields, isUnused);
+    } catch (error) {
+      throw await giveUp(key, error);
+    }
+    const before = Math.max(generation, claimed.generation);
+    const fresh = obtained(response, variant, options.defaultExpiresInSeconds);
+    const next: Grant = {
+      refreshToken: response.refreshToken ?? current,
+      tokens: withToken(grant, variant, { ...fresh, generation: before + 1 }, client.now()),
+    };
+    const value = JSON.stringify(next);
+    unsaved = {
+      key,
+      completion: { owner, value, ttlMs: refreshLifetimeMs, generation: before },
+    };
+    owner = randomUUID();
+    const startedAt = performance.now();
+    await save().catch((error: unknown) => {
+      reportBypass(client, error, startedAt);
+      void saveLater();
+    });
+    return token(client, fresh, before + 1);
+  };
+
+  const renew = async (variant: Variant, generation: number): Promise<AccessToken> => {
+    await save();
+    const key = await options.key();
+    // Failing here is harmless; failing after the claim would look like a lost answer.
+    await client.server.metadata();
+    const startedAt = performance.now();
+    let known = generation;
+    for (let round = 0; ; round += 1) {
+      const found = await claim(key, known);
+      switch (found.status) {
+        case 'current': {
+          const shared = parseGrant(found.value)?.tokens[JSON.stringify(variant)];
+          if (shared && shared.generation > generation && shared.expiresAtMs > client.now()) {
+            return token(client, shared, shared.generation);
+          }
+          known = found.generation;
+          break;
+        }
+        case 'claimed':
+          return use(key, variant, found, known);
+        case 'held':
+          if (performance.now() - startedAt > client.timeoutMs) {
+            throw new OAuthError('ERR_OAUTH_UNAVAILABLE', 'another process is using the grant', {
+              retryAfterMs: found.remainingMs,
+            });
+          }
+          await sleep(Math.min(found.remainingMs, pollMs(round)));
+          break;
+        case 'ambiguous':
+          throw ambiguous(`since ${new Date(found.sinceMs).toISOString()}`);
+        case 'refused': {
+          const { reason: error } = found;
+          const message = `the authorization server refused: ${error} (another process asked)`;
+          throw new OAuthError('ERR_OAUTH_REFUSED', message, { error });
+        }
+      }
+    }
+  };
+
+  return (variant, generation) => {
+    const next = turn.then(() => renew(variant, generation));
+    turn = next.catch(() => {});
+    return next;
+  };
+}
+
+/**
+ * Whether a failure tells that the refresh token was not used: the request cannot have arrived, or the server said no.
+ * A server error may come from something in between, after the server did its work; with `Retry-After` it is an answer.
+ */
+function isUnused(error: unknown): boolean {
+  if (!(error instanceof OAuthError)) return false;
+  const { code, status } = error;
+  if (status === undefined) {
+    return code === 'ERR_OAUTH_NETWORK' ? neverSent(error) : UNSENT.has(code);
+  }
+  if (status >= 500) return status === 503 && error.retryAfterMs !== undefined;
+  return status !== 200 && status !== 408;
+}
+
+const UNSENT: ReadonlySet<string> = new Set([
+  'ERR_OAUTH_CREDENTIAL',
+  'ERR_OAUTH_INSECURE_URL',
+  'ERR_OAUTH_METADATA',
+  // Without a status: the breaker is open.
+  'ERR_OAUTH_UNAVAILABLE',
+]);
+
+function ambiguous(what: string, cause?: unknown): OAuthError {
+  const message = `a refresh token was used and what became of it is not known: ${what}`;
+  return new OAuthError('ERR_OAUTH_ROTATION_AMBIGUOUS', message, cause ? { cause } : {});
+}
+
+function parseGrant(value: string | undefined): Grant | undefined {
+  return value === undefined ? undefined : (JSON.parse(value) as Grant);
+}
+
+function withToken(
+  grant: Grant | undefined,
+  variant: Variant,
+  fresh: Grant['tokens'][string],
+  nowMs: number,
+): Grant['tokens'] {
+  const others = Object.entries(grant?.tokens ?? {})
+    .filter(([, { expiresAtMs }]) => expiresAtMs > nowMs)
+    .slice(1 - MAX_TOKENS);
+  return { ...Object.fromEntries(others), [JSON.stringify(variant)]: fresh };
+}

@@ -1,0 +1,81 @@
+import { randomBytes } from 'node:crypto';
+import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { redisTokenStore } from '../src/redis.ts';
+import { tokenStoreContract } from './store.contract.ts';
+
+const key = randomBytes(32);
+let server: RedisServer;
+let redis: Redis;
+beforeAll(async () => {
+  server = await startRedis();
+  redis = server.client();
+});
+afterAll(() => server.stop());
+beforeEach(() => redis.flushall());
+
+const PREFIX = 'oauth:';
+
+/** Time in Redis cannot be moved; the times written down in it can. */
+async function rewind(ms: number): Promise<void> {
+  for (const name of await redis.keys(`${PREFIX}*`)) {
+    for (const field of ['x', 'lu', 'ia', 'ru']) {
+      if (await redis.hexists(name, field)) await redis.hincrby(name, field, -ms);
+    }
+    const left = (await redis.pttl(name)) - ms;
+    if (left > 0) await redis.pexpire(name, left);
+    else await redis.del(name);
+  }
+}
+
+tokenStoreContract('Redis', () => ({
+  store: redisTokenStore(redis, { encryptionKeys: [key] }),
+  other: redisTokenStore(server.client(), { encryptionKeys: [key] }),
+  advance: rewind,
+}));
+
+describe('redisTokenStore', () => {
+  const claim = { owner: 'a', leaseMs: 1000, generation: 0 };
+  const completion = { owner: 'a', value: 'the-secret-token', ttlMs: 10_000, generation: 0 };
+
+  it('never shows a token, and never leaves a key without an end', async () => {
+    const store = redisTokenStore(redis, { encryptionKeys: [key] });
+    await store.claim('k', { ...claim, journal: true });
+    expect(await redis.pttl('oauth:k')).toBeGreaterThan(0);
+    await store.complete('k', completion);
+    const dump = JSON.stringify(await redis.hgetall('oauth:k'));
+    expect(dump).not.toContain('the-secret-token');
+    expect(dump).not.toContain(Buffer.from('the-secret-token').toString('base64url').slice(0, 12));
+    expect(await redis.pttl('oauth:k')).toBeLessThanOrEqual(10_000);
+    expect(await redis.pttl('oauth:k')).toBeGreaterThan(0);
+  });
+
+  it('opens what an older key closed, and not what a strange one did', async () => {
+    const [older, newer] = [randomBytes(32), randomBytes(32)];
+    const store = (...encryptionKeys: Buffer[]) => redisTokenStore(redis, { encryptionKeys });
+    await store(older).claim('k', claim);
+    await store(older).complete('k', completion);
+    expect(await store(newer, older).claim('k', claim)).toMatchObject({
+      value: 'the-secret-token',
+    });
+    // What can be had anew is replaced; what cannot is left alone.
+    expect(await store(newer).claim('k', claim)).toEqual({ status: 'claimed', generation: 1 });
+    await expect(
+      store(newer).claim('k', { ...claim, owner: 'b', journal: true }),
+    ).rejects.toMatchObject({ code: 'ERR_OAUTH_STORE' });
+  });
+
+  it('does not open a value under another name', async () => {
+    const store = redisTokenStore(redis, { encryptionKeys: [key] });
+    await store.claim('k', claim);
+    await store.complete('k', completion);
+    await redis.copy('oauth:k', 'oauth:stolen');
+    expect(await store.claim('stolen', claim)).toEqual({ status: 'claimed', generation: 1 });
+  });
+
+  it('refuses keys that are no keys', () => {
+    expect(() => redisTokenStore(redis, { encryptionKeys: [] })).toThrow(TypeError);
+    expect(() => redisTokenStore(redis, { encryptionKeys: [randomBytes(16)] })).toThrow(TypeError);
+  });
+});
