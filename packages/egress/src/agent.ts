@@ -1,6 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import type { SecureVersion } from 'node:tls';
-import { Agent, type Dispatcher, Pool } from 'undici';
+import { Agent, type Dispatcher, Pool, ProxyAgent } from 'undici';
 import { CappedHandler } from './cap.ts';
 import {
   type ConnectorOptions,
@@ -31,6 +31,12 @@ export interface EgressAgentOptions extends EgressPolicyOptions {
   readonly connections?: number;
   /** Whether HTTP/2 is used where the server offers it. Default false. */
   readonly allowH2?: boolean;
+  /**
+   * An `http:` or `https:` URL of a proxy to send everything through. Default none, whatever the environment says. The
+   * proxy then resolves names: schemes, hosts, ports and literal addresses are still checked here, what a name resolves
+   * to is the proxy's to check.
+   */
+  readonly proxy?: string;
   /** Resolves names, as `dns.lookup` does (with `all`). Default `dns.lookup`. */
   readonly lookup?: LookupFunction;
 }
@@ -56,6 +62,7 @@ class EgressAgent extends Agent {
   constructor(options: EgressAgentOptions) {
     const policy = egressPolicy(options);
     const connector = connectorOptions(options, policy);
+    const proxy = options.proxy === undefined ? undefined : proxyUrl(options.proxy);
     super({
       headersTimeout: positive(options.headersTimeoutMs, 30_000, 'headersTimeoutMs'),
       bodyTimeout: positive(options.bodyTimeoutMs, 30_000, 'bodyTimeoutMs'),
@@ -64,11 +71,13 @@ class EgressAgent extends Agent {
         ? {}
         : { connections: positive(options.connections, 1, 'connections') }),
       allowH2: connector.allowH2,
-      factory: (origin, poolOptions) =>
-        new Pool(origin, {
-          ...(poolOptions as Pool.Options),
-          connect: guardedConnector(targetOf(new URL(origin)), connector),
-        }),
+      factory: (origin, inherited) =>
+        proxy
+          ? proxied(proxy, connector, inherited)
+          : new Pool(origin, {
+              ...(inherited as Pool.Options),
+              connect: guardedConnector(targetOf(new URL(origin)), connector),
+            }),
     });
     this.#policy = policy;
     this.#maxResponseBytes = positive(options.maxResponseBytes, 10_485_760, 'maxResponseBytes');
@@ -96,6 +105,26 @@ class EgressAgent extends Agent {
     if (this.#allowedOrigins.size >= REMEMBERED_ORIGINS) this.#allowedOrigins.clear();
     this.#allowedOrigins.add(key);
   }
+}
+
+function proxied(uri: URL, connector: ConnectorOptions, inherited: object): Dispatcher {
+  const { connectTimeoutMs, minTlsVersion, tls } = connector;
+  const verified = { minVersion: minTlsVersion, rejectUnauthorized: true };
+  return new ProxyAgent({
+    ...(inherited as Agent.Options),
+    uri: uri.href,
+    connectTimeout: connectTimeoutMs,
+    requestTls: { ...tls, ...verified },
+    proxyTls: verified,
+  });
+}
+
+function proxyUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol)) {
+    throw new TypeError('proxy must be an http: or https: URL');
+  }
+  return url;
 }
 
 function connectorOptions(
