@@ -3,8 +3,7 @@ import { execFileSync } from 'node:child_process';
 const expectedFiles =
   /^package\/(?:package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/[\w.-]+\.(?:js|d\.ts|js\.map)|rules\/[\w.-]+)$/;
 
-const machinePath =
-  /(?:^|["'`\s(:=])\/(?:home|root|Users|work|builds?|tmp)\/[\w.-]+|file:\/\/\/[a-z]/m;
+const machinePath = /(?:^|["'`\s(:=]|file:\/\/)\/(?:home|root|Users|work|builds?|tmp)\/[\w.-]+/m;
 
 const secrets: readonly (readonly [what: string, pattern: RegExp])[] = [
   ['a private key', /-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}/],
