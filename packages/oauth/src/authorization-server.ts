@@ -109,11 +109,16 @@ function checkEndpoints(metadata: ServerMetadata, allowLoopback: boolean): Serve
 }
 
 function assertSecure(url: string, name: string, allowLoopback: boolean): void {
-  const { protocol, hostname } = new URL(url);
-  if (protocol === 'https:') return;
-  if (protocol === 'http:' && allowLoopback && LOOPBACK.test(hostname)) return;
+  if (isSecureUrl(url, allowLoopback)) return;
   const message = `${name} must be an https URL (http is for loopback, with allowInsecureLoopback)`;
   throw new OAuthError('ERR_OAUTH_INSECURE_URL', message);
+}
+
+export function isSecureUrl(url: string, allowLoopback: boolean): boolean {
+  const { protocol, hostname } = new URL(url);
+  return (
+    protocol === 'https:' || (protocol === 'http:' && allowLoopback && LOOPBACK.test(hostname))
+  );
 }
 
 const LOOPBACK = /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/;

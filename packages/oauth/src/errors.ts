@@ -26,11 +26,11 @@ export class OAuthError extends Error {
   override readonly name = 'OAuthError';
   readonly code: OAuthErrorCode;
   /** The HTTP status, where there was a response. */
-  readonly status?: number;
+  declare readonly status?: number;
   /** The `error` of the server's response (RFC 6749 §5.2), e.g. `invalid_client`. */
-  readonly error?: string;
+  declare readonly error?: string;
   /** How long the server asked to be left alone, in milliseconds. */
-  readonly retryAfterMs?: number;
+  declare readonly retryAfterMs?: number;
 
   constructor(code: OAuthErrorCode, message: string, options: OAuthErrorOptions = {}) {
     const { status, error, retryAfterMs, ...rest } = options;

@@ -74,14 +74,23 @@ export async function tokenGrant(
       return genericTokenEndpointRequest(server, self, auth, grantType, parameters, options);
     },
   });
+  return { ...(await boundToken(client, response)), receivedFromMs: askedAtMs };
+}
+
+/** A token response whose token is of the kind that was asked for: never Bearer where it was to be bound. */
+export async function boundToken(client: OAuthClient, response: Response): Promise<TokenResponse> {
   const parsed = await parseTokenResponse(response);
   if (client.dpop && parsed.type !== 'DPoP') {
-    throw new OAuthError('ERR_OAUTH_DPOP', 'the authorization server did not bind the token');
+    throw new OAuthError('ERR_OAUTH_DPOP', 'the authorization server did not bind the token', {
+      status: 200,
+    });
   }
   if (!client.dpop && parsed.type === 'DPoP') {
-    throw new OAuthError('ERR_OAUTH_DPOP', 'the token is bound to a key nobody here has');
+    throw new OAuthError('ERR_OAUTH_DPOP', 'the token is bound to a key nobody here has', {
+      status: 200,
+    });
   }
-  return { ...parsed, receivedFromMs: askedAtMs };
+  return parsed;
 }
 
 /** @param defaultSeconds - the life of a token whose server does not tell. */

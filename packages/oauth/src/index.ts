@@ -1,4 +1,14 @@
 export { AccessToken, type AccessTokenParts, type TokenType } from './access-token.ts';
+export {
+  type AuthorizationRequest,
+  AuthorizationResult,
+  authorizationCode,
+  authorizationUrl,
+  type PendingAuthorization,
+  type Pkce,
+  pkce,
+  type StartedAuthorization,
+} from './authorization-code.ts';
 export type { ServerMetadata, ServerOptions } from './authorization-server.ts';
 export {
   type ClientAuth,
@@ -27,10 +37,17 @@ export type {
 } from './events.ts';
 export type { ExtraParameters } from './grant.ts';
 export { type AccessTokenOptions, accessToken } from './interceptor.ts';
+export {
+  type Introspection,
+  type Introspector,
+  type IntrospectorOptions,
+  introspector,
+} from './introspection.ts';
 export { type MemoryTokenStoreOptions, memoryTokenStore } from './memory.ts';
-export type { ClientOptions } from './oauth-client.ts';
+export type { ClientOptions, ConfiguredClient } from './oauth-client.ts';
 export type { PrivateKeyInput } from './private-key.ts';
 export { type RefreshTokenOptions, refreshToken } from './refresh-token.ts';
+export { type RevocationOptions, revokeToken } from './revocation.ts';
 export type { TokenRequest, TokenSource } from './source.ts';
 export type { Claim, ClaimRequest, TokenStore } from './store.ts';
 export { type ExchangedToken, type TokenExchangeOptions, tokenExchange } from './token-exchange.ts';

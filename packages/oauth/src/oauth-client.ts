@@ -66,6 +66,20 @@ export interface OAuthClient {
   ask(call: Call): Promise<Response>;
 }
 
+/** A client for calls that are not sources. The same object is the same client: its metadata is fetched once. */
+export interface ConfiguredClient extends ClientOptions {
+  /** Bind tokens to a key (RFC 9449). */
+  readonly dpop?: DpopOption;
+}
+
+const clients = new WeakMap<ConfiguredClient, OAuthClient>();
+
+export function clientFor(options: ConfiguredClient): OAuthClient {
+  const client = clients.get(options) ?? oauthClient(options);
+  clients.set(options, client);
+  return client;
+}
+
 const backoff = exponentialBackoff({ baseMs: 200, capMs: 5000, jitter: 'full' });
 
 /** @throws TypeError naming the option that is wrong. */

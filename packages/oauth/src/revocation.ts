@@ -1,0 +1,32 @@
+import { revocationRequest } from 'oauth4webapi';
+import { AccessToken } from './access-token.ts';
+import { type ConfiguredClient, clientFor } from './oauth-client.ts';
+
+export interface RevocationOptions {
+  /** What the token is, if that helps the server find it. */
+  readonly tokenTypeHint?: 'access_token' | 'refresh_token';
+}
+
+/**
+ * Revokes a token (RFC 7009). Resolves when the server has done so, also for a token it does not know. When it rejects,
+ * the token must be taken to be still valid: a 503 says so in as many words.
+ * @throws OAuthError
+ */
+export async function revokeToken(
+  options: ConfiguredClient,
+  token: string | AccessToken,
+  { tokenTypeHint }: RevocationOptions = {},
+): Promise<void> {
+  const value = token instanceof AccessToken ? token.value : token;
+  if (typeof value !== 'string' || value === '') throw new TypeError('token must be a token');
+  await clientFor(options).ask({
+    endpoint: 'revocation_endpoint',
+    grantType: 'revocation',
+    repeatable: () => true,
+    build: (server, client, auth, request) =>
+      revocationRequest(server, client, auth, value, {
+        ...request,
+        additionalParameters: tokenTypeHint ? { token_type_hint: tokenTypeHint } : {},
+      }),
+  });
+}

@@ -1,0 +1,290 @@
+import { inspect } from 'node:util';
+import {
+  decompressionBomb,
+  drip,
+  endlessBody,
+  informationalFlood,
+  resetAfterHeaders,
+  resetMidBody,
+  resetOnAccept,
+  resetOnRequest,
+  respond,
+  respondJson,
+  retryAfter,
+  type Script,
+  type ScriptedServer,
+  silence,
+  startScriptedServer,
+} from '@countersign/testkit/scripted-server';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type ClientCredentialsOptions,
+  clientCredentials,
+  clientSecretPost,
+  OAuthError,
+} from '../src/index.ts';
+
+const SECRET = 'client-secret-0123456789';
+let server: ScriptedServer;
+beforeAll(async () => {
+  server = await startScriptedServer();
+});
+afterAll(() => server.stop());
+
+/** A scripted token endpoint; each path has a breaker of its own. */
+let paths = 0;
+const source = (options: Partial<ClientCredentialsOptions> = {}) => {
+  paths += 1;
+  return clientCredentials({
+    server: { issuer: server.origin, token_endpoint: `${server.origin}/token/${paths}` },
+    allowInsecureLoopback: true,
+    clientId: 'client',
+    clientAuth: clientSecretPost(SECRET),
+    retries: 0,
+    attemptTimeoutMs: 300,
+    ...options,
+  });
+};
+const discovering = () => {
+  const { issuer } = { issuer: server.origin };
+  return clientCredentials({
+    issuer,
+    allowInsecureLoopback: true,
+    clientId: 'client',
+    clientAuth: clientSecretPost(SECRET),
+    retries: 0,
+  });
+};
+const outcome = async (script: Script, options?: Partial<ClientCredentialsOptions>) => {
+  server.enqueue(script);
+  return source(options)
+    .getToken()
+    .catch((error: unknown) => error);
+};
+const good = { access_token: 'opaque-token', token_type: 'Bearer', expires_in: 600 };
+
+describe('the token response', () => {
+  it.each([
+    ['expires_in: -1', { ...good, expires_in: -1 }],
+    ['expires_in: 0', { ...good, expires_in: 0 }],
+    ['expires_in: "3600"', { ...good, expires_in: '3600' }],
+    ['expires_in: 1e9', { ...good, expires_in: 1e9 }],
+    ['expires_in: 1.5', { ...good, expires_in: 1.5 }],
+    ['expires_in: null', { ...good, expires_in: null }],
+    ['an unknown token_type', { ...good, token_type: 'mac' }],
+    ['no token_type', { access_token: 'x' }],
+    ['an empty access_token', { ...good, access_token: '' }],
+    ['no access_token', { token_type: 'Bearer' }],
+    ['a number for access_token', { ...good, access_token: 7 }],
+    ['an access_token that splits headers', { ...good, access_token: 'a\r\nx: y' }],
+    ['a list', [good]],
+    ['null', null],
+  ])('%s is an error', async (_, body) => {
+    expect(await outcome(respondJson(body))).toMatchObject({ code: 'ERR_OAUTH_RESPONSE' });
+  });
+
+  it('of type DPoP is an error where nothing was to be bound', async () => {
+    expect(await outcome(respondJson({ ...good, token_type: 'DPoP' }))).toMatchObject({
+      code: 'ERR_OAUTH_DPOP',
+    });
+  });
+
+  it('of type Bearer is an error where it was to be bound', async () => {
+    expect(await outcome(respondJson(good), { dpop: true })).toMatchObject({
+      code: 'ERR_OAUTH_DPOP',
+    });
+  });
+
+  it('without expires_in gives a token that lives as long as documented', async () => {
+    const { expires_in: _, ...rest } = good;
+    const now = () => 1_000_000;
+    expect(await outcome(respondJson(rest), { now })).toMatchObject({
+      expiresAtMs: 1_000_000 + 300_000,
+    });
+    expect(await outcome(respondJson(rest), { now, defaultExpiresInSeconds: 60 })).toMatchObject({
+      expiresAtMs: 1_060_000,
+    });
+  });
+
+  it('is judged the same whatever JSON it is: a token or a coded error', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record(
+          {
+            access_token: fc.oneof(fc.string(), fc.jsonValue()),
+            token_type: fc.oneof(fc.constantFrom('bearer', 'BEARER', 'DPoP'), fc.jsonValue()),
+            expires_in: fc.oneof(fc.integer(), fc.jsonValue()),
+            scope: fc.jsonValue(),
+            refresh_token: fc.jsonValue(),
+          },
+          { requiredKeys: [] },
+        ),
+        async (body) => {
+          const result = await outcome(respondJson(body));
+          if (result instanceof OAuthError) {
+            expect(result.code).toMatch(/^ERR_OAUTH_(RESPONSE|DPOP)$/);
+          } else expect(result).toMatchObject({ type: 'Bearer', value: body.access_token });
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('the token endpoint', () => {
+  const html = { 'content-type': 'text/html' };
+  it.each<[string, Script, string]>([
+    ['HTML with status 200', respond({ headers: html, body: '<html>' }), 'ERR_OAUTH_RESPONSE'],
+    [
+      'JSON that is none',
+      respond({ headers: { 'content-type': 'application/json' }, body: '{' }),
+      'ERR_OAUTH_RESPONSE',
+    ],
+    ['JSON without its type', respond({ body: JSON.stringify(good) }), 'ERR_OAUTH_RESPONSE'],
+    [
+      'a refusal in HTML',
+      respond({ status: 403, headers: html, body: '<html>' }),
+      'ERR_OAUTH_RESPONSE',
+    ],
+    [
+      'a refusal',
+      respondJson({ error: 'unauthorized_client' }, { status: 400 }),
+      'ERR_OAUTH_REFUSED',
+    ],
+    [
+      'a redirect',
+      respond({ status: 307, headers: { location: '/elsewhere' } }),
+      'ERR_OAUTH_REDIRECT',
+    ],
+    ['an odd status', respond({ status: 999 }), 'ERR_OAUTH_RESPONSE'],
+    ['204', respond({ status: 204 }), 'ERR_OAUTH_RESPONSE'],
+    ['500', respond({ status: 500 }), 'ERR_OAUTH_UNAVAILABLE'],
+    ['429', retryAfter('7', 429), 'ERR_OAUTH_UNAVAILABLE'],
+    ['an endless body', endlessBody(), 'ERR_OAUTH_RESPONSE_TOO_LARGE'],
+    ['10 MB', respond({ body: Buffer.alloc(10_000_000, 'x') }), 'ERR_OAUTH_RESPONSE_TOO_LARGE'],
+    ['a compressed bomb', decompressionBomb(50_000_000), 'ERR_OAUTH_RESPONSE'],
+    ['a reset at once', resetOnAccept(), 'ERR_OAUTH_NETWORK'],
+    ['a reset after the request', resetOnRequest(), 'ERR_OAUTH_NETWORK'],
+    ['a reset after the head', resetAfterHeaders(), 'ERR_OAUTH_NETWORK'],
+    ['a reset in the body', resetMidBody({ body: '{"access' }, 100), 'ERR_OAUTH_NETWORK'],
+    ['silence', silence(), 'ERR_OAUTH_TIMEOUT'],
+    ['a drip', drip(100, { body: 'x'.repeat(100) }), 'ERR_OAUTH_TIMEOUT'],
+  ])('answers with %s: a coded error, and nothing more is sent', async (_, script, code) => {
+    // A reset on accept is for new connections.
+    const fresh = await startScriptedServer();
+    fresh.enqueue(script);
+    const { requests } = fresh;
+    const metadata = { issuer: fresh.origin, token_endpoint: `${fresh.origin}/token` };
+    const error = await source({ server: metadata })
+      .getToken()
+      .catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ name: 'OAuthError', code });
+    expect(requests).toHaveLength(1);
+    await fresh.stop();
+  });
+
+  it('may send informational responses first', async () => {
+    expect(await outcome(informationalFlood(20, respondJson(good)))).toMatchObject({
+      type: 'Bearer',
+    });
+  });
+
+  it('tells how long to wait, garbage excepted', async () => {
+    expect(await outcome(retryAfter('7', 429))).toMatchObject({ status: 429, retryAfterMs: 7000 });
+    const garbage = await outcome(retryAfter('-1 or so', 503));
+    expect(garbage).toMatchObject({ status: 503 });
+    expect(garbage).not.toHaveProperty('retryAfterMs');
+  });
+
+  it('cannot get a secret into an error', async () => {
+    const echo = { error: 'invalid_client', error_description: `wrong secret ${SECRET}\r\nx` };
+    const error = await outcome(respondJson(echo, { status: 401 }));
+    expect(error).toMatchObject({
+      code: 'ERR_OAUTH_REFUSED',
+      error: 'invalid_client',
+      status: 401,
+    });
+    const leak = await outcome(
+      respondJson({ ...good, token_type: 'odd', access_token: 'leaked-token' }),
+    );
+    for (const one of [error, leak]) {
+      const shown = inspect(one, { depth: 9, showHidden: true }) + JSON.stringify(one);
+      expect(shown).not.toContain(SECRET);
+      expect(shown).not.toContain('leaked-token');
+    }
+  });
+});
+
+describe('the metadata', () => {
+  const failure = async (...scripts: Script[]) => {
+    server.enqueue(...scripts);
+    return discovering()
+      .getToken()
+      .catch((error: unknown) => error);
+  };
+  it.each<[string, () => Script[]]>([
+    ['another issuer', () => [respondJson({ issuer: 'https://evil.example' })]],
+    ['the issuer with a slash', () => [respondJson({ issuer: `${server.origin}/` })]],
+    ['no issuer', () => [respondJson({})]],
+    ['no token_endpoint', () => [respondJson({ issuer: server.origin })]],
+    [
+      'an endpoint that is no URL',
+      () => [respondJson({ issuer: server.origin, token_endpoint: '/token' })],
+    ],
+    ['HTML', () => [respond({ body: '<html>', headers: { 'content-type': 'text/html' } })]],
+    ['nothing, anywhere', () => [respond({ status: 404 }), respond({ status: 404 })]],
+    ['a redirect', () => [respond({ status: 302, headers: { location: '/x' } })]],
+  ])('with %s is an error', async (_, scripts) => {
+    expect(await failure(...scripts())).toMatchObject({ code: 'ERR_OAUTH_METADATA' });
+  });
+
+  it('with an endpoint over http elsewhere is an error', async () => {
+    const body = { issuer: server.origin, token_endpoint: 'http://auth.example.com/token' };
+    expect(await failure(respondJson(body))).toMatchObject({ code: 'ERR_OAUTH_INSECURE_URL' });
+  });
+
+  it('is looked for where OpenID Connect has it when it is not where RFC 8414 has it', async () => {
+    const before = server.requests.length;
+    const body = { issuer: server.origin, token_endpoint: `${server.origin}/discovered` };
+    server.enqueue(respond({ status: 404 }), respondJson(body), respondJson(good));
+    expect(await discovering().getToken()).toMatchObject({ type: 'Bearer' });
+    expect(server.requests.slice(before).map(({ target }) => target)).toEqual([
+      '/.well-known/oauth-authorization-server',
+      '/.well-known/openid-configuration',
+      '/discovered',
+    ]);
+  });
+});
+
+describe('options', () => {
+  const options = { clientId: 'c', clientAuth: clientSecretPost('s') };
+  it('refuse http, except on loopback and by name', () => {
+    const insecure = { code: 'ERR_OAUTH_INSECURE_URL' };
+    const build = (issuer: string, allowInsecureLoopback?: boolean) => () =>
+      clientCredentials({
+        ...options,
+        issuer,
+        ...(allowInsecureLoopback ? { allowInsecureLoopback } : {}),
+      });
+    expect(build('http://auth.example.com', true)).toThrow(expect.objectContaining(insecure));
+    expect(build('http://127.0.0.1')).toThrow(expect.objectContaining(insecure));
+    expect(build('http://127.0.0.1.evil.example', true)).toThrow(expect.objectContaining(insecure));
+    expect(build('http://127.0.0.1', true)).not.toThrow();
+    expect(build('https://auth.example.com')).not.toThrow();
+  });
+
+  it.each([
+    [{ issuer: 'nonsense' }, /issuer/],
+    [{ clientId: '' }, /clientId/],
+    [{ clientAuth: {} as never }, /clientAuth/],
+    [{ renewBeforeSeconds: 0 }, /renewBeforeSeconds/],
+    [{ defaultExpiresInSeconds: Number.NaN }, /defaultExpiresInSeconds/],
+    [{ parameters: { scope: 'x' } }, /parameters\.scope/],
+    [{ dpop: { key: 'no key' } }, /dpop\.key/],
+  ])('%j is a TypeError that names the option', (wrong, name) => {
+    const build = () => clientCredentials({ ...options, issuer: 'https://a.example', ...wrong });
+    expect(build).toThrow(TypeError);
+    expect(build).toThrow(name);
+  });
+});
