@@ -19,6 +19,9 @@ export interface ClockOptions {
   readonly toleranceMs: number;
 }
 
+/** The monotonic clock is asked no more often than this while `now` moves on as it should: asking costs as much as a hit. */
+const RESAMPLE_MS = 100;
+
 /**
  * A clock that expired tokens cannot come back to life by. When `now` steps back by more than the tolerance, `latestMs`
  * goes on from the latest time seen, at the pace of the monotonic clock: whichever of the two is right, what is over
@@ -27,21 +30,29 @@ export interface ClockOptions {
 export function steadyClock(options: ClockOptions): () => Instant {
   const { now = Date.now, toleranceMs } = options;
   const monotonic = options.monotonic ?? (options.now ? () => 0 : () => performance.now());
-  let lead = Number.NEGATIVE_INFINITY;
+  /** The most that `now` has been ahead of the monotonic clock. */
+  let leadMs = Number.NEGATIVE_INFINITY;
+  let sampledAtMs = Number.NEGATIVE_INFINITY;
+  let peakMs = Number.NEGATIVE_INFINITY;
   let behind = false;
   return () => {
     const nowMs = now();
+    if (nowMs >= peakMs && nowMs - sampledAtMs < RESAMPLE_MS) {
+      peakMs = nowMs;
+      return { nowMs, latestMs: nowMs };
+    }
     if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
     const elapsedMs = monotonic();
-    if (nowMs - elapsedMs >= lead) {
-      lead = nowMs - elapsedMs;
+    const latestMs = Math.max(peakMs, leadMs + elapsedMs, nowMs);
+    leadMs = Math.max(leadMs, nowMs - elapsedMs);
+    peakMs = Math.max(peakMs, nowMs);
+    const stepMs = latestMs - nowMs;
+    if (stepMs <= toleranceMs) {
+      sampledAtMs = nowMs;
       behind = false;
       return { nowMs, latestMs: nowMs };
     }
-    const latestMs = lead + elapsedMs;
-    if (latestMs - nowMs <= toleranceMs) return { nowMs, latestMs: nowMs };
-    if (!behind && clockSteppedBack.hasSubscribers)
-      clockSteppedBack.publish({ stepMs: latestMs - nowMs });
+    if (!behind && clockSteppedBack.hasSubscribers) clockSteppedBack.publish({ stepMs });
     behind = true;
     return { nowMs, latestMs };
   };

@@ -47,6 +47,12 @@ export interface KeyIgnoredEvent {
   readonly reason: string;
 }
 
+/** `countersign:jwt:store-failed`: a store could not be asked. */
+export interface StoreFailedEvent {
+  readonly store: 'denylist' | 'dpop-replays';
+  readonly error: unknown;
+}
+
 /** `countersign:jwt:clock-stepped-back`: the clock went back by more than the tolerance. */
 export interface ClockSteppedBackEvent {
   readonly stepMs: number;
@@ -68,4 +74,5 @@ export const requestRefused: TypedChannel<RequestRefusedEvent> = typed('request-
 export const keysRefreshed: TypedChannel<KeysRefreshedEvent> = typed('keys-refreshed');
 export const keysFailed: TypedChannel<KeysFailedEvent> = typed('keys-failed');
 export const keyIgnored: TypedChannel<KeyIgnoredEvent> = typed('key-ignored');
+export const storeFailed: TypedChannel<StoreFailedEvent> = typed('store-failed');
 export const clockSteppedBack: TypedChannel<ClockSteppedBackEvent> = typed('clock-stepped-back');

@@ -2,7 +2,8 @@
 export function deepFreeze<T extends object>(value: T): T {
   for (const name in value) {
     const member = value[name];
-    if (typeof member === 'object' && member !== null) deepFreeze(member);
+    if (typeof member === 'object' && member !== null && !Object.isFrozen(member))
+      deepFreeze(member);
   }
   return Object.freeze(value);
 }

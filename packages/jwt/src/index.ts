@@ -1,4 +1,5 @@
 export type { Algorithm } from './algorithms.ts';
+export type { Presentation } from './binding.ts';
 export type {
   AccessTokenClaims,
   Confirmation,
@@ -6,6 +7,14 @@ export type {
   TokenHeader,
   VerifiedToken,
 } from './claims.ts';
+export {
+  createDenylist,
+  type Denylist,
+  type DenylistOptions,
+  type TokenIdentity,
+} from './denylist.ts';
+export type { DpopOptions, DpopPolicy, DpopPresentation } from './dpop.ts';
+export { type DpopNonces, type DpopNoncesOptions, dpopNonces } from './dpop-nonces.ts';
 export { JwtError, type JwtErrorCode } from './errors.ts';
 export type {
   ClockSteppedBackEvent,
@@ -15,10 +24,12 @@ export type {
   KeysRequestReason,
   RefusedEvent,
   RequestRefusedEvent,
+  StoreFailedEvent,
   VerifiedEvent,
 } from './events.ts';
 export type { FetchLike } from './fetch-json.ts';
 export type { KeyInput } from './keys.ts';
+export { type MemoryStoreOptions, memoryDenylistStore, memoryDpopReplayStore } from './memory.ts';
 export type {
   DenylistCheck,
   IssuerOptions,
@@ -28,4 +39,5 @@ export type {
   TokenPolicy,
 } from './options.ts';
 export { scopesOf } from './scopes.ts';
+export type { DenylistStore, DpopReplayStore } from './store.ts';
 export { type ClaimsOf, createJwtVerifier, type JwtVerifier } from './verifier.ts';

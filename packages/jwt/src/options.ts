@@ -1,6 +1,7 @@
 import type { JSONWebKeySet } from 'jose';
 import { ALGORITHMS, type Algorithm } from './algorithms.ts';
 import type { GenericClaims } from './claims.ts';
+import type { DpopOptions } from './dpop.ts';
 import type { FetchLike } from './fetch-json.ts';
 import type { KeyInput } from './keys.ts';
 
@@ -68,6 +69,8 @@ export interface JwtVerifierOptions extends TokenPolicy {
   /** Verified tokens to remember; `false` for none. Default 10000 entries. */
   readonly cache?: { readonly maxEntries: number } | false;
   readonly denylist?: DenylistCheck;
+  /** Accept DPoP proofs (RFC 9449). Default: they are not accepted, and neither are tokens bound to a DPoP key. */
+  readonly dpop?: DpopOptions;
   readonly keys?: KeysOptions;
   /** Milliseconds since 1970. Default `Date.now`, which the monotonic clock then guards against steps backwards. */
   readonly now?: () => number;
@@ -96,6 +99,7 @@ const VERIFIER_NAMES: readonly string[] = [
   'maxTokenBytes',
   'cache',
   'denylist',
+  'dpop',
   'keys',
   'now',
 ] satisfies (keyof JwtVerifierOptions)[];

@@ -1,11 +1,13 @@
 import type { JSONWebKeySet } from 'jose';
 import { type Algorithm, ruleOf, verifySignature } from './algorithms.ts';
+import { checkBinding, type Presentation } from './binding.ts';
 import { type TokenCache, tokenCache } from './cache.ts';
 import type { AccessTokenClaims, GenericClaims, TokenHeader, VerifiedToken } from './claims.ts';
 import { type Instant, steadyClock } from './clock.ts';
 import { type CompactJws, parseCompact } from './compact.ts';
+import { type DpopPolicy, dpopPolicy, type UsedProof } from './dpop.ts';
 import { JwtError } from './errors.ts';
-import { refused, verified } from './events.ts';
+import { refused, storeFailed, verified } from './events.ts';
 import { deepFreeze } from './freeze.ts';
 import { type KeySet, type KeySource, staticKeys } from './key-set.ts';
 import { importJwks, importKey, type VerificationKey } from './keys.ts';
@@ -27,13 +29,21 @@ import { remoteKeys } from './remote-keys.ts';
 import { checkClaims, checkHeader, checkTimes, issuerClaim, type TokenRules } from './rules.ts';
 
 export interface JwtVerifier<C extends GenericClaims = AccessTokenClaims> {
-  /** @throws JwtError (as a rejection) unless the token is to be accepted now */
-  verify(token: string): Promise<VerifiedToken<C>>;
+  /**
+   * @param presentation - what else came with the token, if it is bound to its holder
+   * @throws JwtError (as a rejection) unless the token is to be accepted now
+   */
+  verify(token: string, presentation?: Presentation): Promise<VerifiedToken<C>>;
   /**
    * The same answer, without a promise when nothing has to be waited for: keys are at hand and the denylist answers at
    * once. Then it returns, or throws, directly.
    */
-  verifyNow(token: string): VerifiedToken<C> | Promise<VerifiedToken<C>>;
+  verifyNow(
+    token: string,
+    presentation?: Presentation,
+  ): VerifiedToken<C> | Promise<VerifiedToken<C>>;
+  /** How DPoP proofs are checked; `undefined` when they are not accepted. */
+  readonly dpop: DpopPolicy | undefined;
   /** Stops refreshing keys. What is cached serves on until its keys age. */
   close(): void;
 }
@@ -57,6 +67,8 @@ interface TrustedIssuer {
   readonly keys: KeySource;
 }
 
+const MAX_HEADERS = 64;
+
 /** A token whose signature and lasting claims were found good, with these keys. */
 interface Entry {
   readonly issuer: TrustedIssuer;
@@ -70,9 +82,19 @@ interface Candidate {
   readonly jws: CompactJws;
   readonly header: TokenHeader;
   readonly issuer: TrustedIssuer;
+  readonly presentation: Presentation | undefined;
+}
+
+/** One use of a token that was found good, now or earlier. */
+interface Use {
+  readonly text: string;
+  readonly presentation: Presentation | undefined;
+  readonly at: Instant;
+  readonly cached: boolean;
 }
 
 type Answer = VerifiedToken<GenericClaims>;
+type MaybeLater<T> = T | Promise<T>;
 
 /**
  * Makes a verifier of access tokens (RFC 9068; any JWT with `profile: 'generic'`), strict unless told otherwise.
@@ -87,37 +109,43 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
   );
   const maxTokenBytes = positive('maxTokenBytes', given.maxTokenBytes ?? 8192);
   const cache = cacheOf(given.cache);
+  const headers = new Map<string, TokenHeader>();
   const { denylist } = given;
-  const clock = steadyClock({ now: given.now, toleranceMs: toleranceOf(given) * 1000 });
+  const dpop = given.dpop === undefined ? undefined : dpopPolicy(given.dpop, given.now);
+  const toleranceSeconds = toleranceOf(given);
+  const clock = steadyClock({ now: given.now, toleranceMs: toleranceSeconds * 1000 });
 
-  function attempt(text: string): Answer | Promise<Answer> {
+  function attempt(text: string, presentation: Presentation | undefined): MaybeLater<Answer> {
     const at = clock();
     const entry = cache?.get(text);
     if (entry !== undefined) {
-      if (entry.issuer.keys.current(at.nowMs) === entry.keys) return accept(entry, at, true);
+      if (entry.issuer.keys.current(at.nowMs) === entry.keys)
+        return accept(entry, { text, presentation, at, cached: true });
       cache?.delete(text);
     }
-    const jws = parseCompact(text, maxTokenBytes);
+    const jws = parseCompact(text, maxTokenBytes, headers);
     const issuer = issuers.get(issuerClaim(jws.payload));
     if (issuer === undefined) throw untrustedIssuer();
     const { header } = jws;
     checkHeader(header, issuer.rules);
-    const candidate = { text, jws, header, issuer };
+    const candidate = { text, jws, header, issuer, presentation };
     const keys = issuer.keys.current(at.nowMs);
     if (keys !== undefined) return verifyWith(keys, candidate, at);
     return issuer.keys.load(at.nowMs).then((loaded) => verifyWith(loaded, candidate, clock()));
   }
 
-  function verifyWith(keys: KeySet, candidate: Candidate, at: Instant): Answer | Promise<Answer> {
-    const { header, issuer } = candidate;
+  function verifyWith(keys: KeySet, candidate: Candidate, at: Instant): MaybeLater<Answer> {
+    const { text, header, issuer, presentation } = candidate;
     const key = keys.find(header.alg, header.kid);
-    if (key !== undefined) return accept(verifyFresh(candidate, keys, key), at, false);
+    if (key !== undefined)
+      return accept(verifyFresh(candidate, keys, key), { text, presentation, at, cached: false });
     const reloading = issuer.keys.reload(at.nowMs);
     if (reloading === undefined) throw unknownKey();
     return reloading.then((reloaded) => {
       const found = reloaded.find(header.alg, header.kid);
       if (found === undefined) throw unknownKey();
-      return accept(verifyFresh(candidate, reloaded, found), clock(), false);
+      const entry = verifyFresh(candidate, reloaded, found);
+      return accept(entry, { text, presentation, at: clock(), cached: false });
     });
   }
 
@@ -130,45 +158,88 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     if (!verifySignature(ruleOf(key.algorithm), key.key, signingInput, signature))
       throw new JwtError('ERR_JWT_SIGNATURE', 'The signature does not match');
     checkClaims(payload, issuer.rules);
-    const token = deepFreeze({ claims: payload, header });
-    const entry = { issuer, keys, token };
+    const entry = { issuer, keys, token: deepFreeze({ claims: payload, header }) };
+    remember(headers, jws.headerText, header);
     cache?.set(text, entry);
     return entry;
   }
 
   /** What must be asked on every use, however often the token has been seen. */
-  function accept(
-    { token, issuer }: Entry,
-    at: Instant,
-    cached: boolean,
-  ): Answer | Promise<Answer> {
-    checkTimes(token.claims, at, issuer.rules);
-    if (token.claims.cnf !== undefined)
-      throw new JwtError('ERR_JWT_BOUND', 'The token is bound to a key', { member: 'cnf' });
-    const revoked = denylist === undefined ? false : askDenylist(denylist, token.claims);
+  function accept({ token, issuer }: Entry, use: Use): MaybeLater<Answer> {
+    const { claims } = token;
+    checkTimes(claims, use.at, issuer.rules);
+    const proof = isPlain(claims, use) ? undefined : bindingOf(claims, use);
+    const revoked = denylist === undefined ? false : askDenylist(denylist, claims);
     if (typeof revoked !== 'boolean')
-      return revoked.then((answer) => conclude(answer, token, cached));
-    return conclude(revoked, token, cached);
+      return revoked.then((answer) => conclude(token, use, answer, proof));
+    return conclude(token, use, revoked, proof);
   }
 
-  return {
-    verifyNow(token) {
+  function isPlain(claims: GenericClaims, { presentation }: Use): boolean {
+    return claims.cnf === undefined && presentation === undefined && !dpop?.required;
+  }
+
+  function bindingOf(
+    claims: GenericClaims,
+    { text, presentation, at }: Use,
+  ): UsedProof | undefined {
+    return checkBinding(claims, { token: text, presentation, dpop, at, toleranceSeconds });
+  }
+
+  function conclude(
+    token: Answer,
+    { cached }: Use,
+    revoked: unknown,
+    proof: UsedProof | undefined,
+  ): MaybeLater<Answer> {
+    // Anything but a plain "no" refuses.
+    if (revoked !== false) throw new JwtError('ERR_JWT_REVOKED', 'The token has been revoked');
+    // Last of all, so that only a request that will be served uses its proof up.
+    const fresh = proof === undefined || dpop === undefined ? true : claimProof(dpop, proof);
+    if (typeof fresh !== 'boolean') return fresh.then((answer) => admit(token, cached, answer));
+    return admit(token, cached, fresh);
+  }
+
+  function verifyNow(token: string, presentation?: Presentation): MaybeLater<Answer> {
+    try {
+      const answer = attempt(token, presentation);
+      return answer instanceof Promise ? answer.catch(report) : answer;
+    } catch (error) {
+      return report(error);
+    }
+  }
+
+  const verifier: JwtVerifier<GenericClaims> = {
+    dpop,
+    verifyNow,
+    // Not an async function: most calls have their answer already, and are made a promise at the least cost.
+    verify(token, presentation) {
       try {
-        const answer = attempt(token);
-        return (answer instanceof Promise ? answer.catch(report) : answer) as VerifiedToken<
-          ClaimsOf<O>
-        >;
+        return Promise.resolve(verifyNow(token, presentation));
       } catch (error) {
-        return report(error);
+        return Promise.reject(error);
       }
-    },
-    async verify(token) {
-      return this.verifyNow(token);
     },
     close() {
       for (const { keys } of issuers.values()) keys.close();
     },
   };
+  // The rules that were applied are what makes the claims of this type.
+  return verifier as JwtVerifier<ClaimsOf<O>>;
+}
+
+/** Only headers of authentic tokens, so that an issuer has to go out of its way to fill this up. */
+function remember(headers: Map<string, TokenHeader>, text: string, header: TokenHeader): void {
+  if (headers.has(text)) return;
+  if (headers.size >= MAX_HEADERS) headers.clear();
+  headers.set(Buffer.from(text, 'latin1').toString('latin1'), header);
+}
+
+function admit(token: Answer, cached: boolean, fresh: unknown): Answer {
+  if (fresh !== true)
+    throw new JwtError('ERR_JWT_DPOP_REPLAYED', 'The DPoP proof has been used before');
+  if (verified.hasSubscribers) verified.publish({ issuer: token.claims.iss, cached });
+  return token;
 }
 
 function trustedIssuer(issuer: IssuerOptions, options: JwtVerifierOptions): TrustedIssuer {
@@ -219,11 +290,11 @@ function cacheOf(
 ): TokenCache<Entry> | undefined {
   if (option === false) return undefined;
   assertKnown('cache option', option, ['maxEntries']);
-  return tokenCache(positive('cache.maxEntries', option.maxEntries));
+  return tokenCache(Math.ceil(positive('cache.maxEntries', option.maxEntries)));
 }
 
 /** A denylist that fails has not said that the token is good. */
-function askDenylist(denylist: DenylistCheck, claims: GenericClaims): boolean | Promise<boolean> {
+function askDenylist(denylist: DenylistCheck, claims: GenericClaims): MaybeLater<boolean> {
   try {
     const answer = denylist(claims);
     return answer instanceof Promise ? answer.catch(denylistFailed) : answer;
@@ -237,11 +308,26 @@ function denylistFailed(cause: unknown): never {
   throw new JwtError('ERR_JWT_DENYLIST_UNAVAILABLE', 'The denylist cannot be asked', { cause });
 }
 
-function conclude(revoked: unknown, token: Answer, cached: boolean): Answer {
-  // Anything but a plain "no" refuses.
-  if (revoked !== false) throw new JwtError('ERR_JWT_REVOKED', 'The token has been revoked');
-  if (verified.hasSubscribers) verified.publish({ issuer: token.claims.iss, cached });
-  return token;
+/** A store that fails has not said that the proof is new. */
+function claimProof(dpop: DpopPolicy, { id, ttlMs }: UsedProof): MaybeLater<boolean> {
+  try {
+    const answer = dpop.replayStore.claim(id, ttlMs);
+    return answer instanceof Promise ? answer.catch(replayStoreFailed) : answer;
+  } catch (error) {
+    return replayStoreFailed(error);
+  }
+}
+
+function replayStoreFailed(cause: unknown): never {
+  if (storeFailed.hasSubscribers) storeFailed.publish({ store: 'dpop-replays', error: cause });
+  if (cause instanceof JwtError) throw cause;
+  throw new JwtError(
+    'ERR_JWT_REPLAY_STORE_UNAVAILABLE',
+    'The DPoP proof cannot be marked as used',
+    {
+      cause,
+    },
+  );
 }
 
 function report(error: unknown): never {

@@ -1,0 +1,63 @@
+import { createHmac, createSecretKey, KeyObject, timingSafeEqual } from 'node:crypto';
+import { assertKnown, positive } from './options.ts';
+
+/** Nonces for DPoP proofs (RFC 9449 §9): a proof that holds one was not made long in advance. */
+export interface DpopNonces {
+  /** The nonce proofs should hold now. */
+  issue(): string;
+  /** Whether the nonce was issued in this period or the one before. */
+  accepts(nonce: string): boolean;
+}
+
+export interface DpopNoncesOptions {
+  /** At least 32 bytes each. The first one makes nonces, all of them are accepted: that is how they are rotated. */
+  readonly secrets: readonly (Uint8Array | KeyObject)[];
+  /** How long one nonce is handed out, in seconds; it is accepted for up to twice as long. Default 120. */
+  readonly periodSeconds?: number;
+  /** Milliseconds since 1970. Default `Date.now`. */
+  readonly now?: () => number;
+}
+
+const TAG_BYTES = 16;
+
+/**
+ * Nonces that need no memory: an authenticated number of the period they were issued in. All processes that share the
+ * secrets accept each other's.
+ * @throws TypeError naming the option that is wrong
+ */
+export function dpopNonces(options: DpopNoncesOptions): DpopNonces {
+  assertKnown('nonces option', options, ['secrets', 'periodSeconds', 'now']);
+  const { now = Date.now } = options;
+  const periodMs = positive('periodSeconds', options.periodSeconds ?? 120) * 1000;
+  const [current, ...older] = options.secrets.map(importSecret);
+  if (current === undefined) throw new TypeError('secrets must hold at least one secret');
+  const keys = [current, ...older];
+
+  return {
+    issue: () => nonceOf(current, Math.floor(now() / periodMs)),
+    accepts(nonce) {
+      const period = Math.floor(now() / periodMs);
+      const given = Buffer.from(nonce);
+      return keys.some((key) =>
+        [period, period - 1].some((one) => {
+          const expected = Buffer.from(nonceOf(key, one));
+          return expected.length === given.length && timingSafeEqual(expected, given);
+        }),
+      );
+    },
+  };
+}
+
+function nonceOf(key: KeyObject, period: number): string {
+  const number = Buffer.alloc(6);
+  number.writeUIntBE(period, 0, 6);
+  const tag = createHmac('sha256', key).update('dpop-nonce').update(number).digest();
+  return Buffer.concat([number, tag.subarray(0, TAG_BYTES)]).toString('base64url');
+}
+
+function importSecret(secret: Uint8Array | KeyObject): KeyObject {
+  const key = secret instanceof KeyObject ? secret : createSecretKey(secret);
+  if (key.type !== 'secret' || (key.symmetricKeySize ?? 0) < 32)
+    throw new TypeError('secrets must hold secrets of at least 32 bytes');
+  return key;
+}
