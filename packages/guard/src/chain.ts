@@ -1,5 +1,5 @@
-import { guardErrorChannel, settleErrorChannel } from './events.ts';
-import { problem } from './problem.ts';
+import { reportGuardFailure, reportSettleFailure } from './events.ts';
+import { problem, refusalOf } from './problem.ts';
 import type { GuardRequest } from './request.ts';
 import type { Guard, HeaderEntry, Outcome, Pass, Reply, Verdict } from './verdict.ts';
 
@@ -71,8 +71,9 @@ function advance(
   for (let at = index; at < links.length; at += 1) {
     const link = links[at] as Link;
     const verdict = decide(link, progress);
-    if (verdict instanceof Promise) {
+    if ('then' in verdict) {
       return verdict
+        .then(checked)
         .catch((error: unknown) => failed(link.name, error))
         .then((late) => note(link, late, progress) ?? advance(links, at + 1, progress));
     }
@@ -87,14 +88,24 @@ function decide(
   { request, context }: Progress,
 ): Verdict<unknown> | Promise<Verdict<unknown>> {
   try {
-    return guard(request, context as never);
+    const verdict = guard(request, context as never);
+    // Any thenable will do: what awaits a promise awaits it as well.
+    return 'then' in verdict ? Promise.resolve(verdict) : checked(verdict);
   } catch (error) {
     return failed(name, error);
   }
 }
 
+function checked(verdict: Verdict<unknown>): Verdict<unknown> {
+  if (typeof verdict.pass === 'boolean') return verdict;
+  throw new TypeError('a guard must return a Pass or a Reply');
+}
+
+/** A body that cannot be read is the caller's doing; whatever else a guard throws is ours, and nobody else's business. */
 function failed(guard: string, error: unknown): Reply {
-  guardErrorChannel.publish({ guard, error });
+  const refusal = refusalOf(error);
+  if (refusal) return refusal;
+  reportGuardFailure({ guard, error });
   return unnoticed;
 }
 
@@ -138,7 +149,7 @@ async function settleAll(settlers: readonly Settler[], outcome: Outcome): Promis
     try {
       await pass.settle?.(outcome);
     } catch (error) {
-      settleErrorChannel.publish({ guard: name, error });
+      reportSettleFailure({ guard: name, error });
     }
   }
 }

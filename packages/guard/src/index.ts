@@ -1,5 +1,15 @@
 export { type Chain, chain } from './chain.ts';
-export type { GuardFailure } from './events.ts';
+export { GuardError, type GuardErrorCode } from './errors.ts';
+export type { GuardFailure, HandlerFailure } from './events.ts';
 export { type ProblemDetails, problem } from './problem.ts';
 export type { GuardRequest, RequestHeaders } from './request.ts';
-export type { Guard, HeaderEntry, Outcome, Pass, Reply, Verdict } from './verdict.ts';
+export type {
+  ContextOf,
+  Guard,
+  GuardContext,
+  HeaderEntry,
+  Outcome,
+  Pass,
+  Reply,
+  Verdict,
+} from './verdict.ts';

@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import { GuardError } from './errors.ts';
 import type { HeaderEntry, Reply } from './verdict.ts';
 
 /** The members of a problem (RFC 9457 §3.1); any further member is an extension (§3.2). */
@@ -32,4 +33,12 @@ export function problem(details: ProblemDetails, headers: readonly HeaderEntry[]
     headers: [['content-type', 'application/problem+json'], ...headers],
     body: JSON.stringify({ ...details, type, title }),
   };
+}
+
+/** The answer to a body that could not be read for a reason on the caller's side; `undefined` for any other error. */
+export function refusalOf(error: unknown): Reply | undefined {
+  if (!(error instanceof GuardError)) return undefined;
+  if (error.code === 'ERR_GUARD_BODY_TOO_LARGE') return problem({ status: 413 });
+  if (error.code === 'ERR_GUARD_BODY_ABORTED') return problem({ status: 400 });
+  return undefined;
 }

@@ -47,3 +47,14 @@ export type Guard<C, In = object> = (
   request: GuardRequest,
   context: In,
 ) => Verdict<C> | Promise<Verdict<C>>;
+
+/** What a chain (or any guard) finds out: `ContextOf<typeof guards>`. */
+// biome-ignore lint/suspicious/noExplicitAny: a guard's expectations do not matter here
+export type ContextOf<G extends Guard<any, any>> = G extends Guard<infer C, any> ? C : never;
+
+/**
+ * What `req.guard` (Express) and `request.guard` (Fastify) hold. Their types cannot know your chain; tell them once:
+ * `declare module '@countersign/guard' { interface GuardContext extends ContextOf<typeof guards> {} }`.
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: made to be augmented
+export interface GuardContext {}

@@ -1,0 +1,175 @@
+import {
+  type IncomingMessage,
+  ServerResponse,
+  validateHeaderName,
+  validateHeaderValue,
+} from 'node:http';
+import { awaitsInvitation } from './body.ts';
+import { GuardError } from './errors.ts';
+import { reportGuardFailure, reportHandlerFailure } from './events.ts';
+import { holdResponse } from './held-response.ts';
+import { NodeRequest, pathOf } from './node-request.ts';
+import { problem, refusalOf } from './problem.ts';
+import { addHeaders } from './response-headers.ts';
+import { trustOf } from './trusted-proxies.ts';
+import type { Guard, HeaderEntry, Reply, Verdict } from './verdict.ts';
+
+/** What every adapter may be told. */
+export interface AdapterOptions {
+  /** The largest body a guard may read; a larger one is refused with 413. Default 1 MiB. */
+  readonly maxBodyBytes?: number;
+  /** How much of a response is held back until `settle` has seen all of it; a larger one is streamed. Default 1 MiB. */
+  readonly maxSettleBytes?: number;
+  /**
+   * How long a handler whose caller went away has to make its response before `settle` is told that there is none;
+   * where the adapter sees the handler end, that moment decides instead. Default 60 000 ms.
+   */
+  readonly abortGraceMs?: number;
+  /** Addresses and CIDR ranges of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count. Default none. */
+  readonly trustedProxies?: readonly string[];
+}
+
+/** Where a framework has been with a request before its guards see it. */
+export interface Arrival {
+  /** The request target that the framework routes by. Default: as received. */
+  readonly url?: string;
+  readonly route?: string | undefined;
+}
+
+/** Runs a guard on a request of node:http, and has its response carry what the guard decided. */
+export type Gate<C> = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  arrival?: Arrival,
+) => Verdict<C> | Promise<Verdict<C>>;
+
+/** An unread body up to this size is read off the connection, which then serves the next request. */
+const drainedBytes = 64 * 1024;
+/** How long a caller that is still sending may take to read its refusal before the connection is cut. */
+const lingerMs = 500;
+
+/**
+ * @throws TypeError when an option is out of range.
+ */
+export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Gate<C> {
+  const rules = {
+    maxBodyBytes: atLeastZero('maxBodyBytes', options.maxBodyBytes ?? 1024 * 1024),
+    trusts: trustOf(options.trustedProxies ?? []),
+  };
+  const limits = {
+    maxSettleBytes: atLeastZero('maxSettleBytes', options.maxSettleBytes ?? 1024 * 1024),
+    abortGraceMs: atLeastZero('abortGraceMs', options.abortGraceMs ?? 60_000),
+  };
+  const apply = (verdict: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
+    const checked = valid(verdict);
+    addHeaders(res, checked.headers ?? []);
+    if (!checked.pass) closeUnread(req, res, checked.status);
+    else if (checked.settle) holdResponse(res, (outcome) => checked.settle?.(outcome), limits);
+    return checked;
+  };
+  return (req, res, { url = req.url ?? '/', route } = {}) => {
+    if (!(res instanceof ServerResponse)) {
+      throw new GuardError(
+        'ERR_GUARD_UNSUPPORTED_SERVER',
+        'guards run on HTTP/1.1 servers of node:http and node:https only',
+      );
+    }
+    const request = new NodeRequest(req, res, rules, url, route);
+    try {
+      const verdict = guard(request, {});
+      if ('then' in verdict) {
+        return verdict.then(undefined, broken).then((late) => apply(late, req, res));
+      }
+      return apply(verdict, req, res);
+    } catch (error) {
+      return apply(broken(error), req, res);
+    }
+  };
+}
+
+/** Answers with a refusal whose headers the gate has put on the response already. */
+export function sendRefusal(res: ServerResponse, { status, body }: Reply): void {
+  res.statusCode = status;
+  res.end(body);
+}
+
+/** Answers a request that failed behind the guards, saying nothing about why; cuts an answer that has begun. */
+export function sendFailure(
+  req: IncomingMessage,
+  res: ServerResponse,
+  status: number,
+  error: unknown,
+): void {
+  reportHandlerFailure({ method: req.method ?? '', path: pathOf(req.url ?? ''), status, error });
+  if (res.headersSent || res.destroyed) res.destroy();
+  else sendProblem(res, status);
+}
+
+/** Answers with a problem that is the status and nothing else, whatever had been prepared about a body. */
+export function sendProblem(res: ServerResponse, status: number): void {
+  for (const name of ['content-encoding', 'content-length', 'etag', 'last-modified']) {
+    res.removeHeader(name);
+  }
+  const reply = problem({ status });
+  for (const [name, value] of reply.headers) res.setHeader(name, value);
+  sendRefusal(res, reply);
+}
+
+/** What several chains found out about one request, the later ones last. */
+export function together<C>(earlier: unknown, found: C): C {
+  if (typeof earlier !== 'object' || typeof found !== 'object') return found;
+  return { ...earlier, ...found };
+}
+
+/** Who refuses a body must not leave it in the way of the next request, nor wait for all of it. */
+function closeUnread(req: IncomingMessage, res: ServerResponse, status: number): void {
+  if (req.complete || isBodiless(req)) return;
+  const small = Number(req.headers['content-length']) <= drainedBytes;
+  if (small && status !== 413 && !awaitsInvitation(req, res)) return;
+  addHeaders(res, [['connection', 'close']]);
+  const { socket } = req;
+  // Cutting the connection while the caller is sending could cost it the answer: a reset overtakes what was sent.
+  socket.destroySoon = () => {
+    req.resume();
+    socket.end();
+    setTimeout(() => socket.destroy(), lingerMs).unref();
+  };
+}
+
+function isBodiless({ headers }: IncomingMessage): boolean {
+  return headers['content-length'] === undefined && headers['transfer-encoding'] === undefined;
+}
+
+function broken(error: unknown): Reply {
+  const refusal = refusalOf(error);
+  if (refusal) return refusal;
+  reportGuardFailure({ guard: '', error });
+  return problem({ status: 500 });
+}
+
+/** What node:http would refuse to send (a line break in a value, say) is refused here, where it crashes nobody. */
+function valid<C>(verdict: Verdict<C>): Verdict<C> {
+  try {
+    for (const [name, value] of verdict.headers ?? []) validateHeader(name, value);
+    if (verdict.pass || isFinalStatus(verdict.status)) return verdict;
+    throw new GuardError('ERR_GUARD_INVALID_VERDICT', `no final status: ${verdict.status}`);
+  } catch (cause) {
+    return broken(
+      new GuardError('ERR_GUARD_INVALID_VERDICT', 'a guard decided what cannot be sent', { cause }),
+    );
+  }
+}
+
+function validateHeader(name: HeaderEntry[0], value: HeaderEntry[1]): void {
+  validateHeaderName(name);
+  validateHeaderValue(name, value);
+}
+
+function isFinalStatus(status: number): boolean {
+  return Number.isInteger(status) && status >= 200 && status <= 599;
+}
+
+function atLeastZero(option: string, value: number): number {
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new TypeError(`${option}: expected an integer of 0 or more, got ${value}`);
+}

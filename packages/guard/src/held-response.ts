@@ -1,0 +1,241 @@
+import { ServerResponse } from 'node:http';
+import { reportSettleFailure } from './events.ts';
+import { headerLines } from './response-headers.ts';
+import type { Outcome } from './verdict.ts';
+
+export interface HoldLimits {
+  /** How many bytes of a body are held back until it is complete. */
+  readonly maxSettleBytes: number;
+  /** How long a handler whose caller went away has for its response, when nothing tells that it has ended. */
+  readonly abortGraceMs: number;
+}
+
+type Settle = (outcome: Outcome) => void | Promise<void>;
+type Callback = (error?: Error | null) => void;
+
+/** A chunk that the handler wrote and that has not left yet. */
+interface Chunk {
+  readonly bytes: Buffer;
+  readonly callback?: Callback | undefined;
+}
+
+const heldOf = Symbol('countersign.guard.held');
+type Held = ServerResponse & { [heldOf]?: HeldResponse };
+
+/** Holds a response back until `settle` has seen it. Several may: the one that came last sees it first. */
+export function holdResponse(res: ServerResponse, settle: Settle, limits: HoldLimits): void {
+  const held = heldResponse(res) ?? new HeldResponse(res, limits);
+  (res as Held)[heldOf] = held;
+  held.settlers.unshift(settle);
+}
+
+export function heldResponse(res: ServerResponse): HeldResponse | undefined {
+  return (res as Held)[heldOf];
+}
+
+/**
+ * Stands before `write`, `end` and `flushHeaders` of one response. The head is composed when the handler asks for it
+ * (node:http keeps it until the first bytes of the body), so `headersSent` and `setHeader` behave as ever; only the
+ * bytes wait.
+ *
+ * holding → the handler is writing, nothing has left · settling → the guards look at it · released → as without us.
+ */
+class HeldResponse {
+  readonly settlers: Settle[] = [];
+  private readonly res: ServerResponse;
+  private readonly limits: HoldLimits;
+  private readonly native: Pick<ServerResponse, 'write' | 'end' | 'flushHeaders'>;
+  private phase: 'holding' | 'settling' | 'released' = 'holding';
+  private chunks: Chunk[] = [];
+  private bytes = 0;
+  private ended = false;
+  private endCallback: Callback | undefined;
+  private flushed = false;
+  private wantsDrain = false;
+  private handler: Promise<unknown> | undefined;
+
+  constructor(res: ServerResponse, limits: HoldLimits) {
+    this.res = res;
+    this.limits = limits;
+    this.native = {
+      write: res.write.bind(res),
+      end: res.end.bind(res),
+      flushHeaders: res.flushHeaders.bind(res),
+    };
+    res.write = this.write.bind(this) as ServerResponse['write'];
+    res.end = this.end.bind(this) as ServerResponse['end'];
+    res.flushHeaders = this.flushHeaders.bind(this);
+    Object.defineProperty(res, 'writableEnded', { configurable: true, get: () => this.isEnded() });
+    if (res.destroyed) this.abandonLater();
+    else res.once('close', () => this.abandonLater());
+  }
+
+  /** Who produces the response: when the caller is gone and this is over, there will be none. */
+  producedBy(handler: Promise<unknown>): void {
+    this.handler = handler;
+  }
+
+  private isEnded(): boolean {
+    return this.ended || Reflect.get(ServerResponse.prototype, 'writableEnded', this.res);
+  }
+
+  private write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
+    if (this.phase === 'released' || !isBytes(chunk)) {
+      return this.native.write(chunk, encoding as BufferEncoding, callback as Callback);
+    }
+    const done = (typeof encoding === 'function' ? encoding : callback) as Callback | undefined;
+    if (this.ended) return this.lateWrite(done);
+    if (!this.res.headersSent) this.res.writeHead(this.res.statusCode);
+    const bytes = toBuffer(chunk, encoding);
+    const waits = this.phase === 'settling';
+    this.hold({ bytes, callback: waits ? done : undefined });
+    if (!waits && done) process.nextTick(done);
+    if (this.outgrown() || this.isEventStream()) this.stream();
+    this.wantsDrain ||= this.phase !== 'holding';
+    return this.phase === 'holding';
+  }
+
+  private end(chunk?: unknown, encoding?: unknown, callback?: unknown): ServerResponse {
+    if (
+      this.phase === 'released' ||
+      !(chunk == null || typeof chunk === 'function' || isBytes(chunk))
+    ) {
+      return this.native.end(chunk, encoding as BufferEncoding, callback as Callback);
+    }
+    const done = [chunk, encoding, callback].find((given) => typeof given === 'function');
+    if (this.ended) {
+      if (done) process.nextTick(done, failure('ERR_STREAM_ALREADY_FINISHED', 'end'));
+      return this.res;
+    }
+    const whole = this.chunks.length === 0;
+    if (isBytes(chunk)) this.hold({ bytes: toBuffer(chunk, encoding) });
+    if (!this.res.headersSent) this.writeHead(whole);
+    this.ended = true;
+    this.endCallback = done as Callback | undefined;
+    if (this.phase === 'holding') this.settle(this.outgrown() ? undefined : this.body());
+    return this.res;
+  }
+
+  private flushHeaders(): void {
+    if (!this.res.headersSent) this.res.writeHead(this.res.statusCode);
+    this.flushed = true;
+    if (this.phase === 'released') this.native.flushHeaders();
+    else this.stream();
+  }
+
+  /** A body that is given whole to `end` gets its length, as node:http would give it. */
+  private writeHead(whole: boolean): void {
+    const { res } = this;
+    const framed = ['content-length', 'transfer-encoding', 'trailer'].some((name) =>
+      res.hasHeader(name),
+    );
+    if (whole && !framed && this.hasBody()) res.setHeader('content-length', this.bytes);
+    res.writeHead(res.statusCode);
+  }
+
+  private hold(chunk: Chunk): void {
+    this.chunks.push(chunk);
+    this.bytes += chunk.bytes.length;
+  }
+
+  private outgrown(): boolean {
+    return this.bytes > this.limits.maxSettleBytes;
+  }
+
+  /** Its events must arrive when they happen. */
+  private isEventStream(): boolean {
+    return String(this.res.getHeader('content-type')).startsWith('text/event-stream');
+  }
+
+  private hasBody(): boolean {
+    const { req, statusCode } = this.res;
+    return req.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
+  }
+
+  private body(): Uint8Array {
+    return this.hasBody() ? Buffer.concat(this.chunks.map(({ bytes }) => bytes)) : new Uint8Array();
+  }
+
+  private stream(): void {
+    if (this.phase === 'holding') this.settle(undefined);
+  }
+
+  private settle(body: Uint8Array | undefined): void {
+    const { res } = this;
+    const outcome = { status: res.statusCode, headers: headerLines(res), aborted: false };
+    this.inform(body ? { ...outcome, body } : outcome);
+  }
+
+  private inform(outcome: Outcome): void {
+    this.phase = 'settling';
+    void settleAll(this.settlers, outcome).then(() => this.release());
+  }
+
+  private release(): void {
+    const { res, native, chunks } = this;
+    this.phase = 'released';
+    this.chunks = [];
+    if (this.flushed) native.flushHeaders();
+    if (this.ended) {
+      const last = chunks.length === 1 ? chunks.pop() : undefined;
+      this.replay(chunks);
+      native.end(last?.bytes, this.endCallback as () => void);
+    } else if (this.replay(chunks) && this.wantsDrain) {
+      res.emit('drain');
+    }
+  }
+
+  private replay(chunks: readonly Chunk[]): boolean {
+    let goesOn = true;
+    for (const { bytes, callback } of chunks)
+      goesOn = this.native.write(bytes, callback as Callback);
+    return goesOn;
+  }
+
+  private abandonLater(): void {
+    if (this.phase !== 'holding') return;
+    const abandon = (): void => this.abandon();
+    // One tick later: the adapter may not have said yet whose response this is.
+    setImmediate(() => {
+      if (this.handler) this.handler.then(abandon, abandon);
+      else setTimeout(abandon, this.limits.abortGraceMs).unref();
+    });
+  }
+
+  private abandon(): void {
+    if (this.phase === 'holding') this.inform({ status: 0, headers: [], aborted: true });
+  }
+
+  private lateWrite(callback: Callback | undefined): false {
+    const error = failure('ERR_STREAM_WRITE_AFTER_END', 'write');
+    process.nextTick(() => {
+      callback?.(error);
+      this.res.emit('error', error);
+    });
+    return false;
+  }
+}
+
+async function settleAll(settlers: readonly Settle[], outcome: Outcome): Promise<void> {
+  for (const settle of settlers) {
+    try {
+      await settle(outcome);
+    } catch (error) {
+      reportSettleFailure({ guard: '', error });
+    }
+  }
+}
+
+function isBytes(chunk: unknown): chunk is string | Uint8Array {
+  return typeof chunk === 'string' || chunk instanceof Uint8Array;
+}
+
+/** A copy: who wrote it may use the memory again. */
+function toBuffer(chunk: string | Uint8Array, encoding: unknown): Buffer {
+  if (typeof chunk !== 'string') return Buffer.from(chunk);
+  return Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
+}
+
+function failure(code: string, what: string): Error {
+  return Object.assign(new Error(`${what} after end`), { code });
+}
