@@ -124,7 +124,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
       if (proof === undefined) throw new OAuthError('ERR_OAUTH_DPOP', 'the token has no DPoP key');
       headers.push('dpop', proof);
     }
-    if (this.#controller.aborted) throw this.#controller.reason;
+    if (this.#controller.abortedByCaller) throw this.#controller.reason;
     this.#dispatch({ ...this.#options, headers }, this);
   }
 
