@@ -23,7 +23,13 @@ import {
 import { type ImportHash, importedDigest, type Legacy, legacyId } from './legacy.ts';
 import { type Pepper, type PepperRing, pepperRing } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
-import type { ApiKeyStore, Page, PageRequest, Rotation } from './store.ts';
+import {
+  type ApiKeyStore,
+  type Page,
+  type PageRequest,
+  type Rotation,
+  rotationRefusal,
+} from './store.ts';
 import { throttle } from './throttle.ts';
 import { type Verifier, type VerifierParts, verifier } from './verify.ts';
 
@@ -282,7 +288,10 @@ function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: IssuerPar
         throw new ApiKeysError('ERR_API_KEYS_INVALID', 'overlapSeconds must be 0 or more');
       }
       const old = await store.find(id);
-      if (!old) throw refused('ERR_API_KEYS_NOT_FOUND', id, 'does not exist');
+      if (!old) throw notRotated(id, 'not_found');
+      // A key that was rotated is at its end: a successor's life must not be measured by what is left of it.
+      const refusal = rotationRefusal(old.record, now());
+      if (refusal) throw notRotated(id, refusal);
       const grant = {
         ...successorGrant(old.record, maxAgeDays),
         ...(expiresInDays !== undefined && { expiresInDays }),

@@ -26,5 +26,6 @@ export {
   type Revocation,
   type Rotation,
   type RotationOutcome,
+  rotationRefusal,
 } from './store.ts';
 export type { Refusal, Verifier, VerifyOptions, VerifyResult } from './verify.ts';

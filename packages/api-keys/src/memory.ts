@@ -2,7 +2,7 @@ import type { AuditEntry } from './audit.ts';
 import { ApiKeysError } from './errors.ts';
 import { amend, type KeyRecord, type StoredKey } from './record.ts';
 import type { ApiKeyStore, ChangeListener, Page, PageRequest } from './store.ts';
-import { pageLimit } from './store.ts';
+import { pageLimit, rotationRefusal } from './store.ts';
 
 export interface MemoryApiKeyStoreOptions {
   /** Keys kept at most; `create` is refused beyond it. Default 100 000. */
@@ -78,20 +78,14 @@ export function memoryApiKeyStore(options: MemoryApiKeyStoreOptions = {}): ApiKe
     async rotate(id, { successor, atMs, overlapEndsAtMs, audit }) {
       const slot = slots.get(id);
       if (!slot) return { status: 'not_found' };
-      const {
-        revokedAtMs,
-        successorId,
-        expiresAtMs = Number.POSITIVE_INFINITY,
-      } = slot.stored.record;
-      if (revokedAtMs !== undefined) return { status: 'revoked' };
-      if (expiresAtMs <= atMs) return { status: 'expired' };
-      if (successorId !== undefined) return { status: 'already_rotated' };
+      const refusal = rotationRefusal(slot.stored.record, atMs);
+      if (refusal) return { status: refusal };
       if (!insert(successor)) return { status: 'id_taken' };
       note(slot, audit);
       const record = change(slot, {
         rotatedAtMs: atMs,
         successorId: successor.record.id,
-        expiresAtMs: Math.min(expiresAtMs, overlapEndsAtMs),
+        expiresAtMs: Math.min(slot.stored.record.expiresAtMs ?? overlapEndsAtMs, overlapEndsAtMs),
       });
       return { status: 'rotated', record };
     },

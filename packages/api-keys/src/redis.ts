@@ -59,8 +59,8 @@ const ROTATE = `
 local known = redis.call('HMGET', KEYS[1], 'c', 'z', 'x', 'R', 'y')
 if not known[1] then return 'not_found' end
 if known[2] then return 'revoked' end
-if known[3] and tonumber(known[3]) <= tonumber(ARGV[3]) then return 'expired' end
 if known[4] then return 'already_rotated' end
+if known[3] and tonumber(known[3]) <= tonumber(ARGV[3]) then return 'expired' end
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'id_taken' end
 redis.call('HSET', KEYS[3], unpack(ARGV, 10))
 keep(KEYS[3], ARGV[7])

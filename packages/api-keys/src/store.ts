@@ -40,6 +40,16 @@ export type RotationOutcome =
   | { readonly status: 'rotated'; readonly record: KeyRecord }
   | { readonly status: 'not_found' | 'revoked' | 'expired' | 'already_rotated' | 'id_taken' };
 
+/** Why a key cannot be rotated; the order matters to whoever asks what to do instead. */
+export function rotationRefusal(
+  { revokedAtMs, successorId, expiresAtMs = Number.POSITIVE_INFINITY }: KeyRecord,
+  atMs: number,
+): 'revoked' | 'already_rotated' | 'expired' | undefined {
+  if (revokedAtMs !== undefined) return 'revoked';
+  if (successorId !== undefined) return 'already_rotated';
+  return expiresAtMs <= atMs ? 'expired' : undefined;
+}
+
 /** What a store tells of changes made by anyone: a key to forget, or all of them (messages may have been lost). */
 export type ChangeListener = (change: { readonly id: string } | 'all') => void;
 
@@ -69,6 +79,6 @@ export interface ApiKeyStore {
   /** A key's trail, newest first. */
   trail(id: string, limit: number): Promise<readonly AuditEntry[]>;
   /** Reports changes as they happen, to this process and all others. Returns how to stop. */
-  subscribe?(listener: ChangeListener): () => void;
+  readonly subscribe?: (listener: ChangeListener) => () => void;
   close?(): Promise<void>;
 }
