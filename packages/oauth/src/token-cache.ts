@@ -99,10 +99,11 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
     }
   };
 
-  const fly = async (slot: Slot): Promise<AccessToken> => {
+  const fly = async (slot: Slot, atLeast: number): Promise<AccessToken> => {
     const startedAt = performance.now();
     try {
-      const token = await renew(slot.variant, slot.current?.generation ?? 0);
+      const known = Math.max(slot.current?.generation ?? 0, atLeast);
+      const token = await renew(slot.variant, known);
       install(slot, token);
       if (renewals.hasSubscribers) {
         const { generation, expiresAtMs } = token;
@@ -118,9 +119,9 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
     }
   };
 
-  const join = (slot: Slot): Promise<AccessToken> => {
+  const join = (slot: Slot, atLeast = 0): Promise<AccessToken> => {
     if (!slot.flight) {
-      slot.flight = fly(slot);
+      slot.flight = fly(slot, atLeast);
       // The flight may outlive everybody who waits for it.
       slot.flight.catch(() => {});
     }
@@ -151,7 +152,8 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
       }
       const { failure } = slot;
       if (failure && now() < failure.untilMs) return Promise.reject(failure.error);
-      return abortable(join(slot), request?.signal);
+      const atLeast = typeof force === 'number' ? force : 0;
+      return abortable(join(slot, atLeast), request?.signal);
     },
   };
 }

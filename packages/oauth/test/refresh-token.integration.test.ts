@@ -1,0 +1,253 @@
+import { fakeClock } from '@countersign/testkit/clock';
+import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
+import { respond, respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
+import { decodeJwt } from 'jose';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  clientSecretBasic,
+  memoryTokenStore,
+  type RefreshTokenOptions,
+  refreshToken,
+  type TokenStore,
+} from '../src/index.ts';
+
+let server: OAuthServer;
+let store: TokenStore;
+let initial: string;
+const clock = fakeClock();
+beforeAll(async () => {
+  server = await startOAuthServer();
+});
+afterAll(() => server.stop());
+beforeEach(async () => {
+  server.forget();
+  store = memoryTokenStore({ now: clock.now });
+  initial = await server.mintRefreshToken();
+});
+
+const grant = (options: Partial<RefreshTokenOptions> = {}) => {
+  const { clientId, clientSecret } = server.clients.web;
+  return refreshToken({
+    issuer: server.issuer,
+    allowInsecureLoopback: true,
+    clientId,
+    clientAuth: clientSecretBasic(clientSecret),
+    initial,
+    store,
+    retries: 1,
+    ...options,
+  });
+};
+const used = () =>
+  server.requests
+    .filter(({ endpoint }) => endpoint === 'token')
+    .map(({ params }) => params['refresh_token']);
+
+describe('rotation', () => {
+  it('uses each refresh token once, with reuse detection on', async () => {
+    const source = grant();
+    for (let round = 1; round <= 4; round += 1) {
+      expect((await source.getToken({ forceRenewal: true })).generation).toBe(round);
+    }
+    expect(used()).toHaveLength(4);
+    expect(new Set(used()).size).toBe(4);
+    expect(used()[0]).toBe(initial);
+  });
+
+  it('is done once for all who want it, and by none who find it done', async () => {
+    const [one, other] = [grant(), grant()];
+    const tokens = await Promise.all(
+      Array.from({ length: 200 }, (_, index) => (index % 2 ? one : other).getToken()),
+    );
+    expect(new Set(tokens.map(({ value }) => value)).size).toBe(1);
+    expect(used()).toHaveLength(1);
+    const renewed = await Promise.all(
+      [one, other].map((source) => source.getToken({ forceRenewal: 1 })),
+    );
+    expect(renewed.map(({ generation }) => generation)).toEqual([2, 2]);
+    expect(used()).toHaveLength(2);
+  });
+
+  it('goes on after a restart, from what the store knows and not from the beginning', async () => {
+    await grant().getToken();
+    await grant().getToken({ forceRenewal: 1 });
+    expect(used()).toHaveLength(2);
+    expect(used()[1]).not.toBe(initial);
+  });
+
+  it('serves several scopes and resources with one grant', async () => {
+    const source = grant();
+    const [read, write] = await Promise.all([
+      source.getToken({ scope: 'orders:read' }),
+      source.getToken({ scope: 'orders:write' }),
+    ]);
+    expect([read?.scope, write?.scope]).toEqual(['orders:read', 'orders:write']);
+    expect(decodeJwt(read?.value ?? '').sub).toBe('alice');
+    expect(new Set(used()).size).toBe(2);
+    // What was got for one scope is kept when another is asked for.
+    expect((await grant().getToken({ scope: 'orders:read' })).value).toBe(read?.value);
+  });
+
+  it('of a refused grant is final for everybody, and asked about once', async () => {
+    const [one, other] = [grant({ initial: 'made-up' }), grant({ initial: 'made-up' })];
+    await expect(one.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
+    await expect(one.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
+    await expect(other.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
+    expect(used()).toHaveLength(1);
+  });
+});
+
+describe('what is kept', () => {
+  it('is the old refresh token when the server sends no new one', async () => {
+    const api = await startScriptedServer();
+    const answer = (token: string, more = {}) =>
+      respondJson({ access_token: token, token_type: 'Bearer', expires_in: 60, ...more });
+    api.enqueue(answer('a1'), answer('a2', { refresh_token: 'second' }), answer('a3'));
+    const source = grant({
+      server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
+      initial: 'first',
+    });
+    for (let round = 0; round < 3; round += 1) await source.getToken({ forceRenewal: true });
+    const sent = api.requests.map(({ body }) =>
+      new URLSearchParams(body.toString()).get('refresh_token'),
+    );
+    expect(sent).toEqual(['first', 'first', 'second']);
+    await api.stop();
+  });
+});
+
+describe('a lost answer', () => {
+  it('is reported and never followed by a second use, in any process, until the grant is new', async () => {
+    server.intercept('token', 'lose-response');
+    const source = grant();
+    await expect(source.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+    await expect(source.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+    await expect(grant().getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+    });
+    clock.advance(86_400_000);
+    await expect(grant().getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+    });
+    expect(used()).toHaveLength(1);
+    const renewed = grant({ initial: await server.mintRefreshToken() });
+    expect((await renewed.getToken()).generation).toBe(1);
+  });
+
+  it('leaves the token that is still valid in use', async () => {
+    const source = grant();
+    const first = await source.getToken();
+    server.intercept('token', 'lose-response');
+    await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject({
+      code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+    });
+    expect(await source.getToken()).toBe(first);
+  });
+
+  it.each([
+    ['500', { status: 500 }],
+    ['502 from something in between', { status: 502, body: '<html>' }],
+    ['503 that names no time', { status: 503 }],
+    ['408', { status: 408 }],
+    ['a success that cannot be read', { status: 200, body: 'lost' }],
+  ])('may hide behind %s', async (_, answer) => {
+    server.intercept('token', answer);
+    await expect(grant().getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+    });
+    expect(used()).toHaveLength(1);
+  });
+
+  it.each([
+    ['429', { status: 429, headers: { 'retry-after': '0' } }],
+    ['503 with Retry-After', { status: 503, headers: { 'retry-after': '0' } }],
+  ])('is not what %s is: the server says it did nothing, and is asked again', async (_, answer) => {
+    server.intercept('token', answer);
+    expect((await grant().getToken()).generation).toBe(1);
+    expect(server.count('token')).toBe(2);
+  });
+
+  it('is not a request that never left', async () => {
+    const closed = await startScriptedServer();
+    await closed.stop();
+    const unreachable = grant({
+      server: { issuer: server.issuer, token_endpoint: `${closed.origin}/token` },
+    });
+    await expect(unreachable.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
+    // Its claim and its intent are gone: the grant can be used.
+    expect((await grant().getToken()).generation).toBe(1);
+  });
+
+  it('may be tried again by servers that say so, and not for longer', async () => {
+    const api = await startScriptedServer();
+    const metadata = { issuer: api.origin, token_endpoint: `${api.origin}/token` };
+    const good = { access_token: 'a', token_type: 'Bearer', expires_in: 60, refresh_token: 'r2' };
+    const options = { server: metadata, initial: 'first', reuseGraceSeconds: 30 };
+    api.enqueue(respond({ status: 500 }), respondJson(good));
+    const source = grant(options);
+    await expect(source.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+    clock.advance(29_000);
+    expect((await source.getToken()).value).toBe('a');
+    api.enqueue(respond({ status: 500 }));
+    await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject({
+      code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+    });
+    clock.advance(31_000);
+    await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject({
+      code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+    });
+    expect(api.requests).toHaveLength(3);
+    await api.stop();
+  });
+});
+
+describe('a store that fails', () => {
+  /** The store, and the calls that fail next. */
+  const failing = () => {
+    const broken = new Set<keyof TokenStore>();
+    const guarded = <K extends keyof TokenStore>(name: K): TokenStore[K] =>
+      ((...args: never[]) =>
+        broken.has(name)
+          ? Promise.reject(new Error('store down'))
+          : (store[name] as (...all: never[]) => Promise<never>)(...args)) as TokenStore[K];
+    const proxy = {
+      claim: guarded('claim'),
+      complete: guarded('complete'),
+      release: guarded('release'),
+    };
+    return { broken, proxy };
+  };
+
+  it('before the use prevents it: without a store nobody knows who else uses the token', async () => {
+    const { broken, proxy } = failing();
+    broken.add('claim');
+    const source = grant({ store: proxy });
+    await expect(source.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_STORE' });
+    expect(used()).toHaveLength(0);
+    broken.clear();
+    expect((await source.getToken()).generation).toBe(1);
+  });
+
+  it('after the use does not lose the new refresh token', async () => {
+    const { broken, proxy } = failing();
+    broken.add('complete');
+    const source = grant({ store: proxy });
+    expect((await source.getToken()).generation).toBe(1);
+    // Nothing else is used while what was got is not safe.
+    await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject({
+      code: 'ERR_OAUTH_STORE',
+    });
+    expect(used()).toHaveLength(1);
+    broken.clear();
+    expect((await source.getToken({ forceRenewal: true })).generation).toBe(2);
+    expect((await grant().getToken()).generation).toBe(2);
+    expect(new Set(used()).size).toBe(2);
+  });
+});
+
+it('refuses options it cannot work with', () => {
+  expect(() => grant({ initial: '' })).toThrow(/initial/);
+  expect(() => grant({ store: {} as never })).toThrow(/store/);
+  expect(() => grant({ refreshLifetimeSeconds: -1 })).toThrow(/refreshLifetimeSeconds/);
+  expect(() => grant({ reuseGraceSeconds: -1 })).toThrow(/reuseGraceSeconds/);
+});
