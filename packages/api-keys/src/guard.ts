@@ -1,6 +1,8 @@
 import type { Guard, GuardRequest, HeaderEntry, Reply } from '@countersign/guard';
 import type { ApiKeys } from './api-keys.ts';
+import { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
+import type { LeakReceiver } from './leak-receiver.ts';
 import type { KeyRecord } from './record.ts';
 import type { VerifyResult } from './verify.ts';
 
@@ -77,6 +79,38 @@ export function apiKeyGuard<In = object>(
       headers: notices(result.record, now(), warnMs),
     };
   };
+}
+
+/**
+ * Answers every request itself, as a report of leaked keys: 200 with the feedback, 401 for a bad signature, 400 for
+ * a bad report, 503 when it has to be sent again. Mount it on a route of its own, for `POST`.
+ */
+export function leakReportGuard(receiver: LeakReceiver): Guard<never> {
+  return async (request) => {
+    try {
+      const feedback = await receiver.receive(await request.rawBody(), request.headers);
+      return {
+        pass: false,
+        status: 200,
+        headers: [['Content-Type', 'application/json']],
+        body: JSON.stringify(feedback),
+      };
+    } catch (error) {
+      return reportProblem(error);
+    }
+  };
+}
+
+function reportProblem(error: unknown): Reply {
+  const code = error instanceof ApiKeysError ? error.code : undefined;
+  if (code === 'ERR_API_KEYS_REPORT_SIGNATURE') {
+    return problem(401, 'Unauthorized', 'The report is not signed by a key that counts.', []);
+  }
+  if (code === 'ERR_API_KEYS_REPORT_MALFORMED') {
+    return problem(400, 'Bad Request', 'The report cannot be read.', []);
+  }
+  publish('store-error', () => ({ operation: 'leak-report', error }));
+  return problem(503, 'Service Unavailable', 'Send the report again.', [['Retry-After', '30']]);
 }
 
 type Challenge = (error?: string, scopes?: readonly string[]) => readonly HeaderEntry[];
