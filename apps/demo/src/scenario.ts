@@ -33,12 +33,13 @@ export async function runScenario(system: System, notes: Notes): Promise<void> {
 
 async function payForAnOrder(system: System, notes: Notes): Promise<OrderAnswer> {
   notes.step('1. checkout pays for an order, and the first answer is lost');
+  const before = await paymentsOf(system);
   const answer = await request(`${system.checkout.url}/orders`, { method: 'POST' });
   const order = (await answer.body.json()) as OrderAnswer;
   notes.expect('the order went through', order.status, 201);
   notes.expect('attempts it took', order.attempts, 2);
   notes.expect('the second answer is the first one, replayed', order.replayed, true);
-  notes.expect('payments in the ledger', await paymentsOf(system), 1);
+  notes.expect('payments made', (await paymentsOf(system)) - before, 1);
   notes.expect('tokens asked for', await system.authorization.ask('token requests'), 1);
   return order;
 }
@@ -76,12 +77,13 @@ async function followTheWebhook({ instances, merchant }: System, notes: Notes, p
 async function letAPartnerIn({ instances, payments }: System, notes: Notes): Promise<void> {
   notes.step('4. a partner calls with an API key, which is rotated and revoked');
   const service = instances[0];
-  const payment = { id: randomUUID(), owner: 'partner', amount: 100, currency: 'EUR' };
+  const owner = `partner-${randomUUID()}`;
+  const payment = { id: randomUUID(), owner, amount: 100, currency: 'EUR' };
   await service.ask('record payment', payment);
   const look = ({ key }: IssuedKey) =>
     statusOf('GET', `${payments.url}/payments/${payment.id}`, { authorization: `ApiKey ${key}` });
 
-  const old = await service.ask<IssuedKey>('issue key', 'partner');
+  const old = await service.ask<IssuedKey>('issue key', owner);
   notes.expect('with the key', await look(old), 200);
   const fresh = await service.ask<IssuedKey>('rotate key', old.id);
   notes.expect('with its successor', await look(fresh), 200);
@@ -93,7 +95,7 @@ async function letAPartnerIn({ instances, payments }: System, notes: Notes): Pro
 
 async function standUpToAnAttacker(system: System, notes: Notes, paymentId: string) {
   notes.step('5. an attacker is refused, whatever it tries');
-  const { key } = await system.instances[0].ask<IssuedKey>('issue key', 'mallory');
+  const { key } = await system.instances[0].ask<IssuedKey>('issue key', `mallory-${randomUUID()}`);
   const sign = createSigner({ secrets: [system.webhookSecret] });
   const capture = (timestampMs: number): CapturedWebhook => {
     const data = { paymentId: 'pay_1', amount: 4200, currency: 'EUR' };
@@ -136,9 +138,9 @@ const refusals: Attacks = {
   'HS256 signed with the public key': 401,
   'a token for another service': 401,
   'a key in the URL': 401,
-  'an unsigned webhook': 401,
-  'an altered webhook': 401,
-  'a webhook from six minutes ago': 401,
+  'an unsigned webhook': 403,
+  'an altered webhook': 403,
+  'a webhook from six minutes ago': 403,
   "another tenant's payment": 404,
   'a webhook endpoint on a private address': 422,
   'a burst': 429,

@@ -25,14 +25,10 @@ serve<CheckoutConfiguration>(async ({ issuer, client, paymentsOrigin, paymentsAu
   const tokens = clientCredentials({
     issuer,
     clientId: client.clientId,
-    clientAuth: privateKeyJwt({
-      key: createPrivateKey(client.privateKeyPem),
-      kid: client.kid,
-      algorithm: 'RS256',
-    }),
+    clientAuth: privateKeyJwt(createPrivateKey(client.privateKeyPem), { keyId: client.keyId }),
     resource: paymentsAudience,
     scope: 'payments:read payments:write',
-    allowLoopbackHttp: true,
+    allowInsecureLoopback: true,
   });
   const payments = createClient({
     origin: paymentsOrigin,
