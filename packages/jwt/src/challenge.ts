@@ -1,8 +1,9 @@
 import type { HeaderEntry } from '@countersign/guard';
 
-/** The parameters of one `WWW-Authenticate` challenge (RFC 6750 §3, RFC 9449 §7.1, RFC 9728 §5.1). */
+/** One `WWW-Authenticate` challenge (RFC 6750 §3, RFC 9449 §7.1, RFC 9728 §5.1). */
 export interface Challenge {
   readonly scheme: 'Bearer' | 'DPoP';
+  /** Absent and empty ones are left out. */
   readonly parameters: Readonly<Record<string, string | undefined>>;
 }
 
@@ -10,7 +11,7 @@ export interface Challenge {
 export function wwwAuthenticate(challenges: readonly Challenge[]): readonly HeaderEntry[] {
   return challenges.map(({ scheme, parameters }) => {
     const written = Object.entries(parameters)
-      .filter((entry): entry is [string, string] => entry[1] !== undefined)
+      .filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== '')
       .map(([name, value]) => `${name}=${quoted(value)}`);
     return ['www-authenticate', written.length ? `${scheme} ${written.join(', ')}` : scheme];
   });

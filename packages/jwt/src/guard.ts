@@ -1,9 +1,17 @@
-import type { Guard, HeaderEntry, Reply } from '@countersign/guard';
+import type { Guard, GuardRequest, HeaderEntry, Pass, Reply } from '@countersign/guard';
+import type { Presentation } from './binding.ts';
 import { type Challenge, wwwAuthenticate } from './challenge.ts';
 import type { AccessTokenClaims, GenericClaims } from './claims.ts';
 import { type Credentials, credentialsOf } from './credentials.ts';
+import { assertFetchable } from './discovery.ts';
+import type { DpopPolicy } from './dpop.ts';
 import { JwtError, type JwtErrorCode } from './errors.ts';
 import { requestRefused } from './events.ts';
+import {
+  type ProtectedResourceMetadata,
+  protectedResourceMetadata,
+  protectedResourceMetadataUrl,
+} from './metadata.ts';
 import { assertKnown } from './options.ts';
 import { scopesOf } from './scopes.ts';
 import type { JwtVerifier } from './verifier.ts';
@@ -25,48 +33,146 @@ export interface JwtGuardOptions {
   readonly realm?: string;
   /** URL of this API's metadata (RFC 9728 §5.1), named in challenges. */
   readonly resourceMetadata?: string;
+  /** Accept the `DPoP` scheme. The verifier needs its own `dpop` option, too. */
+  readonly dpop?: {
+    /**
+     * How callers address this server: scheme, host, and the path that a proxy cuts off. Proofs must be for it. Not
+     * taken from the request, where the caller may write what it likes.
+     */
+    readonly baseUrl: string;
+  };
+  /** The certificate of the caller's TLS connection, DER or PEM, for tokens bound to one (RFC 8705). Default: there is none. */
+  readonly clientCertificate?: (request: GuardRequest) => Uint8Array | string | undefined;
+}
+
+/** The settled options. */
+interface Settings {
+  readonly scopes: readonly string[];
+  readonly realm: string | undefined;
+  readonly resourceMetadata: string | undefined;
+  /** Without a slash at the end. */
+  readonly baseUrl: string | undefined;
+  readonly clientCertificate: JwtGuardOptions['clientCertificate'];
+  /** `undefined` when the scheme is not accepted. */
+  readonly dpop: DpopPolicy | undefined;
 }
 
 /**
  * Lets a request pass that brings an acceptable token in its `Authorization` header, and answers every other one with
- * the status and challenge of RFC 6750 §3. Tokens in a query are refused; a form's body is never looked at.
+ * the status and challenge of RFC 6750 §3 or RFC 9449 §7.1. Tokens in a query are refused; a form's body is never
+ * looked at, so a token there is no token.
+ * @throws TypeError naming the option that is wrong
  */
 export function jwtGuard<C extends GenericClaims = AccessTokenClaims>(
   verifier: JwtVerifier<C>,
   options: JwtGuardOptions = {},
 ): Guard<Principal<C>> {
-  assertKnown('guard option', options, ['scopes', 'realm', 'resourceMetadata']);
-  const needed = options.scopes ?? [];
+  const settings = settle(verifier, options);
 
   function principal(claims: C): Principal<C> {
     const scopes = scopesOf(claims);
-    if (!needed.every((scope) => scopes.includes(scope)))
+    if (!settings.scopes.every((scope) => scopes.includes(scope)))
       throw new JwtError('ERR_JWT_SCOPE', 'The token does not grant a needed scope', {
         member: 'scope',
       });
     return { claims, clientId: claims.client_id as C['client_id'], subject: claims.sub, scopes };
   }
 
+  function pass(claims: C, scheme: Credentials['scheme'] | undefined): Pass<Principal<C>> {
+    const headers = nonceHeader(scheme, settings);
+    const context = principal(claims);
+    return headers.length === 0 ? { pass: true, context } : { pass: true, context, headers };
+  }
+
   return (request) => {
-    let credentials: Credentials | undefined;
+    let scheme: Credentials['scheme'] | undefined;
     try {
-      credentials = credentialsOf(request);
-      if (credentials === undefined) return refuse(undefined, options);
-      const answer = verifier.verifyNow(credentials.token);
-      if (!(answer instanceof Promise)) return { pass: true, context: principal(answer.claims) };
+      const credentials = credentialsOf(request);
+      scheme = credentials?.scheme;
+      if (credentials === undefined) return refuse(undefined, scheme, settings);
+      const presentation = presentationOf(credentials, request, settings);
+      const answer = verifier.verifyNow(credentials.token, presentation);
+      if (!(answer instanceof Promise)) return pass(answer.claims, scheme);
       return answer
-        .then(({ claims }) => ({ pass: true as const, context: principal(claims) }))
-        .catch((error: unknown) => refuse(error, options));
+        .then(({ claims }) => pass(claims, scheme))
+        .catch((error: unknown) => refuse(error, scheme, settings));
     } catch (error) {
-      return refuse(error, options);
+      return refuse(error, scheme, settings);
     }
   };
 }
 
-/** Statuses other than 401 `invalid_token`. */
+/**
+ * Answers requests for this API's metadata (RFC 9728 §3) at the well-known path; lets all others pass.
+ * @throws TypeError naming the member that is wrong
+ */
+export function protectedResourceGuard(metadata: ProtectedResourceMetadata): Guard<undefined> {
+  const body = JSON.stringify(protectedResourceMetadata(metadata));
+  const { pathname } = new URL(protectedResourceMetadataUrl(metadata.resource));
+  const headers: readonly HeaderEntry[] = [
+    ['content-type', 'application/json'],
+    ['cache-control', 'public, max-age=3600'],
+  ];
+  return ({ method, path }) =>
+    path === pathname && (method === 'GET' || method === 'HEAD')
+      ? { pass: false, status: 200, headers, body }
+      : { pass: true, context: undefined };
+}
+
+function settle(verifier: Pick<JwtVerifier, 'dpop'>, options: JwtGuardOptions): Settings {
+  assertKnown('guard option', options, [
+    'scopes',
+    'realm',
+    'resourceMetadata',
+    'dpop',
+    'clientCertificate',
+  ]);
+  const { scopes = [], realm, resourceMetadata, clientCertificate } = options;
+  if (!scopes.every((scope) => /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)))
+    throw new TypeError('scopes must be scope tokens (RFC 6749 §3.3)');
+  const baseUrl = options.dpop?.baseUrl.replace(/\/$/, '');
+  if (baseUrl !== undefined) {
+    assertFetchable('dpop.baseUrl', baseUrl, true);
+    if (verifier.dpop === undefined)
+      throw new TypeError('dpop needs a verifier that was made with the dpop option');
+  }
+  const dpop = baseUrl === undefined ? undefined : verifier.dpop;
+  return { scopes, realm, resourceMetadata, baseUrl, clientCertificate, dpop };
+}
+
+function presentationOf(
+  { scheme }: Credentials,
+  request: GuardRequest,
+  { baseUrl, clientCertificate }: Settings,
+): Presentation | undefined {
+  if (scheme === 'DPoP' && baseUrl === undefined)
+    throw new JwtError('ERR_JWT_BOUND', 'The DPoP scheme is not accepted here');
+  if (scheme === 'Bearer' && clientCertificate === undefined) return undefined;
+  const { method, path, headers } = request;
+  return {
+    clientCertificate: clientCertificate?.(request),
+    ...(scheme === 'DPoP'
+      ? { dpop: { proof: headers.all('dpop'), method, url: `${baseUrl}${path}` } }
+      : {}),
+  };
+}
+
+/** The nonce to use next (RFC 9449 §8.2, §9), on every answer to the DPoP scheme. */
+function nonceHeader(
+  scheme: Credentials['scheme'] | undefined,
+  { dpop }: Settings,
+): readonly HeaderEntry[] {
+  if (scheme !== 'DPoP' || dpop?.nonces === undefined) return [];
+  return [['dpop-nonce', dpop.nonces.issue()]];
+}
+
+/** Answers other than 401 `invalid_token`. */
 const ANSWERS: { readonly [code in JwtErrorCode]?: readonly [status: number, error?: string] } = {
   ERR_JWT_REQUEST: [400, 'invalid_request'],
   ERR_JWT_SCOPE: [403, 'insufficient_scope'],
+  ERR_JWT_DPOP_PROOF: [401, 'invalid_dpop_proof'],
+  ERR_JWT_DPOP_REPLAYED: [401, 'invalid_dpop_proof'],
+  ERR_JWT_DPOP_NONCE: [401, 'use_dpop_nonce'],
   ERR_JWT_KEYS_UNAVAILABLE: [503],
   ERR_JWT_DENYLIST_UNAVAILABLE: [503],
   ERR_JWT_REPLAY_STORE_UNAVAILABLE: [503],
@@ -80,15 +186,19 @@ const TITLES: Readonly<Record<number, string>> = {
   503: 'Service Unavailable',
 };
 
-function refuse(error: unknown, options: JwtGuardOptions): Reply {
+function refuse(
+  error: unknown,
+  scheme: Credentials['scheme'] | undefined,
+  settings: Settings,
+): Reply {
   if (error !== undefined && !(error instanceof JwtError)) throw error;
-  const [status, code] =
-    error === undefined ? [401] : (ANSWERS[error.code] ?? [401, 'invalid_token']);
+  const [status, code] = answerTo(error);
   if (requestRefused.hasSubscribers)
     requestRefused.publish({
       status,
       code: error?.code ?? 'ERR_JWT_REQUEST',
       message: error?.message ?? 'The request brings no token',
+      ...(error?.member === undefined ? {} : { member: error.member }),
     });
   return {
     pass: false,
@@ -96,25 +206,39 @@ function refuse(error: unknown, options: JwtGuardOptions): Reply {
     headers: [
       ['content-type', 'application/problem+json'],
       ['cache-control', 'no-store'],
-      ...(status === 503 ? RETRY : wwwAuthenticate([challenge(code, options)])),
+      ...nonceHeader(scheme, settings),
+      ...(status === 503
+        ? ([['retry-after', '5']] as const)
+        : wwwAuthenticate(challenges(code, scheme, settings))),
     ],
     body: JSON.stringify({ type: 'about:blank', title: TITLES[status], status }),
   };
 }
 
-const RETRY: readonly HeaderEntry[] = [['retry-after', '5']];
+function answerTo(error: JwtError | undefined): readonly [status: number, error?: string] {
+  // Nothing was wrong with what the request brought: it brought nothing (RFC 6750 §3.1).
+  if (error === undefined) return [401];
+  return ANSWERS[error.code] ?? [401, 'invalid_token'];
+}
 
-function challenge(error: string | undefined, options: JwtGuardOptions): Challenge {
-  return {
-    scheme: 'Bearer',
+/** One for each scheme accepted here; the error goes to the scheme that was used. */
+function challenges(
+  error: string | undefined,
+  scheme: Credentials['scheme'] | undefined,
+  { scopes, realm, resourceMetadata, dpop }: Settings,
+): readonly Challenge[] {
+  const scope = error === undefined || error === 'insufficient_scope' ? scopes.join(' ') : '';
+  const schemes: Credentials['scheme'][] = dpop ? ['DPoP'] : [];
+  if (!dpop?.required) schemes.push('Bearer');
+  const used = scheme && schemes.includes(scheme) ? scheme : schemes[0];
+  return schemes.map((one) => ({
+    scheme: one,
     parameters: {
-      realm: options.realm,
-      error,
-      scope:
-        error === 'insufficient_scope' || error === undefined
-          ? options.scopes?.join(' ') || undefined
-          : undefined,
-      resource_metadata: options.resourceMetadata,
+      realm,
+      error: one === used ? error : undefined,
+      scope,
+      algs: one === 'DPoP' ? dpop?.algorithms.join(' ') : undefined,
+      resource_metadata: resourceMetadata,
     },
-  };
+  }));
 }

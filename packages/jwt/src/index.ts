@@ -28,8 +28,15 @@ export type {
   VerifiedEvent,
 } from './events.ts';
 export type { FetchLike } from './fetch-json.ts';
+export type { Finding, FindingCode, Severity } from './findings.ts';
+export { type InspectOptions, inspectToken } from './inspect.ts';
 export type { KeyInput } from './keys.ts';
 export { type MemoryStoreOptions, memoryDenylistStore, memoryDpopReplayStore } from './memory.ts';
+export {
+  type ProtectedResourceMetadata,
+  protectedResourceMetadata,
+  protectedResourceMetadataUrl,
+} from './metadata.ts';
 export type {
   DenylistCheck,
   IssuerOptions,

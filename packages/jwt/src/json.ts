@@ -31,7 +31,7 @@ export function parseJsonObject(bytes: Buffer): JsonObject {
   }
   // JSON.parse keeps the last of several members of one name, so fewer are left than were written.
   if (keptMembers(value) !== written) {
-    throw new JwtError('ERR_JWT_JSON', 'A member name occurs more than once in an object');
+    throw new JwtError('ERR_JWT_DUPLICATE_MEMBER', 'A member name occurs more than once');
   }
   return value as JsonObject;
 }

@@ -1,5 +1,4 @@
-import type { JSONWebKeySet } from 'jose';
-import { type Algorithm, ruleOf, verifySignature } from './algorithms.ts';
+import { ruleOf, verifySignature } from './algorithms.ts';
 import { checkBinding, type Presentation } from './binding.ts';
 import { type TokenCache, tokenCache } from './cache.ts';
 import type { AccessTokenClaims, GenericClaims, TokenHeader, VerifiedToken } from './claims.ts';
@@ -9,24 +8,11 @@ import { type DpopPolicy, dpopPolicy, type UsedProof } from './dpop.ts';
 import { JwtError } from './errors.ts';
 import { refused, storeFailed, verified } from './events.ts';
 import { deepFreeze } from './freeze.ts';
-import { type KeySet, type KeySource, staticKeys } from './key-set.ts';
-import { importJwks, importKey, type VerificationKey } from './keys.ts';
-import {
-  algorithmsOf,
-  assertKnown,
-  audiencesOf,
-  type DenylistCheck,
-  type IssuerOptions,
-  issuersOf,
-  type JwtVerifierOptions,
-  maxLifetimeOf,
-  notNegative,
-  positive,
-  profileOf,
-  requiredClaimsOf,
-} from './options.ts';
-import { remoteKeys } from './remote-keys.ts';
-import { checkClaims, checkHeader, checkTimes, issuerClaim, type TokenRules } from './rules.ts';
+import { type TrustedIssuer, toleranceOf, trustedIssuers } from './issuers.ts';
+import type { KeySet } from './key-set.ts';
+import type { VerificationKey } from './keys.ts';
+import { assertKnown, type DenylistCheck, type JwtVerifierOptions, positive } from './options.ts';
+import { checkClaims, checkHeader, checkTimes, issuerClaim } from './rules.ts';
 
 export interface JwtVerifier<C extends GenericClaims = AccessTokenClaims> {
   /**
@@ -61,11 +47,6 @@ type ProfileInIssuers<I> = I extends readonly (infer One)[]
   : I extends { readonly profile: infer P }
     ? P
     : never;
-
-interface TrustedIssuer {
-  readonly rules: TokenRules;
-  readonly keys: KeySource;
-}
 
 const MAX_HEADERS = 64;
 
@@ -104,9 +85,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
   options: O,
 ): JwtVerifier<ClaimsOf<O>> {
   const given: JwtVerifierOptions = options;
-  const issuers = new Map(
-    issuersOf(given).map((issuer) => [issuer.issuer, trustedIssuer(issuer, given)]),
-  );
+  const issuers = trustedIssuers(given);
   const maxTokenBytes = positive('maxTokenBytes', given.maxTokenBytes ?? 8192);
   const cache = cacheOf(given.cache);
   const headers = new Map<string, TokenHeader>();
@@ -240,49 +219,6 @@ function admit(token: Answer, cached: boolean, fresh: unknown): Answer {
     throw new JwtError('ERR_JWT_DPOP_REPLAYED', 'The DPoP proof has been used before');
   if (verified.hasSubscribers) verified.publish({ issuer: token.claims.iss, cached });
   return token;
-}
-
-function trustedIssuer(issuer: IssuerOptions, options: JwtVerifierOptions): TrustedIssuer {
-  const policy = { ...options, ...issuer };
-  const algorithms = algorithmsOf(policy.algorithms);
-  const rules: TokenRules = {
-    issuer: issuer.issuer,
-    audiences: audiencesOf(policy.audience),
-    algorithms,
-    profile: profileOf(policy.profile),
-    maxLifetimeSeconds: maxLifetimeOf(policy.maxLifetimeSeconds),
-    toleranceSeconds: toleranceOf(options),
-    requiredClaims: requiredClaimsOf(policy.requiredClaims),
-  };
-  return { rules, keys: keySourceOf(issuer, algorithms, options) };
-}
-
-function keySourceOf(
-  { issuer, key, jwks, jwksUri }: IssuerOptions,
-  algorithms: readonly Algorithm[],
-  { keys, now }: JwtVerifierOptions,
-): KeySource {
-  if (key !== undefined) return staticKeys([{ ...importKey(key, algorithms), kid: undefined }]);
-  if (jwks !== undefined) return staticKeys(importStaticJwks(jwks, algorithms));
-  if (algorithms.some((name) => ruleOf(name).family === 'oct'))
-    throw new TypeError('an HMAC secret cannot be fetched: pass it as key');
-  return remoteKeys({ ...keys, issuer, jwksUri, algorithms, now });
-}
-
-function importStaticJwks(
-  jwks: JSONWebKeySet,
-  algorithms: readonly Algorithm[],
-): VerificationKey[] {
-  if (!Array.isArray(jwks?.keys)) throw new TypeError('jwks must be a JWK set');
-  const ignored: string[] = [];
-  const keys = importJwks(jwks, algorithms, (reason) => ignored.push(reason));
-  if (keys.length === 0)
-    throw new TypeError(`jwks holds no usable key: ${ignored.join('; ') || 'it is empty'}`);
-  return keys;
-}
-
-function toleranceOf({ clockToleranceSeconds = 5 }: JwtVerifierOptions): number {
-  return notNegative('clockToleranceSeconds', clockToleranceSeconds);
 }
 
 function cacheOf(

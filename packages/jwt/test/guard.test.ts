@@ -66,11 +66,12 @@ describe('jwtGuard', () => {
   it('answers 403 naming the scopes when one is missing', async () => {
     const guard = jwtGuard(verifier, { scopes: ['orders:delete'] });
     const verdict = await guard(request([`bearer ${token(key)}`]), {});
-    expect(verdict).toMatchObject({
-      status: 403,
-      headers: expect.arrayContaining([
+    expect(verdict).toHaveProperty('status', 403);
+    expect(verdict).toHaveProperty(
+      'headers',
+      expect.arrayContaining([
         ['www-authenticate', 'Bearer error="insufficient_scope", scope="orders:delete"'],
       ]),
-    });
+    );
   });
 });

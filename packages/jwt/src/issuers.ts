@@ -1,0 +1,73 @@
+import type { JSONWebKeySet } from 'jose';
+import { type Algorithm, ruleOf } from './algorithms.ts';
+import { type KeySource, staticKeys } from './key-set.ts';
+import { importJwks, importKey, type VerificationKey } from './keys.ts';
+import {
+  algorithmsOf,
+  audiencesOf,
+  type IssuerOptions,
+  issuersOf,
+  type JwtVerifierOptions,
+  maxLifetimeOf,
+  notNegative,
+  profileOf,
+  requiredClaimsOf,
+} from './options.ts';
+import { remoteKeys } from './remote-keys.ts';
+import type { TokenRules } from './rules.ts';
+
+/** An issuer, what its tokens must satisfy, and its own keys: never another issuer's. */
+export interface TrustedIssuer {
+  readonly rules: TokenRules;
+  readonly keys: KeySource;
+}
+
+/** The trusted issuers by name. @throws TypeError naming the option that is wrong */
+export function trustedIssuers(options: JwtVerifierOptions): ReadonlyMap<string, TrustedIssuer> {
+  return new Map(
+    issuersOf(options).map((issuer) => [issuer.issuer, trustedIssuer(issuer, options)]),
+  );
+}
+
+function trustedIssuer(issuer: IssuerOptions, options: JwtVerifierOptions): TrustedIssuer {
+  const policy = { ...options, ...issuer };
+  const algorithms = algorithmsOf(policy.algorithms);
+  const rules: TokenRules = {
+    issuer: issuer.issuer,
+    audiences: audiencesOf(policy.audience),
+    algorithms,
+    profile: profileOf(policy.profile),
+    maxLifetimeSeconds: maxLifetimeOf(policy.maxLifetimeSeconds),
+    toleranceSeconds: toleranceOf(options),
+    requiredClaims: requiredClaimsOf(policy.requiredClaims),
+  };
+  return { rules, keys: keySourceOf(issuer, algorithms, options) };
+}
+
+function keySourceOf(
+  { issuer, key, jwks, jwksUri }: IssuerOptions,
+  algorithms: readonly Algorithm[],
+  { keys, now }: JwtVerifierOptions,
+): KeySource {
+  if (key !== undefined) return staticKeys([{ ...importKey(key, algorithms), kid: undefined }]);
+  if (jwks !== undefined) return staticKeys(importStaticJwks(jwks, algorithms));
+  if (algorithms.some((name) => ruleOf(name).family === 'oct'))
+    throw new TypeError('an HMAC secret cannot be fetched: pass it as key');
+  return remoteKeys({ ...keys, issuer, jwksUri, algorithms, now });
+}
+
+function importStaticJwks(
+  jwks: JSONWebKeySet,
+  algorithms: readonly Algorithm[],
+): VerificationKey[] {
+  if (!Array.isArray(jwks?.keys)) throw new TypeError('jwks must be a JWK set');
+  const ignored: string[] = [];
+  const keys = importJwks(jwks, algorithms, (reason) => ignored.push(reason));
+  if (keys.length === 0)
+    throw new TypeError(`jwks holds no usable key: ${ignored.join('; ') || 'it is empty'}`);
+  return keys;
+}
+
+export function toleranceOf({ clockToleranceSeconds = 5 }: JwtVerifierOptions): number {
+  return notNegative('clockToleranceSeconds', clockToleranceSeconds);
+}

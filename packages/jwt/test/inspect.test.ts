@@ -1,0 +1,144 @@
+import { createHmac } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { inspectToken } from '../src/index.ts';
+import { claims, encode, header, NOW, now, signingKey, token } from './issuer.ts';
+
+const key = signingKey('ES256');
+
+function inspect(text: string, wordlist?: readonly string[]): readonly string[] {
+  const found = inspectToken(text, { now, ...(wordlist ? { wordlist } : {}) });
+  return found.map(({ code }) => code);
+}
+
+function signed(payload: object = claims(), head: object = header({ alg: 'ES256' })): string {
+  return token(key, payload, head);
+}
+
+function hmac(secret: string, algorithm = 'HS256', payload: object = claims()): string {
+  const input = `${encode(header({ alg: algorithm }))}.${encode(payload)}`;
+  const tag = createHmac(`sha${algorithm.slice(2)}`, secret).update(input);
+  return `${input}.${tag.digest('base64url')}`;
+}
+
+describe('inspectToken', () => {
+  it('has nothing to say about an access token that is in order', () => {
+    expect(inspect(signed())).toEqual([]);
+  });
+
+  it.each(['none', 'None', 'NONE', 'nOnE'])('finds alg %s', (alg) => {
+    expect(inspect(`${encode(header({ alg }))}.${encode(claims())}.`)).toContain('JWT_ALG_NONE');
+  });
+
+  it('finds a signature that is missing', () => {
+    expect(inspect(`${signed().split('.').slice(0, 2).join('.')}.`)).toContain('JWT_NO_SIGNATURE');
+  });
+
+  it.each(['HS256', 'HS384', 'HS512'])('finds a common secret behind %s', (algorithm) => {
+    expect(inspect(hmac('your-256-bit-secret', algorithm))).toEqual(['JWT_WEAK_SECRET']);
+  });
+
+  it('tries the words it is given, and no others', () => {
+    expect(inspect(hmac('hunter2'), ['correct horse', 'hunter2'])).toEqual(['JWT_WEAK_SECRET']);
+    expect(inspect(hmac('secret'), ['hunter2'])).toEqual(['JWT_SYMMETRIC']);
+  });
+
+  it('never says the secret or the value of a claim', () => {
+    const text = hmac(
+      'secret123',
+      'HS256',
+      claims({ password: 'hunter2-hunter2', x: '078-05-1120' }),
+    );
+    const said = JSON.stringify(inspectToken(text));
+    expect(said).toContain('JWT_WEAK_SECRET');
+    expect(said).toContain('password');
+    for (const kept of ['secret123', 'hunter2', '078-05', text.slice(0, 20)])
+      expect(said).not.toContain(kept);
+  });
+
+  it.each([
+    ['JWT_EXP_MISSING', { exp: undefined }],
+    ['JWT_EXP_FAR', { exp: NOW + 90_000 }],
+    ['JWT_LIFETIME', { exp: NOW + 841 }],
+    ['JWT_EXPIRED', { exp: NOW }],
+    ['JWT_TIME_INVALID', { exp: (NOW + 60) * 1000 }],
+    ['JWT_TIME_INVALID', { iat: String(NOW) }],
+    ['JWT_IAT_MISSING', { iat: undefined }],
+    ['JWT_SUB_MISSING', { sub: undefined }],
+    ['JWT_AUD_MISSING', { aud: undefined }],
+    ['JWT_AUD_MISSING', { aud: [] }],
+    ['JWT_ISS_MISSING', { iss: '' }],
+    ['JWT_SENSITIVE_CLAIM', { password: 'x' }],
+    ['JWT_SENSITIVE_CLAIM', { user: { creditCard: 1 } }],
+    ['JWT_SENSITIVE_CLAIM', { SSN: 'x' }],
+    ['JWT_SENSITIVE_CLAIM', { note: '4111 1111 1111 1111' }],
+    ['JWT_SENSITIVE_CLAIM', { list: [{ n: '078-05-1120' }] }],
+    ['JWT_IS_REFRESH_TOKEN', { typ: 'Refresh' }],
+    ['JWT_IS_REFRESH_TOKEN', { token_use: 'refresh' }],
+  ])('finds %s', (code, changes) => {
+    expect(inspect(signed(claims(changes)))).toContain(code);
+  });
+
+  it.each([
+    ['JWT_EMBEDDED_KEY', { jwk: {} }],
+    ['JWT_EMBEDDED_KEY', { x5c: [] }],
+    ['JWT_KEY_URL', { jku: 'https://evil.example/keys' }],
+    ['JWT_KEY_URL', { x5u: 'https://evil.example/cert' }],
+    ['JWT_KID_PATH', { kid: '../../../../dev/null' }],
+    ['JWT_KID_PATH', { kid: '/etc/passwd' }],
+    ['JWT_KID_PATH', { kid: 'keys/main.pem' }],
+    ['JWT_KID_INJECTION', { kid: "x' UNION SELECT 'secret" }],
+    ['JWT_KID_INJECTION', { kid: 'key.txt; curl evil.example' }],
+    ['JWT_KID_INJECTION', { kid: 'x OR 1=1' }],
+    ['JWT_CRITICAL_HEADER', { crit: ['exp'] }],
+    ['JWT_TYPE_MISSING', { typ: undefined }],
+  ])('finds %s in the header', (code, changes) => {
+    expect(inspect(signed(claims(), header({ alg: 'ES256', ...changes })))).toContain(code);
+  });
+
+  it.each(['2024-01-main', 'arn:aws:kms:eu-west-1:1:key/ab', 'a+/b==', 'k6mO_zA'])(
+    'takes the kid %s for what it is',
+    (kid) => {
+      expect(inspect(signed(claims(), header({ alg: 'ES256', kid })))).toEqual([]);
+    },
+  );
+
+  it('tells access, ID and refresh tokens apart', () => {
+    const id = { client_id: undefined, scope: undefined, nonce: 'n', at_hash: 'h' };
+    const jwt = header({ alg: 'ES256', typ: 'JWT' });
+    expect(inspect(signed(claims(id), jwt))).toEqual(['JWT_IS_ID_TOKEN']);
+    expect(inspect(signed(claims({ nonce: 'n' }), jwt))).toEqual([]);
+    const refresh = claims({ typ: 'Refresh', exp: NOW + 1e6 });
+    expect(inspect(signed(refresh, jwt))).toEqual(['JWT_IS_REFRESH_TOKEN']);
+  });
+
+  it('says what a strict parser refuses, and looks on', () => {
+    const twice = `${JSON.stringify(claims()).slice(0, -1)},"aud":"x","password":"y"}`;
+    expect(inspect(token(key, twice, header({ alg: 'ES256' })))).toEqual([
+      'JWT_DUPLICATE_MEMBER',
+      'JWT_SENSITIVE_CLAIM',
+    ]);
+    expect(inspect(`${signed()}=`)).toContain('JWT_MALFORMED');
+    expect(inspect('a.b.c.d.e')).toEqual(['JWT_ENCRYPTED']);
+  });
+
+  it('never throws, whatever it is given', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc
+            .tuple(fc.json(), fc.json(), fc.string())
+            .map(([a, b, c]) => `${encode(a)}.${encode(b)}.${c}`),
+        ),
+        (text) => {
+          for (const { code, severity, title, detail, fix } of inspectToken(text))
+            expect([code, severity, title, detail, fix].every((part) => part.length > 0)).toBe(
+              true,
+            );
+        },
+      ),
+    );
+    expect(inspect(undefined as never)).toEqual(['JWT_MALFORMED']);
+  });
+});
