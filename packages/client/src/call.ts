@@ -15,7 +15,16 @@ import {
   type RetryEvent,
   retryChannel,
 } from './events.ts';
-import { type Answer, exchange, type Failure, isAnswer, type Outcome } from './exchange.ts';
+import {
+  type Answer,
+  type ExchangeLimits,
+  exchange,
+  type Failure,
+  isAnswer,
+  type Outcome,
+} from './exchange.ts';
+import type { ResponseHeaders } from './headers.ts';
+import { hedge } from './hedge.ts';
 import type { OriginState } from './origin.ts';
 import { advise, isNetworkError, originSucceeded, waitBefore } from './retry-policy.ts';
 
@@ -26,10 +35,16 @@ export interface Order {
   readonly target: { readonly origin: string; readonly path: string };
   readonly headers: Readonly<Record<string, string>>;
   readonly payload: Dispatcher.DispatchOptions['body'];
+  /** Whether the body can be sent again. */
+  readonly replayable: boolean;
   /** Whether a second attempt has at most the effect of the first. */
   readonly repeatable: boolean;
   readonly deadline: Deadline;
+  /** The header that tells the callee how much time is left; `undefined` for none. */
+  readonly deadlineHeader: string | undefined;
   readonly signal: AbortSignal | undefined;
+  /** Gets the final response as it arrives; then `Ending.answer` has no body. */
+  readonly receiver?: Dispatcher.DispatchHandler;
 }
 
 /** What bounds attempts. */
@@ -39,8 +54,8 @@ export interface AttemptPolicy {
   readonly attemptTimeoutMs: number;
   readonly maxResponseBytes: number;
   readonly maxErrorBytes: number;
-  /** The header that tells the callee how much time is left; `undefined` for none. */
-  readonly deadlineHeader: string | undefined;
+  /** When a second attempt of a safe call is sent beside a slow first one; `undefined`: never. */
+  readonly hedgeAfterMs: number | undefined;
   /** The wall clock, for `Retry-After` dates. */
   readonly now: () => number;
 }
@@ -67,42 +82,70 @@ export async function perform(
   const { deadline, signal } = order;
   budget?.deposit();
   let waitedMs: number | undefined;
-  for (let attempt = 1; ; attempt += 1) {
-    if (breaker && !breaker.tryEnter()) throw breakerOpen(state, attempt - 1);
-    const outcome = await send(order, attempt, policy);
+  let attempts = 0;
+
+  function plan(outcome: Outcome): Plan {
+    const advice = advise(outcome, policy.now());
+    const stop = (stopped: StopReason): Plan => ({ stopped, retryAfterMs: advice.retryAfterMs });
+    if (!advice.repeat) return stop(advice.why);
+    if (!order.repeatable) return stop('not_repeatable');
+    if (attempts >= policy.maxAttempts) return stop('attempts_exhausted');
+    if (breaker?.state === 'open') return stop('breaker_open');
+    const backoffMs = policy.backoff(attempts, waitedMs);
+    const waitMs = waitBefore(backoffMs, advice.retryAfterMs, deadline.remaining());
+    if (waitMs === undefined) return stop('deadline');
+    if (budget && budget.balance < 1) return stop('budget_exhausted');
+    return { stopped: undefined, retryAfterMs: advice.retryAfterMs, waitMs, backoffMs };
+  }
+
+  const receiver = order.receiver;
+  const receiveIfLast =
+    receiver &&
+    ((status: number, headers: ResponseHeaders) =>
+      plan({ status, headers, body: NOTHING, truncated: false, received: false }).stopped ===
+      undefined
+        ? undefined
+        : receiver);
+
+  for (;;) {
+    if (breaker && !breaker.tryEnter()) throw breakerOpen(state, attempts);
+    const { outcome, sent } = await send(order, attempts + 1, policy, state, receiveIfLast);
+    attempts += sent;
     breaker?.leave(originSucceeded(outcome));
 
-    const advice = advise(outcome, policy.now());
-    const end = (stopped: StopReason): Ending => {
-      const { retryAfterMs } = advice;
-      if (isAnswer(outcome)) return { answer: outcome, attempts: attempt, stopped, retryAfterMs };
-      throw failure(outcome, order, { attempts: attempt, stopped, ...balanceOf(state) });
-    };
-    if (!advice.repeat) return end(advice.why);
-    if (!order.repeatable) return end('not_repeatable');
-    if (attempt >= policy.maxAttempts) return end('attempts_exhausted');
-    if (breaker?.state === 'open') return end('breaker_open');
-    const backoffMs = policy.backoff(attempt, waitedMs);
-    const waitMs = waitBefore(backoffMs, advice.retryAfterMs, deadline.remaining());
-    if (waitMs === undefined) return end('deadline');
-    if (budget && !budget.tryWithdraw()) {
-      if (budgetChannel.hasSubscribers) {
-        const { requestId } = order.identity;
-        budgetChannel.publish({ origin: state.origin, requestId } satisfies BudgetEvent);
+    const next = plan(outcome);
+    const granted = next.stopped === undefined && (budget?.tryWithdraw() ?? true);
+    if (next.stopped !== undefined || !granted) {
+      const stopped = next.stopped ?? 'budget_exhausted';
+      if (stopped === 'budget_exhausted') announceExhaustion(order, state);
+      if (!isAnswer(outcome)) {
+        throw failure(outcome, order, { attempts, stopped, ...balanceOf(state) });
       }
-      return end('budget_exhausted');
+      return { answer: outcome, attempts, stopped, retryAfterMs: next.retryAfterMs };
     }
-    waitedMs = backoffMs;
-    announceRetry(order, attempt, waitMs, advice.retryAfterMs, state);
-    if (waitMs > 0) {
+    waitedMs = next.backoffMs;
+    announceRetry(order, attempts, next.waitMs, next.retryAfterMs, state);
+    if (next.waitMs > 0) {
       try {
-        await sleep(waitMs, deadline.signal);
+        await sleep(next.waitMs, deadline.signal);
       } catch (error) {
-        throw interrupted(error, signal, attempt);
+        throw interrupted(error, signal, attempts);
       }
     }
   }
 }
+
+/** What comes after an outcome: nothing, and why, or another attempt after a wait. */
+type Plan =
+  | { readonly stopped: StopReason; readonly retryAfterMs: number | undefined }
+  | {
+      readonly stopped: undefined;
+      readonly retryAfterMs: number | undefined;
+      readonly waitMs: number;
+      readonly backoffMs: number;
+    };
+
+const NOTHING = Buffer.alloc(0);
 
 /** The error of a wait that was ended by the caller's signal or by the deadline. */
 export function interrupted(
@@ -120,22 +163,55 @@ export function interrupted(
       );
 }
 
-async function send(order: Order, attempt: number, policy: AttemptPolicy): Promise<Outcome> {
-  const { target, identity, headers, payload, deadline, signal, dispatch } = order;
-  const leftMs = Math.ceil(deadline.remaining());
-  const { attemptTimeoutMs, maxResponseBytes, maxErrorBytes, deadlineHeader } = policy;
+/** One attempt, or two when the first is slow and the call is hedged. */
+async function send(
+  order: Order,
+  attempt: number,
+  policy: AttemptPolicy,
+  state: OriginState,
+  receiver: ExchangeLimits['receiver'],
+): Promise<{ readonly outcome: Outcome; readonly sent: number }> {
+  const { hedgeAfterMs } = policy;
+  const { method } = order.identity;
+  if (hedgeAfterMs === undefined || receiver || !SAFE_METHODS.has(method)) {
+    const limits = limitsOf(order, policy);
+    const outcome = await attemptOnce(order, attempt, receiver ? { ...limits, receiver } : limits);
+    return { outcome, sent: 1 };
+  }
+  return hedge(
+    (signal, index) => attemptOnce(order, attempt + index, { ...limitsOf(order, policy), signal }),
+    {
+      afterMs: hedgeAfterMs,
+      signal: order.signal,
+      // A hedge is load that the call alone would not have made: it is paid for like a retry.
+      mayHedge: () => state.budget?.tryWithdraw() ?? true,
+      isGood: (outcome) => isAnswer(outcome) && outcome.status < 500 && outcome.status !== 429,
+    },
+  );
+}
+
+function limitsOf({ deadline, signal }: Order, policy: AttemptPolicy): ExchangeLimits {
+  const { attemptTimeoutMs, maxResponseBytes, maxErrorBytes } = policy;
+  const timeoutMs = Math.min(attemptTimeoutMs, Math.ceil(deadline.remaining()));
+  return { timeoutMs, maxResponseBytes, maxErrorBytes, signal };
+}
+
+async function attemptOnce(
+  order: Order,
+  attempt: number,
+  limits: ExchangeLimits,
+): Promise<Outcome> {
+  const { target, identity, payload, deadline, deadlineHeader, dispatch } = order;
   const startedAt = performance.now();
+  const headers =
+    deadlineHeader === undefined
+      ? order.headers
+      : { ...order.headers, [deadlineHeader]: `${Math.ceil(deadline.remaining())}` };
+  const { origin, path } = target;
   const outcome = await exchange(
     dispatch,
-    {
-      origin: target.origin,
-      path: target.path,
-      method: identity.method,
-      headers:
-        deadlineHeader === undefined ? headers : { ...headers, [deadlineHeader]: `${leftMs}` },
-      body: payload,
-    } as Dispatcher.DispatchOptions,
-    { timeoutMs: Math.min(attemptTimeoutMs, leftMs), maxResponseBytes, maxErrorBytes, signal },
+    { origin, path, method: identity.method, headers, body: payload ?? null },
+    limits,
   );
   if (attemptChannel.hasSubscribers) {
     attemptChannel.publish({
@@ -147,6 +223,8 @@ async function send(order: Order, attempt: number, policy: AttemptPolicy): Promi
   }
   return outcome;
 }
+
+const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
 
 function failureName({ kind, error }: Failure): string {
   if (kind !== 'error') return kind;
@@ -193,6 +271,11 @@ function breakerOpen(state: OriginState, attempts: number): ClientError {
 
 export function balanceOf({ budget }: OriginState): Pick<ClientErrorDetails, 'budgetBalance'> {
   return budget ? { budgetBalance: budget.balance } : {};
+}
+
+function announceExhaustion({ identity: { requestId } }: Order, { origin }: OriginState): void {
+  if (!budgetChannel.hasSubscribers) return;
+  budgetChannel.publish({ origin, requestId } satisfies BudgetEvent);
 }
 
 function announceRetry(

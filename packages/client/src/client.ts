@@ -1,43 +1,22 @@
-import { randomUUID } from 'node:crypto';
-import { deadline as startDeadline } from '@countersign/retry';
-import { encodeBody } from './body.ts';
-import { balanceOf, type Ending, interrupted, type Order, perform } from './call.ts';
-import { newRequestId, newTraceparent } from './correlation.ts';
-import { ClientError, type ClientErrorDetails, type Problem } from './errors.ts';
-import { type CallEvent, type CallIdentity, callChannel } from './events.ts';
-import type { ResponseHeaders } from './headers.ts';
+import { acceptResponse, type ClientResponse, refusal } from './accept.ts';
+import { type EncodedBody, encodeBody } from './body.ts';
+import { type Ending, interrupted, type Order, perform } from './call.ts';
+import { ClientError } from './errors.ts';
+import { announceCall } from './events.ts';
+import { policedFetch, type SendFetch } from './fetch.ts';
 import type { ClientOptions, RequestOptions } from './options.ts';
-import { type OriginState, originState } from './origin.ts';
-import {
-  ACCEPT_ENCODING,
-  decompress,
-  isProblem,
-  parseBody,
-  type ReadAs,
-  TooLargeError,
-} from './response.ts';
-import { single } from './retry-policy.ts';
-import { lowerCased, readSettings, type Settings, whole } from './settings.ts';
-import type { StandardSchema } from './standard-schema.ts';
+import { placeOrder } from './order.ts';
+import { type OriginState, originStates } from './origin.ts';
+import { bodyOf, entryOf, type Recovery } from './recovery.ts';
+import { redirected } from './redirect.ts';
+import { lowerCased, readSettings } from './settings.ts';
+import type { JournalEntry } from './store.ts';
 
-/** An acceptable response: its status is below 400. */
-export interface ClientResponse<T = unknown> {
-  readonly status: number;
-  /** Names in lower case. */
-  readonly headers: ResponseHeaders;
-  /** JSON parsed, text as a string, everything else as bytes; `undefined` when there is none. */
-  readonly body: T;
-  /** Attempts that were made, this one included. */
-  readonly attempts: number;
-  /** The key that was sent. */
-  readonly idempotencyKey?: string;
-  /** Whether the server answered with a response it had given before under this key. */
-  readonly replayed: boolean;
-  readonly requestId: string;
-}
+export type { ClientResponse } from './accept.ts';
 
 /** Calls one origin. */
 export interface Client {
+  /** @throws ClientError when it does not end with an acceptable response. */
   request<T = unknown>(
     method: string,
     path: string,
@@ -48,48 +27,56 @@ export interface Client {
   put<T = unknown>(path: string, options?: RequestOptions<T>): Promise<ClientResponse<T>>;
   patch<T = unknown>(path: string, options?: RequestOptions<T>): Promise<ClientResponse<T>>;
   delete<T = unknown>(path: string, options?: RequestOptions<T>): Promise<ClientResponse<T>>;
-  /** Waits for the calls that are under way; later calls fail with `ERR_CLIENT_CLOSED`. */
+  /**
+   * undici's `fetch` with this client's policies, for libraries that want one. Relative URLs are resolved against the
+   * origin; other origins are refused. The deadline ends with the response's headers, so that bodies can be streamed.
+   */
+  fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
+  /**
+   * Finishes the calls that a crash has interrupted, each with the key it had. Call it when the process starts, and
+   * from time to time where several share a journal.
+   * @throws ClientError `ERR_CLIENT_JOURNAL` when there is no journal, or it cannot be used.
+   */
+  recover(): Promise<readonly Recovery[]>;
+  /** Waits for the calls that are under way; later calls fail with `ERR_CLIENT_CLOSED`. Closes no journal. */
   close(): Promise<void>;
 }
 
-const IDEMPOTENT_METHODS: ReadonlySet<string> = new Set([
-  'GET',
-  'HEAD',
-  'PUT',
-  'DELETE',
-  'OPTIONS',
-  'TRACE',
-]);
+/** An entry that is being recovered stays claimed this much longer than the call may take. */
+const CLAIM_MARGIN_MS = 5000;
 
 /**
- * Creates a client for one origin. Every call has one effect at most, ends in time, and stays within the origin's
- * retry budget.
+ * Creates a client for one origin. A call has one effect at most however often it is sent, ends in time, and keeps
+ * within the origin's retry budget.
  * @throws TypeError when an option is not what it must be.
  */
 export function createClient(options: ClientOptions): Client {
   const settings = readSettings(options);
-  const state = originState(settings.origin, settings.policies);
+  const stateOf = originStates(settings.policies);
+  const home = stateOf(settings.origin);
+  const { journal, maxRedirects } = settings;
+  const { maxResponseBytes, now } = settings.attempts;
   let closing: Promise<void> | undefined;
 
-  async function request<T>(
-    method: string,
-    path: string,
-    requestOptions: RequestOptions<T> = {},
-  ): Promise<ClientResponse<T>> {
+  /** Runs an order through every policy; reports it, and names its key in what it throws. */
+  async function run<R>(
+    order: Order,
+    finish: (ending: Ending, last: Order) => Promise<R>,
+  ): Promise<R> {
     if (closing) throw new ClientError('ERR_CLIENT_CLOSED', 'the client has been closed');
-    const order = prepare(settings, method.toUpperCase(), path, requestOptions);
     const startedAt = performance.now();
     try {
-      const ending = await bounded(order, state, () => perform(order, state, settings.attempts));
-      const response = await accept<T>(ending, order, settings, state, requestOptions);
-      announce(order.identity, startedAt, { attempts: ending.attempts, status: response.status });
-      return response;
+      const [ending, last] = await follow(order);
+      const { attempts, answer } = ending;
+      const result = await finish(ending, last);
+      announceCall(order.identity, startedAt, { attempts, status: answer.status });
+      return result;
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
       const { idempotencyKey } = order.identity;
       if (idempotencyKey !== undefined) Object.assign(error, { idempotencyKey });
       const { code, attempts = 0, status, stopped } = error;
-      announce(order.identity, startedAt, {
+      announceCall(order.identity, startedAt, {
         attempts,
         error: code,
         ...(status === undefined ? {} : { status }),
@@ -101,6 +88,104 @@ export function createClient(options: ClientOptions): Client {
     }
   }
 
+  async function follow(order: Order): Promise<readonly [Ending, Order]> {
+    let current = order;
+    let attempts = 0;
+    for (let redirects = 0; ; redirects += 1) {
+      const state = stateOf(current.target.origin);
+      const latest = current;
+      const ended = await bounded(latest, state, () => perform(latest, state, settings.attempts));
+      attempts += ended.attempts;
+      const ending = { ...ended, attempts };
+      const next =
+        maxRedirects > 0 && !ended.answer.received
+          ? redirected(latest, ending, state, settings.bareDispatch)
+          : undefined;
+      if (!next) return [ending, latest];
+      if (redirects === maxRedirects) {
+        const { status, headers } = ended.answer;
+        const details = { status, headers, attempts };
+        throw new ClientError('ERR_CLIENT_REDIRECT', 'there were too many redirects', details);
+      }
+      current = next;
+    }
+  }
+
+  async function request<T>(
+    method: string,
+    path: string,
+    requestOptions: RequestOptions<T> = {},
+  ): Promise<ClientResponse<T>> {
+    const { json, body, headers, query, idempotencyKey, signal, deadlineMs } = requestOptions;
+    const order = placeOrder(settings, {
+      method: method.toUpperCase(),
+      path: withQuery(path, query),
+      body: encodeBody(json, body),
+      headers,
+      idempotencyKey,
+      signal,
+      deadlineMs,
+    });
+    const key = order.identity.idempotencyKey;
+    const call = (): Promise<ClientResponse<T>> =>
+      run(order, (ending, last) =>
+        acceptResponse(ending, last, stateOf(last.target.origin), maxResponseBytes, requestOptions),
+      );
+    if (!journal || key === undefined) return call();
+    const entry = entryOf(order, key, lowerCased(headers), settings.keyLifetimeMs, now());
+    await journaled(journal.begin(entry));
+    try {
+      return await call();
+    } finally {
+      // Whatever it was, the caller knows it now, and the key with it.
+      await journal.settle(entry.origin, key).catch(() => {});
+    }
+  }
+
+  const sendFetch: SendFetch = ({ method, path, headers, body, signal }, handler) => {
+    const order = placeOrder(settings, {
+      method,
+      path,
+      body: bytesBody(body),
+      headers,
+      idempotencyKey: undefined,
+      signal,
+      deadlineMs: undefined,
+    });
+    return run({ ...order, receiver: handler }, async (ending) => {
+      if (!ending.answer.received) throw await refusal(ending, home, maxResponseBytes);
+    });
+  };
+
+  async function finish(entry: JournalEntry): Promise<Recovery> {
+    const leftMs = Math.floor(entry.expiresAtMs - now());
+    if (leftMs <= 0) return { status: 'expired', entry };
+    try {
+      const order = placeOrder(settings, {
+        method: entry.method,
+        path: entry.path,
+        body: bytesBody(bodyOf(entry)),
+        headers: entry.headers,
+        idempotencyKey: entry.key,
+        signal: undefined,
+        // No attempt may reach the server after it has forgotten the key.
+        deadlineMs: Math.min(settings.deadlineMs, leftMs),
+      });
+      const response = await run(order, (ending, last) =>
+        acceptResponse(ending, last, home, maxResponseBytes, {}),
+      );
+      await journal?.settle(entry.origin, entry.key);
+      return { status: 'completed', entry, response };
+    } catch (error) {
+      if (!(error instanceof ClientError)) throw error;
+      if (error.status === undefined || error.stopped !== 'final') {
+        return { status: 'pending', entry, error };
+      }
+      await journal?.settle(entry.origin, entry.key);
+      return { status: 'refused', entry, error };
+    }
+  }
+
   return {
     request,
     get: (path, requestOptions) => request('GET', path, requestOptions),
@@ -108,54 +193,25 @@ export function createClient(options: ClientOptions): Client {
     put: (path, requestOptions) => request('PUT', path, requestOptions),
     patch: (path, requestOptions) => request('PATCH', path, requestOptions),
     delete: (path, requestOptions) => request('DELETE', path, requestOptions),
-    close: async () => {
+    fetch: (input, init) => policedFetch(settings.origin, sendFetch, input, init),
+    async recover() {
+      if (!journal) throw new ClientError('ERR_CLIENT_JOURNAL', 'the client has no journal');
+      const recoveries: Recovery[] = [];
+      for (;;) {
+        const claim = journal.claim(settings.origin, settings.deadlineMs + CLAIM_MARGIN_MS);
+        const entry = await journaled(claim);
+        if (!entry) return recoveries;
+        recoveries.push(await finish(entry));
+      }
+    },
+    async close() {
       closing ??= settings.close();
       await closing;
     },
   };
 }
 
-/** @throws TypeError when the call is not one that can be made. */
-function prepare(settings: Settings, method: string, path: string, options: RequestOptions): Order {
-  const { payload, contentType, repeatable } = encodeBody(options.json, options.body);
-  const target = { origin: settings.origin, path: withQuery(path, options.query) };
-  const headers: Record<string, string> = {
-    accept: 'application/json, */*;q=0.5',
-    'accept-encoding': ACCEPT_ENCODING,
-    ...settings.headers,
-    ...(contentType === undefined ? {} : { 'content-type': contentType }),
-    ...lowerCased(options.headers),
-  };
-  const requestId = headers['x-request-id'] ?? newRequestId();
-  headers['x-request-id'] = requestId;
-  if (settings.traceparent) headers['traceparent'] ??= newTraceparent();
-  const key =
-    options.idempotencyKey ?? (settings.keys.methods.has(method) ? randomUUID() : undefined);
-  if (key !== undefined) headers['idempotency-key'] = settings.keys.serialize(key);
-  const deadlineMs = whole(options.deadlineMs, settings.deadlineMs, 'deadlineMs', 2_147_483_647);
-  return {
-    identity: {
-      requestId,
-      method,
-      origin: target.origin,
-      path: target.path.split('?', 1)[0] ?? '/',
-      ...(key === undefined ? {} : { idempotencyKey: key }),
-    },
-    dispatch: settings.dispatch,
-    target,
-    headers,
-    payload,
-    repeatable: repeatable && (key !== undefined || IDEMPOTENT_METHODS.has(method)),
-    deadline: startDeadline(deadlineMs, options.signal),
-    signal: options.signal,
-  };
-}
-
-/** A path, not a URL: the identity that is attached belongs to one origin. */
 function withQuery(path: string, query: RequestOptions['query']): string {
-  if (!path.startsWith('/') || /^\/[/\\]|#/.test(path)) {
-    throw new TypeError('path must begin with one "/" and have no fragment');
-  }
   if (query === undefined) return path;
   const pairs =
     query instanceof URLSearchParams
@@ -165,6 +221,10 @@ function withQuery(path: string, query: RequestOptions['query']): string {
         );
   const text = pairs.toString();
   return text === '' ? path : `${path}${path.includes('?') ? '&' : '?'}${text}`;
+}
+
+function bytesBody(payload: Uint8Array | undefined): EncodedBody {
+  return { payload: payload ?? null, repeatable: true };
 }
 
 /** Runs the call when there is a place for it. */
@@ -177,9 +237,8 @@ async function bounded<R>(
   if (!bound.tryEnter()) {
     const turn = bound.enter(deadline.signal);
     if (!turn) {
-      throw new ClientError('ERR_CLIENT_QUEUE_FULL', `too many calls to ${origin} are waiting`, {
-        attempts: 0,
-      });
+      const message = `too many calls to ${origin} are waiting`;
+      throw new ClientError('ERR_CLIENT_QUEUE_FULL', message, { attempts: 0, stopped: 'final' });
     }
     await turn.catch((error: unknown) => {
       throw interrupted(error, signal, 0);
@@ -192,104 +251,12 @@ async function bounded<R>(
   }
 }
 
-/** @throws ClientError when the response is an error, cannot be read, or does not match the schema. */
-async function accept<T>(
-  { answer, attempts, stopped, retryAfterMs }: Ending,
-  { identity: { idempotencyKey, requestId } }: Order,
-  settings: Settings,
-  state: OriginState,
-  { as = 'auto', schema }: RequestOptions<T>,
-): Promise<ClientResponse<T>> {
-  const { status, headers } = answer;
-  const failed = status >= 400;
-  const details: ClientErrorDetails = { status, headers, attempts, stopped };
-  let body: unknown;
+async function journaled<R>(operation: Promise<R>): Promise<R> {
   try {
-    body = await readBody(answer.body, headers, failed ? 'auto' : as, settings, answer.truncated);
+    return await operation;
   } catch (error) {
-    if (!failed) throw unreadable(error, details);
-    // The status says more than a body that cannot be read.
+    if (error instanceof ClientError) throw error;
+    const message = 'the journal cannot be used, so nothing was sent';
+    throw new ClientError('ERR_CLIENT_JOURNAL', message, { attempts: 0 }, { cause: error });
   }
-  if (failed) {
-    throw statusError(status, {
-      ...details,
-      body,
-      ...balanceOf(state),
-      ...(answer.truncated ? { bodyTruncated: true } : {}),
-      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-      ...(isProblem(headers) && isObject(body) ? { problem: body } : {}),
-    });
-  }
-  if (schema && status < 300) body = await validate(schema, body, details);
-  return {
-    status,
-    headers,
-    body: body as T,
-    attempts,
-    ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    replayed:
-      (single(headers, 'idempotency-replayed') ?? single(headers, 'idempotent-replayed')) ===
-      'true',
-    requestId,
-  };
-}
-
-async function readBody(
-  bytes: Buffer,
-  headers: ResponseHeaders,
-  as: ReadAs,
-  { attempts: { maxResponseBytes } }: Settings,
-  truncated: boolean,
-): Promise<unknown> {
-  const coded = headers['content-encoding'] !== undefined;
-  if (truncated) return coded ? undefined : bytes.toString('utf8');
-  return parseBody(coded ? await decompress(bytes, headers, maxResponseBytes) : bytes, headers, as);
-}
-
-function unreadable(error: unknown, details: ClientErrorDetails): ClientError {
-  const { message } = error as Error;
-  return error instanceof TooLargeError
-    ? new ClientError('ERR_CLIENT_RESPONSE_TOO_LARGE', message, details)
-    : new ClientError(
-        'ERR_CLIENT_INVALID_RESPONSE',
-        `the response body cannot be read: ${message}`,
-        details,
-        { cause: error },
-      );
-}
-
-function statusError(status: number, details: ClientErrorDetails): ClientError {
-  const { problem } = details;
-  if (!problem)
-    return new ClientError('ERR_CLIENT_STATUS', `the server answered ${status}`, details);
-  const title = typeof problem.title === 'string' ? `: ${problem.title}` : '';
-  return new ClientError('ERR_CLIENT_PROBLEM', `the server answered ${status}${title}`, details);
-}
-
-async function validate<T>(
-  schema: StandardSchema<T>,
-  body: unknown,
-  details: ClientErrorDetails,
-): Promise<T> {
-  const result = await schema['~standard'].validate(body);
-  if (result.issues === undefined) return result.value;
-  throw new ClientError('ERR_CLIENT_SCHEMA', 'the response does not match the schema', {
-    ...details,
-    body,
-    issues: result.issues,
-  });
-}
-
-function isObject(value: unknown): value is Problem {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function announce(
-  identity: CallIdentity,
-  startedAt: number,
-  outcome: Omit<CallEvent, keyof CallIdentity | 'durationMs'>,
-): void {
-  if (!callChannel.hasSubscribers) return;
-  const durationMs = performance.now() - startedAt;
-  callChannel.publish({ ...identity, ...outcome, durationMs } satisfies CallEvent);
 }

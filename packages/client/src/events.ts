@@ -50,8 +50,18 @@ export interface BudgetEvent {
   readonly requestId: string;
 }
 
-export const callChannel: Channel = channel('countersign:client:call');
+const callChannel: Channel = channel('countersign:client:call');
 export const attemptChannel: Channel = channel('countersign:client:attempt');
 export const retryChannel: Channel = channel('countersign:client:retry');
 export const breakerChannel: Channel = channel('countersign:client:breaker');
 export const budgetChannel: Channel = channel('countersign:client:budget');
+
+export function announceCall(
+  identity: CallIdentity,
+  startedAt: number,
+  outcome: Omit<CallEvent, keyof CallIdentity | 'durationMs'>,
+): void {
+  if (!callChannel.hasSubscribers) return;
+  const durationMs = performance.now() - startedAt;
+  callChannel.publish({ ...identity, ...outcome, durationMs } satisfies CallEvent);
+}

@@ -10,6 +10,8 @@ export interface Answer {
   readonly body: Buffer;
   /** The body of an error was longer than is kept of it. */
   readonly truncated: boolean;
+  /** The receiver has it. */
+  readonly received: boolean;
 }
 
 /** No complete response. */
@@ -30,6 +32,11 @@ export interface ExchangeLimits {
   readonly maxResponseBytes: number;
   readonly maxErrorBytes: number;
   readonly signal: AbortSignal | undefined;
+  /** Who gets the response as it arrives instead of having it collected; asked when its headers are there. */
+  readonly receiver?: (
+    status: number,
+    headers: ResponseHeaders,
+  ) => Dispatcher.DispatchHandler | undefined;
 }
 
 /**
@@ -77,6 +84,7 @@ class Collector implements Dispatcher.DispatchHandler {
   #headers: ResponseHeaders = {};
   #chunks: Buffer[] = [];
   #bytes = 0;
+  #receiver: Dispatcher.DispatchHandler | undefined;
 
   constructor(limits: ExchangeLimits, settle: (outcome: Outcome) => void) {
     this.#limits = limits;
@@ -106,13 +114,24 @@ class Collector implements Dispatcher.DispatchHandler {
     controller.abort(new Error('the server changed the protocol'));
   }
 
-  onResponseStart(_controller: Controller, status: number, headers: ResponseHeaders): void {
-    if (status < 200) return;
+  onResponseStart(
+    controller: Controller,
+    status: number,
+    headers: ResponseHeaders,
+    statusText?: string,
+  ): void {
+    if (status < 200 || this.#settled) return;
     this.#status = status;
     this.#headers = headers;
+    this.#receiver = this.#limits.receiver?.(status, headers);
+    if (!this.#receiver) return;
+    this.#end(this.#answer(false));
+    this.#receiver.onRequestStart?.(controller, null);
+    this.#receiver.onResponseStart?.(controller, status, headers, statusText);
   }
 
-  onResponseData(_controller: Controller, chunk: Buffer): void {
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    if (this.#receiver) this.#receiver.onResponseData?.(controller, chunk);
     if (this.#settled) return;
     this.#bytes += chunk.length;
     const { maxResponseBytes, maxErrorBytes } = this.#limits;
@@ -131,11 +150,13 @@ class Collector implements Dispatcher.DispatchHandler {
     this.#controller?.abort(new Error('enough of an error was read'));
   }
 
-  onResponseEnd(): void {
+  onResponseEnd(controller: Controller, trailers: ResponseHeaders): void {
+    this.#receiver?.onResponseEnd?.(controller, trailers);
     this.#end(this.#answer(false));
   }
 
-  onResponseError(_controller: Controller, error: Error): void {
+  onResponseError(controller: Controller, error: Error): void {
+    this.#receiver?.onResponseError?.(controller, error);
     this.#end({ kind: 'error', error });
   }
 
@@ -143,7 +164,8 @@ class Collector implements Dispatcher.DispatchHandler {
     const [first] = this.#chunks;
     const whole = this.#chunks.length === 1 && first ? first : Buffer.concat(this.#chunks);
     const body = truncated ? whole.subarray(0, this.#limits.maxErrorBytes) : whole;
-    return { status: this.#status, headers: this.#headers, body, truncated };
+    const received = this.#receiver !== undefined;
+    return { status: this.#status, headers: this.#headers, body, truncated, received };
   }
 
   #end(outcome: Outcome): void {

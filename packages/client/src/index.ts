@@ -26,5 +26,7 @@ export type {
 export type { ResponseHeaders } from './headers.ts';
 export { type IdempotencyOptions, idempotencyKey } from './idempotency-key.ts';
 export type { ClientOptions, RequestOptions, RetryOptions } from './options.ts';
+export type { Recovery } from './recovery.ts';
 export type { ReadAs } from './response.ts';
 export type { SchemaResult, StandardSchema } from './standard-schema.ts';
+export type { JournalEntry, JournalStore } from './store.ts';

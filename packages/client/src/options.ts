@@ -7,6 +7,7 @@ import type { ConcurrencyOptions } from './concurrency.ts';
 import type { IdempotencyOptions } from './idempotency-key.ts';
 import type { ReadAs } from './response.ts';
 import type { StandardSchema } from './standard-schema.ts';
+import type { JournalStore } from './store.ts';
 
 /** How calls are tried again. */
 export interface RetryOptions extends Partial<BackoffOptions> {
@@ -32,6 +33,12 @@ export interface ClientOptions {
   readonly breaker?: BreakerOptions | false;
   /** Default: 100 calls at a time, 1,000 waiting. */
   readonly concurrency?: ConcurrencyOptions | false;
+  /** Sends a second attempt of a GET, HEAD or OPTIONS when there is no answer after so long. Default: never. */
+  readonly hedge?: { readonly afterMs: number };
+  /** How many redirects a call follows. Default 0: a redirect is returned as it is. */
+  readonly maxRedirects?: number;
+  /** Where calls with a key are written down before they are sent, so that `recover()` can finish them after a crash. */
+  readonly journal?: JournalStore;
   /** Options of the egress agent, or a dispatcher of your own (undici's `MockAgent` in tests) that is not closed with the client. */
   readonly egress?: EgressAgentOptions | Dispatcher;
   /** The largest response body, on the wire and after decompression, in bytes. Default 10 MiB (10,485,760). */

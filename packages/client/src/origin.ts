@@ -18,8 +18,26 @@ export interface OriginPolicies {
   readonly concurrency: ConcurrencyOptions | false;
 }
 
+/** Redirects can lead to any number of origins; what is known of the least recent ones is forgotten. */
+const REMEMBERED_ORIGINS = 100;
+
+/** What is known of each origin. */
+export function originStates(policies: OriginPolicies): (origin: string) => OriginState {
+  const states = new Map<string, OriginState>();
+  return (origin) => {
+    const known = states.get(origin);
+    if (known) return known;
+    const state = originState(origin, policies);
+    // The first one is the client's own.
+    const [, second] = states.keys();
+    if (states.size >= REMEMBERED_ORIGINS && second !== undefined) states.delete(second);
+    states.set(origin, state);
+    return state;
+  };
+}
+
 /** @throws TypeError when an option is not what it must be. */
-export function originState(origin: string, policies: OriginPolicies): OriginState {
+function originState(origin: string, policies: OriginPolicies): OriginState {
   const { budget, breaker, concurrency } = policies;
   return {
     origin,

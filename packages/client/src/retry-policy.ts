@@ -9,7 +9,7 @@ export type Advice =
   | {
       readonly repeat: false;
       readonly why: StopReason;
-      readonly retryAfterMs?: number | undefined;
+      readonly retryAfterMs: number | undefined;
     };
 
 const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
@@ -57,10 +57,12 @@ export function advise(outcome: Outcome, nowMs: number): Advice {
   if (!isAnswer(outcome)) {
     const repeat =
       outcome.kind === 'timeout' || (outcome.kind === 'error' && isNetworkError(outcome.error));
-    return repeat ? { repeat, retryAfterMs: undefined } : { repeat, why: 'final' };
+    return repeat
+      ? { repeat, retryAfterMs: undefined }
+      : { repeat, why: 'final', retryAfterMs: undefined };
   }
   const { status, headers } = outcome;
-  if (status < 400) return { repeat: false, why: 'final' };
+  if (status < 400) return { repeat: false, why: 'final', retryAfterMs: undefined };
   const retryAfterMs = parseRetryAfter(single(headers, 'retry-after'), nowMs);
   // 409 with Retry-After: the first attempt is still being worked on; its answer will be replayed.
   const repeat = RETRIED_STATUSES.has(status) || (status === 409 && retryAfterMs !== undefined);

@@ -5,6 +5,7 @@ import type { AttemptPolicy } from './call.ts';
 import { keyPolicy } from './idempotency-key.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
 import type { OriginPolicies } from './origin.ts';
+import type { JournalStore } from './store.ts';
 
 /** A client's options, checked and with their defaults. */
 export interface Settings {
@@ -16,6 +17,10 @@ export interface Settings {
   readonly deadlineMs: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly traceparent: boolean;
+  readonly deadlineHeader: string | undefined;
+  readonly maxRedirects: number;
+  readonly journal: JournalStore | undefined;
+  readonly keyLifetimeMs: number;
   readonly keys: ReturnType<typeof keyPolicy>;
   readonly attempts: AttemptPolicy;
   readonly policies: OriginPolicies;
@@ -43,6 +48,15 @@ export function readSettings(options: ClientOptions): Settings {
     deadlineMs: whole(options.deadlineMs, 30_000, 'deadlineMs', LONGEST_TIMER_MS),
     headers: lowerCased(options.headers),
     traceparent: options.traceparent ?? true,
+    deadlineHeader: deadlineHeader(options.deadlineHeader),
+    maxRedirects:
+      (options.maxRedirects ?? 0) === 0 ? 0 : whole(options.maxRedirects, 0, 'maxRedirects', 20),
+    journal: options.journal,
+    keyLifetimeMs: whole(
+      options.idempotency?.keyLifetimeMs,
+      86_400_000,
+      'idempotency.keyLifetimeMs',
+    ),
     keys: keyPolicy(options.idempotency ?? {}),
     attempts: {
       ...retrying(options.retry ?? {}),
@@ -54,7 +68,8 @@ export function readSettings(options: ClientOptions): Settings {
       ),
       maxResponseBytes,
       maxErrorBytes: whole(options.maxErrorBytes, 65_536, 'maxErrorBytes'),
-      deadlineHeader: deadlineHeader(options.deadlineHeader),
+      hedgeAfterMs:
+        options.hedge && whole(options.hedge.afterMs, 0, 'hedge.afterMs', LONGEST_TIMER_MS),
       now: options.now ?? Date.now,
     },
     policies: { budget, breaker, concurrency },

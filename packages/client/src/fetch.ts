@@ -1,0 +1,76 @@
+import { Dispatcher, fetch as undiciFetch } from 'undici';
+import { ClientError } from './errors.ts';
+
+type Handler = Dispatcher.DispatchHandler;
+
+/** One request of a fetch: the first, or a redirect that fetch follows. */
+export interface FetchRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Makes the call and gives the response to the handler as it arrives. @throws what the call ends with otherwise. */
+export type SendFetch = (request: FetchRequest, handler: Handler) => Promise<void>;
+
+/**
+ * undici's own `fetch`, sent by the client's rules. What is fetched is read with the built-in `Request`, so that the
+ * built-in `FormData`, `Blob` and `Request` work; the body is held in memory, so that it can be sent again.
+ */
+export async function policedFetch(
+  origin: string,
+  send: SendFetch,
+  input: string | URL | Request,
+  init: RequestInit | undefined,
+): Promise<Response> {
+  const request = new Request(typeof input === 'string' ? new URL(input, origin) : input, init);
+  const body = request.body === null ? undefined : Buffer.from(await request.arrayBuffer());
+  const { url, method, headers, redirect, signal } = request;
+  const response = await undiciFetch(url, {
+    method,
+    headers: [...headers],
+    redirect,
+    signal,
+    ...(body === undefined ? {} : { body }),
+    dispatcher: new PolicedDispatcher(origin, send, body, signal),
+  });
+  // undici's Response and the built-in one are the same thing from two packages.
+  return response as unknown as Response;
+}
+
+class PolicedDispatcher extends Dispatcher {
+  readonly #origin: string;
+  readonly #send: SendFetch;
+  readonly #body: Uint8Array | undefined;
+  readonly #signal: AbortSignal;
+
+  constructor(origin: string, send: SendFetch, body: Uint8Array | undefined, signal: AbortSignal) {
+    super();
+    this.#origin = origin;
+    this.#send = send;
+    this.#body = body;
+    this.#signal = signal;
+  }
+
+  override dispatch(options: Dispatcher.DispatchOptions, handler: Handler): boolean {
+    const fail = (error: Error): void =>
+      handler.onResponseError?.(null as unknown as Dispatcher.DispatchController, error);
+    if (String(options.origin) !== this.#origin) {
+      const message = `this client calls ${this.#origin} and nothing else`;
+      fail(new ClientError('ERR_CLIENT_NOT_SENT', message, { attempts: 0, stopped: 'final' }));
+      return false;
+    }
+    const request: FetchRequest = {
+      method: options.method,
+      path: options.path,
+      headers: options.headers as Record<string, string>,
+      // fetch drops the body when a redirect turns a POST into a GET.
+      body: options.body == null ? undefined : this.#body,
+      signal: this.#signal,
+    };
+    this.#send(request, handler).catch(fail);
+    return true;
+  }
+}
