@@ -205,8 +205,11 @@ function checkCallback(
   callback: string | URL | URLSearchParams,
   state: string,
 ): URLSearchParams {
+  const query = queryOf(callback);
   try {
-    return validateAuthResponse(metadata, client, queryOf(callback), state);
+    const answer = validateAuthResponse(metadata, client, query, state);
+    if (answer.getAll('code').length !== 1) throw new Error('there is not exactly one "code"');
+    return answer;
   } catch (error) {
     if (error instanceof AuthorizationResponseError) {
       const message = `the authorization was refused: ${printable(error.error)}`;

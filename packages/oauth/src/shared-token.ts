@@ -33,9 +33,12 @@ export async function renewShared(
   if (!store) return alone();
   const owner = randomUUID();
   const startedAt = performance.now();
-  const bypass = (error: unknown) => {
+  const bypass = async (error: unknown) => {
     reportBypass(client, error, startedAt);
-    return alone();
+    const fresh = await obtain();
+    // The claim may have been granted although its answer was lost: then others wait for this token.
+    void offer(client, store, key, owner, generation, fresh);
+    return token(client, fresh, generation + 1);
   };
   let known = generation;
   for (let round = 0; ; round += 1) {
@@ -88,15 +91,28 @@ async function fill(
       .catch((failure: unknown) => reportBypass(client, failure, startedAt));
     throw error;
   }
-  let stored: number | undefined;
+  const stored = await offer(client, store, key, owner, generation, obtained);
+  return token(client, obtained, stored ?? generation + 1);
+}
+
+/** Never rejects: a token that cannot be shared is used all the same. */
+async function offer(
+  client: OAuthClient,
+  store: TokenStore,
+  key: string,
+  owner: string,
+  generation: number,
+  obtained: ObtainedToken,
+): Promise<number | undefined> {
+  const startedAt = performance.now();
   try {
     const value = JSON.stringify(obtained);
     const ttlMs = obtained.expiresAtMs - client.now();
-    stored = await store.complete(key, { owner, value, ttlMs, generation });
+    return await store.complete(key, { owner, value, ttlMs, generation });
   } catch (error) {
     reportBypass(client, error, startedAt);
+    return undefined;
   }
-  return token(client, obtained, stored ?? generation + 1);
 }
 
 /** A stored token, unless it is not worth using any more. */

@@ -49,7 +49,10 @@ export interface OAuthServerOptions {
   readonly dpopNonceRequired?: boolean;
   /** Registered besides the clients of {@link TestClients}. */
   readonly clients?: readonly ClientMetadata[];
-  /** Serve https, asking for (not requiring) client certificates; enables mutual TLS (RFC 8705). PEM. */
+  /**
+   * Serve https, asking for (not requiring) client certificates; enables mutual TLS (RFC 8705) with an alias of the
+   * token endpoint at 127.0.0.1. PEM.
+   */
   readonly tls?: { readonly key: string; readonly cert: string; readonly host?: string };
   /** Anything else oidc-provider understands; wins over what this file sets. */
   readonly configuration?: Configuration;
@@ -188,6 +191,13 @@ export async function startOAuthServer(options: OAuthServerOptions = {}): Promis
         ...(options.tls ? (['self_signed_tls_client_auth'] as const) : []),
         'none',
       ],
+      ...(options.tls
+        ? {
+            discovery: {
+              mtls_endpoint_aliases: { token_endpoint: `https://127.0.0.1:${port}/token` },
+            },
+          }
+        : {}),
       cookies: { keys: [nonceSecret.toString('hex')] },
       jwks: { keys: keys.map(({ jwk }) => jwk) } as NonNullable<Configuration['jwks']>,
       features: {
