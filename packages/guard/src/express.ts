@@ -5,6 +5,7 @@ import {
   sendFailure,
   sendProblem,
   sendRefusal,
+  statusOf,
   together,
 } from './gate.ts';
 import { isGuarded } from './response-headers.ts';
@@ -19,12 +20,6 @@ declare global {
       guard: GuardContext;
     }
   }
-}
-
-/** An error as Express and its middleware throw them (http-errors). */
-interface HttpError {
-  readonly status?: unknown;
-  readonly statusCode?: unknown;
 }
 
 /**
@@ -86,10 +81,4 @@ function answerMissing(req: Request, res: Response, next: NextFunction): void {
 function answerError(error: unknown, req: Request, res: Response, next: NextFunction): void {
   if (isGuarded(res)) sendFailure(req, res, statusOf(error), error);
   else next(error);
-}
-
-function statusOf(error: unknown): number {
-  const { status, statusCode } = (error ?? {}) as HttpError;
-  const given = Number(status ?? statusCode);
-  return Number.isInteger(given) && given >= 400 && given <= 599 ? given : 500;
 }

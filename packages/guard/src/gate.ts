@@ -71,7 +71,7 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     if (!(res instanceof ServerResponse)) {
       throw new GuardError(
         'ERR_GUARD_UNSUPPORTED_SERVER',
-        'guards run on HTTP/1.1 servers of node:http and node:https only',
+        'guards run on HTTP/1.1 servers of node:http and node:https (for Hono: through @hono/node-server) only',
       );
     }
     const request = new NodeRequest(req, res, rules, url, route);
@@ -115,6 +115,13 @@ export function sendProblem(res: ServerResponse, status: number): void {
   sendRefusal(res, reply);
 }
 
+/** The status an error carries (as those of http-errors and Fastify do), or 500. */
+export function statusOf(error: unknown): number {
+  const { status, statusCode } = (error ?? {}) as { status?: unknown; statusCode?: unknown };
+  const given = status ?? statusCode;
+  return typeof given === 'number' && given >= 400 && given <= 599 ? given : 500;
+}
+
 /** What several chains found out about one request, the later ones last. */
 export function together<C>(earlier: unknown, found: C): C {
   if (typeof earlier !== 'object' || typeof found !== 'object') return found;
@@ -128,6 +135,7 @@ function closeUnread(req: IncomingMessage, res: ServerResponse, status: number):
   if (small && status !== 413 && !awaitsInvitation(req, res)) return;
   addHeaders(res, [['connection', 'close']]);
   const { socket } = req;
+  if (!('destroySoon' in socket)) return;
   // Cutting the connection while the caller is sending could cost it the answer: a reset overtakes what was sent.
   socket.destroySoon = () => {
     req.resume();

@@ -4,6 +4,7 @@ import { type AdapterOptions, createGate, sendFailure, sendRefusal } from './gat
 import { heldResponse } from './held-response.ts';
 import type { Guard, Verdict } from './verdict.ts';
 
+export { clientError } from './client-error.ts';
 export type { AdapterOptions } from './gate.ts';
 
 /** Answers a request that the guards let pass. `context` is what they found out. */

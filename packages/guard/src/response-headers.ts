@@ -16,7 +16,8 @@ const listed: ReadonlySet<string> = new Set([
 
 const entriesOf = Symbol('countersign.guard.headers');
 
-type Fields =
+/** The header fields that `writeHead` takes, in any of its three shapes. */
+export type Fields =
   | OutgoingHttpHeaders
   | readonly OutgoingHttpHeader[]
   | readonly [string, OutgoingHttpHeader][];
@@ -64,8 +65,8 @@ function watch(res: ServerResponse, entries: HeaderEntry[]): void {
   };
 }
 
-/** What `writeHead` does with fields of any of its three shapes, done with the methods it documents. */
-function setFields(res: ServerResponse, fields: Fields): void {
+/** What `writeHead` does with its fields, done with the methods it documents. */
+export function setFields(res: ServerResponse, fields: Fields): void {
   if (!Array.isArray(fields)) {
     for (const [name, value] of Object.entries(fields)) {
       res.setHeader(name, value as OutgoingHttpHeader);
