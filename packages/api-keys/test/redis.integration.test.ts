@@ -1,3 +1,7 @@
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type ApiKeysOptions, createApiKeys } from '@countersign/api-keys';
+import { apiKeyGuard } from '@countersign/api-keys/guard';
 import { redisApiKeyStore } from '@countersign/api-keys/redis';
 import { apiKeyStoreContract } from '@countersign/api-keys/store-contract';
 import {
@@ -6,22 +10,330 @@ import {
   startRedis,
   startRedisCluster,
 } from '@countersign/testkit/redis';
-import { afterAll, beforeAll, describe } from 'vitest';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { counted, DAY_MS, guardRequest, PEPPER_1 } from './fixtures.ts';
+import type { Report, Watch } from './revocation.process.ts';
 
-describe('single node', () => {
+function service(redis: Redis, options: Partial<ApiKeysOptions> = {}) {
+  const clock = { ms: Date.now() };
+  const store = redisApiKeyStore(redis, { now: () => clock.ms });
+  const keys = createApiKeys({
+    peppers: [PEPPER_1],
+    now: () => clock.ms,
+    ...options,
+    store: options.store ?? store,
+  });
+  return { keys, store, clock };
+}
+
+describe('one Redis', () => {
   let server: RedisServer;
+  let redis: Redis;
   beforeAll(async () => {
-    server = await startRedis();
+    server = await startRedis({ persistence: 'aof' });
+    redis = server.client();
   });
   afterAll(() => server.stop());
+
   apiKeyStoreContract('Redis', () => redisApiKeyStore(server.client()));
+
+  async function evalCalls(): Promise<number> {
+    const stats = await redis.info('commandstats');
+    return Number(/cmdstat_evalsha:calls=(\d+)/.exec(stats)?.[1] ?? 0);
+  }
+
+  async function listeners(): Promise<number> {
+    return Number((await redis.pubsub('NUMSUB', 'ak:changes'))[1]);
+  }
+
+  it('is asked in one round trip on a cache miss, and not at all on a hit', async () => {
+    const store = { ...redisApiKeyStore(redis), touch: async () => false };
+    const { keys } = service(redis, { store });
+    const { key } = await keys.create({ owner: 'a', scopes: [] });
+    await keys.verify((await keys.create({ owner: 'a', scopes: [] })).key);
+    // What is cached before the store's messages are heard is flushed once they are.
+    await vi.waitFor(async () => expect(await listeners()).toBeGreaterThan(0));
+    const before = await evalCalls();
+    expect((await keys.verify(key)).status).toBe('valid');
+    expect(await evalCalls()).toBe(before + 1);
+    expect((await keys.verify(key)).status).toBe('valid');
+    expect(await evalCalls()).toBe(before + 1);
+    await store.close();
+  });
+
+  it('never sees a key or its secret', async () => {
+    const monitor = await server.client().monitor();
+    const sent: string[] = [];
+    monitor.on('monitor', (_time, args: string[]) => sent.push(args.join(' ')));
+    const { keys, store } = service(redis, { audit: true });
+    const { key, record } = await keys.create({ owner: 'secrecy', scopes: [] });
+    await keys.verify(key);
+    await keys.verify(key, { scopes: ['x'] });
+    const next = await keys.rotate(record.id, { overlapSeconds: 60 });
+    await keys.revoke(record.id, { reason: 'lost' });
+    await keys.verify(next.key);
+    await keys.close();
+    await redis.echo('done');
+    await vi.waitFor(() => expect(sent.at(-1)).toBe('echo done'));
+    monitor.disconnect();
+    await store.close();
+    const text = sent.join('\n');
+    expect(text).toContain('secrecy');
+    for (const secret of [key, next.key].map((whole) => whole.slice(24, 56))) {
+      for (let from = 0; from <= 24; from += 4)
+        expect(text).not.toContain(secret.slice(from, from + 8));
+    }
+  });
+
+  it('keeps records as long as they matter: expiry and retention, legacy ones for good', async () => {
+    const { keys } = service(redis, { legacy: () => ({}) });
+    const slot = (id: string) => `ak:k:${id.slice(0, 8)}{${id.slice(8)}}`;
+    const { record } = await keys.create({ owner: 'a', scopes: [], expiresInDays: 10 });
+    const days = async (id: string) => Math.round((await redis.pttl(slot(id))) / DAY_MS);
+    expect(await days(record.id)).toBe(40);
+    const next = await keys.rotate(record.id, { overlapSeconds: 86_400 });
+    expect(await days(record.id)).toBe(31);
+    expect(await days(next.record.id)).toBe(40);
+    const legacy = await keys.importHash({ owner: 'a', scopes: [], sha256: 'a'.repeat(64) });
+    expect(await redis.pttl(slot(legacy.id))).toBe(-1);
+    await keys.close();
+  });
+
+  it('can lose its indexes and have them back', async () => {
+    const { keys, store } = service(redis);
+    const owner = 'repaired';
+    const made = await Promise.all(
+      [1, 2, 3].map((days) => keys.create({ owner, scopes: [], expiresInDays: days })),
+    );
+    const indexes = [...(await redis.keys('ak:o:*')), ...(await redis.keys('ak:e:*'))];
+    await redis.del(...indexes);
+    expect((await keys.list({ owner })).records).toEqual([]);
+    expect(await store.repairIndexes()).toBeGreaterThanOrEqual(3);
+    expect((await keys.list({ owner })).records.map(({ id }) => id).toSorted()).toEqual(
+      made.map(({ record }) => record.id).toSorted(),
+    );
+    const due = await keys.dueForRotation({ withinDays: 4, limit: 1000 });
+    for (const { record } of made) expect(due.records.map(({ id }) => id)).toContain(record.id);
+  });
+
+  it('forgets index entries whose record was never written, once that is certain', async () => {
+    const { keys, clock } = service(redis);
+    const { record } = await keys.create({ owner: 'abandoned', scopes: [] });
+    await redis.del(`ak:k:${record.id.slice(0, 8)}{${record.id.slice(8)}}`);
+    expect(await keys.list({ owner: 'abandoned' })).toEqual({ records: [] });
+    expect(await redis.zcard('ak:o:abandoned')).toBe(1);
+    clock.ms += 3_600_001;
+    await keys.list({ owner: 'abandoned' });
+    expect(await redis.zcard('ak:o:abandoned')).toBe(0);
+  });
+
+  it('makes verify answer unavailable for a record that it cannot read', async () => {
+    const { keys } = service(redis);
+    const { key, record } = await keys.create({ owner: 'a', scopes: [] });
+    const name = `ak:k:${record.id.slice(0, 8)}{${record.id.slice(8)}}`;
+    await redis.hset(name, 'v', '2');
+    expect(await keys.verify(key)).toMatchObject({
+      status: 'unavailable',
+      error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
+    });
+    await redis.hset(name, { v: '1', x: 'soon' });
+    expect(await keys.verify(key)).toMatchObject({
+      status: 'unavailable',
+      error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
+    });
+  });
+
+  it('makes up for messages lost while nobody listened', async () => {
+    const watching = redisApiKeyStore(server.client());
+    const { keys } = service(redis, { store: watching });
+    const there = service(redis);
+    const { key, record } = await keys.create({ owner: 'a', scopes: [] });
+    await keys.verify(key);
+    await vi.waitFor(async () => expect(await listeners()).toBeGreaterThan(0));
+    expect((await keys.verify(key)).status).toBe('valid');
+    // The listener's connection is cut and the key revoked before it can be back. The clock stands still: no TTL helps.
+    await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    await there.keys.revoke(record.id, { reason: 'lost' });
+    await vi.waitFor(async () => expect((await keys.verify(key)).status).toBe('revoked'));
+    // It listens again.
+    const other = await keys.create({ owner: 'a', scopes: [] });
+    await keys.verify(other.key);
+    await vi.waitFor(async () => expect(await listeners()).toBeGreaterThan(0));
+    await keys.verify(other.key);
+    await there.keys.revoke(other.record.id, { reason: 'lost' });
+    await vi.waitFor(async () => expect((await keys.verify(other.key)).status).toBe('revoked'));
+    await watching.close();
+  });
+
+  it('bounds a revocation that nobody hears of by the TTL of the cache', async () => {
+    const ttlMs = 500;
+    const { subscribe: _, ...deaf } = redisApiKeyStore(redis);
+    const here = createApiKeys({ store: deaf, peppers: [PEPPER_1], cache: { ttlMs } });
+    const there = service(redis).keys;
+    let worstMs = 0;
+    for (let round = 0; round < 4; round += 1) {
+      const { key, record } = await here.create({ owner: 'a', scopes: [] });
+      await here.verify(key);
+      await there.revoke(record.id, { reason: 'lost' });
+      const revokedAtMs = performance.now();
+      let lastValidMs = revokedAtMs;
+      for (;;) {
+        const askedAtMs = performance.now();
+        if ((await here.verify(key)).status === 'revoked') break;
+        lastValidMs = askedAtMs;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      worstMs = Math.max(worstMs, lastValidMs - revokedAtMs);
+    }
+    console.log(
+      `revocation without messages: still valid ${worstMs.toFixed(0)} ms later at worst (TTL ${ttlMs} ms)`,
+    );
+    expect(worstMs).toBeGreaterThan(0);
+    expect(worstMs).toBeLessThanOrEqual(ttlMs);
+  });
+
+  it('spreads a revocation to four processes within 100 ms (p99)', {
+    timeout: 120_000,
+  }, async () => {
+    const revocations = 150;
+    const { keys } = service(redis);
+    const created = await Promise.all(
+      Array.from({ length: revocations }, () => keys.create({ owner: 'watched', scopes: [] })),
+    );
+    const program = fileURLToPath(new URL('./revocation.process.ts', import.meta.url));
+    const children = Array.from({ length: 4 }, () => fork(program));
+    const seen = children.map(() => new Map<number, bigint>());
+    const resurrected: number[] = [];
+    const ready = children.map(
+      (child, at) =>
+        new Promise<void>((resolve) => {
+          child.on('message', (report: Report) => {
+            if (report.kind === 'watching') resolve();
+            else if (report.kind === 'refused') seen[at]?.set(report.index, BigInt(report.atNs));
+            else resurrected.push(report.index);
+          });
+        }),
+    );
+    try {
+      for (const child of children) {
+        child.send({
+          url: server.url,
+          peppers: [PEPPER_1],
+          keys: created.map(({ key }) => key),
+        } as Watch);
+      }
+      await Promise.all(ready);
+      expect(seen.map(({ size }) => size)).toEqual([0, 0, 0, 0]);
+      const began: bigint[] = [];
+      for (const [index, { record }] of created.entries()) {
+        began.push(process.hrtime.bigint());
+        await keys.revoke(record.id, { reason: 'measured' });
+        // One after the other: what is measured is the way of a message, not a queue of our own making.
+        await vi.waitUntil(() => seen.every((times) => times.has(index)), {
+          timeout: 10_000,
+          interval: 2,
+        });
+      }
+      const latenciesMs = seen
+        .flatMap((times) => began.map((at, index) => Number((times.get(index) ?? 0n) - at) / 1e6))
+        .toSorted((a, b) => a - b);
+      const p99Ms = latenciesMs[Math.floor(latenciesMs.length * 0.99)] ?? Number.NaN;
+      console.log(
+        `revocation across 4 processes: p50 ${latenciesMs[latenciesMs.length >> 1]?.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, worst ${latenciesMs.at(-1)?.toFixed(1)} ms`,
+      );
+      expect(p99Ms).toBeLessThan(100);
+      expect(resurrected).toEqual([]);
+    } finally {
+      for (const child of children) child.kill('SIGKILL');
+    }
+  });
+
+  it('rotates once when four connections try at the same time', async () => {
+    const managers = Array.from({ length: 4 }, () => service(server.client()).keys);
+    const [first] = managers as [(typeof managers)[number]];
+    for (let round = 0; round < 20; round += 1) {
+      const { record } = await first.create({ owner: 'a', scopes: [] });
+      const outcomes = await Promise.allSettled(
+        managers.map((keys) => keys.rotate(record.id, { overlapSeconds: 60 })),
+      );
+      const winners = outcomes.filter(({ status }) => status === 'fulfilled');
+      expect(winners).toHaveLength(1);
+      for (const outcome of outcomes) {
+        if (outcome.status === 'rejected')
+          expect(outcome.reason).toMatchObject({ code: 'ERR_API_KEYS_ALREADY_ROTATED' });
+      }
+    }
+  });
+
+  it('being down means 503, not 401; what was verified a moment ago still passes; and all is well afterwards', async () => {
+    const client = server.client();
+    const { store, finds } = counted(redisApiKeyStore(client, { timeoutMs: 500 }));
+    const { keys, clock } = service(client, { store });
+    const known = await keys.create({ owner: 'a', scopes: [] });
+    const other = await keys.create({ owner: 'a', scopes: [] });
+    const guard = apiKeyGuard(keys);
+    const call = (key: string) => guard(guardRequest([['Authorization', `ApiKey ${key}`]]), {});
+    expect((await call(known.key)).pass).toBe(true);
+    await keys.close();
+    expect((await keys.verify(known.key)).status).toBe('valid');
+    const asked = finds();
+    await server.kill();
+    expect((await call(known.key)).pass).toBe(true);
+    expect(finds()).toBe(asked);
+    expect(await call(other.key)).toMatchObject({ pass: false, status: 503 });
+    expect(await call('junk')).toMatchObject({ pass: false, status: 401 });
+    await expect(keys.create({ owner: 'a', scopes: [] })).rejects.toMatchObject({
+      name: 'StoreUnavailableError',
+    });
+    await expect(keys.revoke(known.record.id, { reason: 'lost' })).rejects.toMatchObject({
+      name: 'StoreUnavailableError',
+    });
+    // A revocation that failed still empties this process's cache.
+    expect(await call(known.key)).toMatchObject({ pass: false, status: 503 });
+    await server.restart();
+    await vi.waitFor(
+      async () => expect((await keys.verify(other.key)).status).toBe('valid'),
+      10_000,
+    );
+    clock.ms += 5000;
+    expect((await call(known.key)).pass).toBe(true);
+  });
 });
 
-describe('cluster', () => {
+describe('Redis Cluster', () => {
   let cluster: RedisClusterServers;
   beforeAll(async () => {
     cluster = await startRedisCluster();
   });
   afterAll(() => cluster.stop());
+
   apiKeyStoreContract('Redis Cluster', () => redisApiKeyStore(cluster.client()));
+
+  it('passes revocations from any node to all, and repairs the indexes of all', async () => {
+    const [here, there] = [cluster.client(), cluster.client()].map((client) => {
+      const store = redisApiKeyStore(client);
+      return {
+        store,
+        keys: createApiKeys({ store, peppers: [PEPPER_1], now: () => Date.UTC(2026, 5) }),
+      };
+    }) as [
+      { store: ReturnType<typeof redisApiKeyStore>; keys: ReturnType<typeof createApiKeys> },
+      { store: ReturnType<typeof redisApiKeyStore>; keys: ReturnType<typeof createApiKeys> },
+    ];
+    const created = await Promise.all(
+      Array.from({ length: 12 }, () => here.keys.create({ owner: 'clustered', scopes: [] })),
+    );
+    for (const { key, record } of created) {
+      expect((await here.keys.verify(key)).status).toBe('valid');
+      await there.keys.revoke(record.id, { reason: 'lost' });
+      await vi.waitFor(async () => expect((await here.keys.verify(key)).status).toBe('revoked'));
+    }
+    const client = cluster.client();
+    await Promise.all(['ak:o:clustered'].map((key) => client.del(key)));
+    expect((await here.keys.list({ owner: 'clustered' })).records).toEqual([]);
+    await here.store.repairIndexes();
+    expect((await here.keys.list({ owner: 'clustered' })).records).toHaveLength(12);
+    await Promise.all([here.store.close(), there.store.close()]);
+  });
 });

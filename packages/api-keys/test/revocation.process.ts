@@ -1,0 +1,36 @@
+// Run as a process of its own: verifies keys without pause and tells when it first saw each of them refused.
+import { createApiKeys } from '@countersign/api-keys';
+import { redisApiKeyStore } from '@countersign/api-keys/redis';
+import { Redis } from 'ioredis';
+
+export interface Watch {
+  readonly url: string;
+  readonly peppers: { id: string; secret: string }[];
+  readonly keys: string[];
+}
+export type Report =
+  | { readonly kind: 'watching' }
+  | { readonly kind: 'refused'; readonly index: number; readonly atNs: string }
+  | { readonly kind: 'resurrected'; readonly index: number };
+
+const report = (message: Report): void => {
+  process.send?.(message);
+};
+
+process.once('message', async ({ url, peppers, keys: presented }: Watch) => {
+  const redis = new Redis(url);
+  const keys = createApiKeys({ store: redisApiKeyStore(redis), peppers });
+  const refused = new Set<number>();
+  for (let round = 0; ; round += 1) {
+    for (const [index, key] of presented.entries()) {
+      const { status } = await keys.verify(key);
+      if (status === 'valid' && refused.has(index)) report({ kind: 'resurrected', index });
+      if (status === 'valid' || refused.has(index)) continue;
+      refused.add(index);
+      report({ kind: 'refused', index, atNs: String(process.hrtime.bigint()) });
+    }
+    if (round === 10) report({ kind: 'watching' });
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+});
+process.once('disconnect', () => process.exit());
