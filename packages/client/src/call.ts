@@ -234,7 +234,9 @@ function failureName({ kind, error }: Failure): string {
 
 function failure(outcome: Failure, { deadline }: Order, details: ClientErrorDetails): ClientError {
   const [code, message] = describe(outcome, deadline.remaining() <= 0);
-  return new ClientError(code, message, details, { cause: outcome.error });
+  // A parser's error carries the bytes that it could not read, which are not for logs.
+  const quotesResponse = outcome.error.name === 'HTTPParserError';
+  return new ClientError(code, message, details, quotesResponse ? {} : { cause: outcome.error });
 }
 
 function describe(

@@ -37,9 +37,10 @@ const RETRIED_ERRORS: ReadonlySet<string> = new Set([
 
 /** Whether an error is one of the network rather than of the request. */
 export function isNetworkError(error: unknown): boolean {
-  const { code, errors } = error as { code?: unknown; errors?: unknown };
-  if (typeof code === 'string' && (RETRIED_ERRORS.has(code) || code.startsWith('HPE_')))
-    return true;
+  const { code, errors, name } = error as { code?: unknown; errors?: unknown; name?: unknown };
+  // What came back is not HTTP. undici gives these no code.
+  if (name === 'HTTPParserError') return true;
+  if (typeof code === 'string' && RETRIED_ERRORS.has(code)) return true;
   // Node.js tries every address of a name; it reports one error for each.
   return Array.isArray(errors) && errors.length > 0 && errors.every(isNetworkError);
 }

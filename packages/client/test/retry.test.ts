@@ -196,7 +196,6 @@ describe('what is tried again', () => {
     [{ errorCode: 'ENOTFOUND' }, true],
     [{ errorCode: 'UND_ERR_SOCKET' }, true],
     [{ errorCode: 'UND_ERR_CONNECT_TIMEOUT' }, true],
-    [{ errorCode: 'HPE_INVALID_CONSTANT' }, true],
     [{ errorCode: 'ERR_EGRESS_DENIED' }, false],
     [{ errorCode: 'ERR_OAUTH_INVALID_CLIENT' }, false],
     [{ errorCode: 'CERT_HAS_EXPIRED' }, false],
