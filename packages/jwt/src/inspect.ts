@@ -101,7 +101,7 @@ function inspectAlgorithm(parts: Parts, wordlist: Iterable<string>, found: Found
   }
   if (rule.family !== 'oct') return;
   const position = guess(parts, rule.hash, wordlist);
-  if (position === undefined) found('JWT_SYMMETRIC', `alg is ${alg}.`);
+  if (position === undefined) found('JWT_SYMMETRIC', 'alg is an HMAC algorithm.');
   else found('JWT_WEAK_SECRET', `The secret is number ${position} of the word list.`);
 }
 

@@ -42,7 +42,7 @@ function isCardNumber(text: string): boolean {
     !/^3\d{3}[ -]?\d{6}[ -]?\d{5}$/.test(text)
   )
     return false;
-  const digits = [...text.replace(/\D/g, '')].reverse().map(Number);
+  const digits = text.replace(/\D/g, '').split('').reverse().map(Number);
   const sum = digits.reduce((total, digit, index) => {
     const weighed = index % 2 === 1 ? digit * 2 : digit;
     return total + (weighed > 9 ? weighed - 9 : weighed);

@@ -96,7 +96,8 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
 
   function attempt(text: string, presentation: Presentation | undefined): MaybeLater<Answer> {
     const at = clock();
-    const entry = cache?.get(text);
+    // From JavaScript anything may come.
+    const entry = typeof text === 'string' ? cache?.get(text) : undefined;
     if (entry !== undefined) {
       if (entry.issuer.keys.current(at.nowMs) === entry.keys)
         return accept(entry, { text, presentation, at, cached: true });
