@@ -4,6 +4,7 @@ import {
   customFetch,
   discoveryRequest,
 } from 'oauth4webapi';
+import { assertClosed, breakerOf } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { parseJsonObject } from './json.ts';
 import type { Transport } from './transport.ts';
@@ -28,6 +29,8 @@ export interface Server {
 }
 
 const MAX_AGE_MS = 3_600_000;
+/** What could not be refreshed is used this much longer before it is tried again. */
+const STALE_MS = 60_000;
 
 /** @throws TypeError, or OAuthError `ERR_OAUTH_INSECURE_URL` for an issuer without TLS. */
 export function authorizationServer(
@@ -37,6 +40,9 @@ export function authorizationServer(
 ): Server {
   const { allowInsecureLoopback = false } = options;
   const issuer = options.server?.issuer ?? options.issuer;
+  if (options.issuer !== undefined && options.issuer !== issuer) {
+    throw new TypeError('issuer and server.issuer must be the same; one of them is enough');
+  }
   if (typeof issuer !== 'string' || !URL.canParse(issuer)) {
     throw new TypeError('issuer must be the URL of an authorization server, or server.issuer');
   }
@@ -51,12 +57,13 @@ export function authorizationServer(
   let flight: Promise<ServerMetadata> | undefined;
   const refresh = async (): Promise<ServerMetadata> => {
     try {
-      const metadata = check(await discover(issuer, send));
+      const metadata = check(await guarded(issuer, now, () => discover(issuer, send)));
       known = { metadata, untilMs: now() + MAX_AGE_MS };
       return metadata;
     } catch (error) {
-      if (known) return known.metadata;
-      throw error;
+      if (!known) throw error;
+      known = { ...known, untilMs: now() + STALE_MS };
+      return known.metadata;
     } finally {
       flight = undefined;
     }
@@ -69,6 +76,20 @@ export function authorizationServer(
       return flight;
     },
   };
+}
+
+/** Discovery fails like any endpoint, and is left alone like any endpoint. */
+async function guarded<T>(issuer: string, now: () => number, work: () => Promise<T>): Promise<T> {
+  const breaker = breakerOf(issuer);
+  assertClosed(breaker, now());
+  try {
+    const result = await work();
+    breaker.succeeded();
+    return result;
+  } catch (error) {
+    breaker.failed(now());
+    throw error;
+  }
 }
 
 async function discover(issuer: string, send: Transport): Promise<ServerMetadata> {

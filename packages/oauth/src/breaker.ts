@@ -1,4 +1,5 @@
 import { exponentialBackoff } from '@countersign/retry';
+import { OAuthError } from './errors.ts';
 
 /** Keeps a failing endpoint from being asked by everybody all the time. Times are milliseconds since the epoch. */
 export interface Breaker {
@@ -47,4 +48,12 @@ export function createBreaker(): Breaker {
       openUntilMs = nowMs + pauseMs;
     },
   };
+}
+
+/** @throws OAuthError `ERR_OAUTH_UNAVAILABLE` while it is open. */
+export function assertClosed(breaker: Breaker, nowMs: number): void {
+  const retryAfterMs = breaker.waitMs(nowMs);
+  if (retryAfterMs === 0) return;
+  const message = 'the authorization server kept failing and is left alone for a moment';
+  throw new OAuthError('ERR_OAUTH_UNAVAILABLE', message, { retryAfterMs });
 }

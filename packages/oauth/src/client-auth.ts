@@ -87,7 +87,11 @@ export function privateKeyJwt(
   };
   const fixed = typeof key === 'function' ? undefined : prepare(key);
   const current = async () =>
-    fixed ?? prepare(await provide(key as () => PrivateKeyInput, 'the client key'));
+    fixed ??
+    provide(
+      async () => prepare(await (key as () => PrivateKeyInput | Promise<PrivateKeyInput>)()),
+      'the client key',
+    );
   return {
     method: 'private_key_jwt',
     identity: async () => (await current()).kid,

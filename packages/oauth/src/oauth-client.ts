@@ -1,4 +1,10 @@
-import { deadline, exponentialBackoff, parseRetryAfter, sleep } from '@countersign/retry';
+import {
+  type Deadline,
+  deadline,
+  exponentialBackoff,
+  parseRetryAfter,
+  sleep,
+} from '@countersign/retry';
 import {
   type ClientAuth as Authenticate,
   allowInsecureRequests,
@@ -11,7 +17,7 @@ import {
   type ServerMetadata,
   type ServerOptions,
 } from './authorization-server.ts';
-import { type Breaker, breakerOf } from './breaker.ts';
+import { assertClosed, breakerOf } from './breaker.ts';
 import type { ClientAuth } from './client-auth.ts';
 import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
 import { OAuthError } from './errors.ts';
@@ -167,6 +173,24 @@ export function oauthClient(
     }
   };
 
+  const askUntil = async (call: Call, limit: Deadline): Promise<Response> => {
+    for (let retry = 1; ; retry += 1) {
+      try {
+        return await attempt(call, limit.signal);
+      } catch (error) {
+        const waitMs = pauseBefore(retry, error);
+        const late = limit.signal.aborted || waitMs >= limit.remaining();
+        if (late || retry > maxRetries || !call.repeatable(error as OAuthError)) throw error;
+        if (retries.hasSubscribers) {
+          const { code } = error as OAuthError;
+          const { grantType } = call;
+          retries.publish({ issuer: server.issuer, clientId, grantType, retry, waitMs, code });
+        }
+        await sleep(waitMs, limit.signal);
+      }
+    }
+  };
+
   return {
     server,
     clientId,
@@ -175,21 +199,11 @@ export function oauthClient(
     now,
     ...(dpop ? { dpop } : {}),
     ask: async (call) => {
-      using limit = deadline(timeoutMs);
-      for (let retry = 1; ; retry += 1) {
-        try {
-          return await attempt(call, limit.signal);
-        } catch (error) {
-          const waitMs = pauseBefore(retry, error);
-          const late = limit.signal.aborted || waitMs >= limit.remaining();
-          if (late || retry > maxRetries || !call.repeatable(error as OAuthError)) throw error;
-          if (retries.hasSubscribers) {
-            const { code } = error as OAuthError;
-            const { grantType } = call;
-            retries.publish({ issuer: server.issuer, clientId, grantType, retry, waitMs, code });
-          }
-          await sleep(waitMs, limit.signal);
-        }
+      const limit = deadline(timeoutMs);
+      try {
+        return await askUntil(call, limit);
+      } finally {
+        limit.dispose();
       }
     },
   };
@@ -213,11 +227,4 @@ function endpointUrl(metadata: ServerMetadata, endpoint: Endpoint, mtls: boolean
     throw new OAuthError('ERR_OAUTH_METADATA', `the authorization server has no ${endpoint}`);
   }
   return url;
-}
-
-function assertClosed(breaker: Breaker, nowMs: number): void {
-  const retryAfterMs = breaker.waitMs(nowMs);
-  if (retryAfterMs === 0) return;
-  const message = 'the authorization server kept failing and is left alone for a moment';
-  throw new OAuthError('ERR_OAUTH_UNAVAILABLE', message, { retryAfterMs });
 }

@@ -10,7 +10,7 @@ export interface RedisTokenStoreOptions {
   readonly encryptionKeys: readonly EncryptionKey[];
   /** Begins every key; default `oauth:`. */
   readonly prefix?: string;
-  /** How long an operation may take, in milliseconds; default 500. */
+  /** How long an operation may take, in milliseconds; default 1000. */
   readonly timeoutMs?: number;
 }
 
@@ -22,7 +22,7 @@ export interface RedisTokenStoreOptions {
  * @throws TypeError for a key that is not 32 bytes.
  */
 export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOptions): TokenStore {
-  const { prefix = 'oauth:', timeoutMs = 500 } = options;
+  const { prefix = 'oauth:', timeoutMs = 1000 } = options;
   const { seal, open } = sealing(options.encryptionKeys);
   const call = { timeoutMs };
 

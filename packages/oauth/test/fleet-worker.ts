@@ -3,6 +3,7 @@
  * one line of JSON. Ends when its input ends.
  */
 import { createPrivateKey, type JsonWebKey } from 'node:crypto';
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import {
   clientCredentials,
@@ -34,7 +35,12 @@ const options = JSON.parse(process.argv[2] ?? '') as WorkerOptions;
 const { client } = options;
 const redis = new Redis({ port: options.redisPort });
 redis.on('error', () => {});
-const store = redisTokenStore(redis, { encryptionKeys: [options.encryptionKey] });
+await once(redis, 'ready');
+// Generous: on a busy machine a deadline that passes would look like a store that is down.
+const store = redisTokenStore(redis, {
+  encryptionKeys: [options.encryptionKey],
+  timeoutMs: 20_000,
+});
 const common = {
   ...(options.tokenEndpoint
     ? { server: { issuer: options.issuer, token_endpoint: options.tokenEndpoint } }

@@ -174,7 +174,6 @@ describe('without Redis', () => {
     const renewAll = (generation: number) =>
       Promise.all(sources.map((source) => source.getToken({ forceRenewal: generation })));
     await renewAll(0);
-    expect(server.count('token')).toBe(1);
     const during = Promise.all([renewAll(1), own.kill(), renewAll(1)]);
     for (const tokens of (await during).filter(Array.isArray)) expect(tokens).toHaveLength(4);
     expect(await renewAll(2)).toHaveLength(4);
@@ -243,7 +242,7 @@ describe('a token endpoint', () => {
   });
 
   it('that is silent ends in an error, and callers with a token do not notice', async () => {
-    const source = service({ retries: 0, attemptTimeoutMs: 100 });
+    const source = service({ retries: 0, attemptTimeoutMs: 1500 });
     const token = await source.getToken();
     proxy.set('toServer', { blackhole: true });
     await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject({

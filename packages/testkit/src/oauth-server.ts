@@ -67,7 +67,7 @@ export type OAuthEndpoint =
   | 'authorization'
   | 'other';
 
-/** One request as the server saw it. */
+/** One request as the server saw it; `params` and `status` fill in as it is served. */
 export interface SeenRequest {
   readonly endpoint: OAuthEndpoint;
   readonly method: string;
@@ -118,7 +118,7 @@ export interface OAuthServer {
   readonly jwks: JSONWebKeySet;
   /** The key that signs now: for tests that forge. */
   readonly signingKey: SigningKey;
-  /** Every request since the start or the last {@link OAuthServer.forget}, in order of completion. */
+  /** The requests since the start or the last {@link OAuthServer.forget}, in order of arrival; at most the last 10,000. */
   readonly requests: readonly SeenRequest[];
   count(endpoint: OAuthEndpoint): number;
   forget(): void;
@@ -135,6 +135,7 @@ export interface OAuthServer {
   stop(): Promise<void>;
 }
 
+const MAX_REQUESTS = 10_000;
 const DEFAULT_SCOPE = 'orders:read orders:write payments:read payments:write';
 const DEFAULT_RESOURCE = 'https://api.example.com';
 
@@ -150,6 +151,7 @@ export async function startOAuthServer(options: OAuthServerOptions = {}): Promis
   const publicKeys = (): JSONWebKeySet => ({ keys: keys.map(({ jwk }) => publicPart(jwk)) });
 
   const requests: SeenRequest[] = [];
+  let counts: Partial<Record<OAuthEndpoint, number>> = {};
   const forms = new WeakMap<IncomingMessage, Record<string, unknown>>();
   const interceptions: { endpoint: OAuthEndpoint; interception: Interception; left: number }[] = [];
 
@@ -274,37 +276,39 @@ export async function startOAuthServer(options: OAuthServerOptions = {}): Promis
   server.on('request', (req: IncomingMessage, res: ServerResponse) => {
     const path = new URL(req.url ?? '/', issuer).pathname;
     const endpoint = endpointOf(path);
-    const seen = (status: number) =>
-      requests.push({
-        endpoint,
-        method: req.method ?? '',
-        path,
-        headers: req.headers,
-        params: forms.get(req) ?? {},
-        status,
-      });
+    let lost = false;
+    const lose = () => {
+      lost = true;
+      req.socket.destroy();
+      return res;
+    };
+    counts[endpoint] = (counts[endpoint] ?? 0) + 1;
+    if (requests.length === MAX_REQUESTS) requests.shift();
+    requests.push({
+      endpoint,
+      method: req.method ?? '',
+      path,
+      headers: req.headers,
+      get params() {
+        return forms.get(req) ?? {};
+      },
+      get status() {
+        return lost ? 0 : res.statusCode;
+      },
+    });
     const interception = take(endpoint);
     if (interception === 'lose-request') {
-      seen(0);
-      req.socket.destroy();
+      lose();
     } else if (interception === 'lose-response') {
       // The provider ends the response once its work is done: the moment to lose it.
-      res.end = () => {
-        seen(0);
-        req.socket.destroy();
-        return res;
-      };
+      res.end = lose;
       serve(req, res);
     } else if (interception) {
       req.resume();
       res.writeHead(interception.status, interception.headers).end(interception.body);
-      seen(interception.status);
-    } else {
-      res.once('close', () => seen(res.statusCode));
-      if (path.startsWith('/interaction/')) {
-        agree(req, res).catch((error: unknown) => res.writeHead(500).end(String(error)));
-      } else serve(req, res);
-    }
+    } else if (path.startsWith('/interaction/')) {
+      agree(req, res).catch((error: unknown) => res.writeHead(500).end(String(error)));
+    } else serve(req, res);
   });
 
   const ask = async (form: Record<string, string>, mint: MintOptions, nonce?: string) => {
@@ -326,9 +330,10 @@ export async function startOAuthServer(options: OAuthServerOptions = {}): Promis
     get signingKey() {
       return current();
     },
-    count: (endpoint) => requests.filter((request) => request.endpoint === endpoint).length,
+    count: (endpoint) => counts[endpoint] ?? 0,
     forget: () => {
       requests.length = 0;
+      counts = {};
     },
     intercept: (endpoint, interception, times = 1) => {
       interceptions.push({ endpoint, interception, left: times });
