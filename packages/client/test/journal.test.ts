@@ -1,0 +1,290 @@
+import { appendFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type ClientOptions, createClient, type JournalStore } from '../src/index.ts';
+import { fileJournal } from '../src/journal.ts';
+import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
+import { journalStoreContract } from './store.contract.ts';
+
+let directory: string;
+let path: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'countersign-journal-'));
+  path = join(directory, 'journal');
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+/** A process that was killed leaves its lock behind; its number is nobody's now. */
+const NOBODY = '999999999';
+
+journalStoreContract('fileJournal', () => {
+  const store = fileJournal(path);
+  let heir: JournalStore | undefined;
+  return {
+    store,
+    async afterCrash() {
+      await writeFile(`${path}.lock`, NOBODY);
+      heir = fileJournal(path);
+      return heir;
+    },
+    close: () => heir?.close(),
+  };
+});
+
+const origin = 'https://api.example.com';
+const entry = (key: string) => ({
+  version: 1 as const,
+  key,
+  origin,
+  method: 'POST',
+  path: '/x',
+  headers: {},
+  fingerprint: '0',
+  createdAtMs: 0,
+  deadlineAtMs: 0,
+  expiresAtMs: 1,
+});
+
+describe('fileJournal', () => {
+  test('is readable by its owner only', async () => {
+    const journal = fileJournal(path);
+    await journal.begin(entry('a'));
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    await journal.close();
+  });
+
+  test('is for one process at a time', async () => {
+    const journal = fileJournal(path);
+    await journal.begin(entry('a'));
+    await expect(fileJournal(path).begin(entry('b'))).rejects.toMatchObject({
+      code: 'ERR_CLIENT_JOURNAL',
+      message: expect.stringContaining(`process ${process.pid}`) as string,
+    });
+    await journal.close();
+    const next = fileJournal(path);
+    await next.begin(entry('b'));
+    await next.close();
+  });
+
+  test('a line that was being written in the crash is as if it had not been', async () => {
+    const journal = fileJournal(path);
+    await journal.begin(entry('a'));
+    await journal.close();
+    await appendFile(path, '{"begin":{"version":1,"key":"tor');
+    const next = fileJournal(path);
+    expect((await next.claim(origin, 1000))?.key).toBe('a');
+    expect(await next.claim(origin, 1000)).toBeUndefined();
+    await next.close();
+  });
+
+  test.each(['{"begin":{"version":2}}\n', 'x\n', '{}\n', 'null\n'])(
+    'a damaged file is refused: %j',
+    async (line) => {
+      await writeFile(path, line);
+      const journal = fileJournal(path);
+      await expect(journal.begin(entry('a'))).rejects.toMatchObject({
+        code: 'ERR_CLIENT_JOURNAL',
+      });
+      await journal.close();
+      await expect(stat(`${path}.lock`)).rejects.toMatchObject({ code: 'ENOENT' });
+    },
+  );
+
+  test('does not grow with the calls that are over', async () => {
+    const journal = fileJournal(path);
+    await journal.begin(entry('open'));
+    for (let round = 0; round < 20; round += 1) {
+      const keys = Array.from({ length: 200 }, (_, index) => `${round}-${index}`);
+      await Promise.all(keys.map((key) => journal.begin(entry(key))));
+      await Promise.all(keys.map((key) => journal.settle(origin, key)));
+    }
+    await journal.begin(entry('last'));
+    await journal.close();
+    const lines = (await readFile(path, 'utf8')).split('\n').length;
+    expect(lines).toBeLessThan(2500);
+    const next = fileJournal(path);
+    const left = [await next.claim(origin, 9e9), await next.claim(origin, 9e9)];
+    expect(left.map((each) => each?.key)).toEqual(['open', 'last']);
+    await next.close();
+  });
+
+  test('is of no use when it has been closed, or in a directory that is not there', async () => {
+    const journal = fileJournal(path);
+    await journal.close();
+    await expect(journal.begin(entry('a'))).rejects.toMatchObject({ code: 'ERR_CLIENT_JOURNAL' });
+    await expect(
+      fileJournal(join(directory, 'no', 'where')).begin(entry('a')),
+    ).rejects.toMatchObject({ code: 'ERR_CLIENT_JOURNAL' });
+  });
+});
+
+describe('a client with a journal', () => {
+  function setUp(replies: readonly Reply[], options: Partial<ClientOptions> = {}) {
+    const journal = fileJournal(path);
+    const dispatcher = new FakeDispatcher(
+      (index) => replies[Math.min(index, replies.length - 1)] ?? {},
+    );
+    const client = createClient({
+      origin,
+      egress: dispatcher,
+      journal,
+      retry: { baseMs: 1, capMs: 1 },
+      ...options,
+    });
+    return { journal, dispatcher, client };
+  }
+
+  test('writes a call down before it is sent, without its credentials, and forgets it afterwards', async () => {
+    let written = '';
+    const journal = fileJournal(path);
+    const dispatcher = new FakeDispatcher(() => ({ status: 201 }));
+    const client = createClient({
+      origin,
+      egress: dispatcher,
+      journal,
+      interceptors: [
+        (dispatch) =>
+          function look(request, handler) {
+            void readFile(path, 'utf8').then((text) => {
+              written = text;
+              dispatch(request, handler);
+            });
+            return true;
+          },
+      ],
+    });
+    const { idempotencyKey } = await client.post('/payments?x=1', {
+      json: { amount: 5 },
+      headers: { Authorization: 'Bearer hunter2', 'X-Tenant': 'a' },
+    });
+    expect(JSON.parse(written)).toEqual({
+      begin: expect.objectContaining({
+        version: 1,
+        key: idempotencyKey,
+        origin,
+        method: 'POST',
+        path: '/payments?x=1',
+        headers: { 'content-type': 'application/json', 'x-tenant': 'a' },
+        body: Buffer.from('{"amount":5}').toString('base64'),
+      }) as unknown,
+    });
+    expect(await client.recover()).toEqual([]);
+    await client.get('/');
+    await journal.close();
+    expect(await readFile(path, 'utf8')).not.toContain('hunter2');
+  });
+
+  test('forgets a call whose failure its caller was told', async () => {
+    const { client, journal } = setUp([{ status: 503 }]);
+    await expect(client.post('/x', { json: {} })).rejects.toMatchObject({ status: 503 });
+    expect(await client.recover()).toEqual([]);
+    await journal.close();
+  });
+
+  test('sends nothing when it cannot be written', async () => {
+    const { client, journal, dispatcher } = setUp([{ status: 200 }]);
+    await journal.close();
+    await expect(client.post('/x', { json: {} })).rejects.toMatchObject({
+      code: 'ERR_CLIENT_JOURNAL',
+    });
+    expect(dispatcher.requests).toEqual([]);
+  });
+
+  test('refuses a streamed body, which could not be sent again after a crash', async () => {
+    const { client, journal } = setUp([{ status: 200 }]);
+    const body = async function* (): AsyncGenerator<string> {
+      yield 'x';
+    };
+    await expect(client.post('/x', { body })).rejects.toThrow(TypeError);
+    await journal.close();
+  });
+
+  describe('recover()', () => {
+    /** What a process leaves behind that is killed while its call is under way. */
+    async function crashed(options: Partial<ClientOptions> = {}): Promise<string> {
+      const { client, dispatcher, journal } = setUp([{ afterMs: Infinity }], options);
+      const controller = new AbortController();
+      const call = client
+        .post('/payments', { json: { amount: 5 }, signal: controller.signal })
+        .catch((error: unknown) => error);
+      await vi.waitFor(() => expect(dispatcher.requests.length).toBe(1));
+      const left = await readFile(path, 'utf8');
+      controller.abort();
+      await call;
+      await journal.close();
+      await writeFile(path, left);
+      return dispatcher.requests[0]?.headers['idempotency-key'] ?? '';
+    }
+
+    test('finishes the call with the same key and body', async () => {
+      const key = await crashed();
+      const { client, dispatcher, journal } = setUp([
+        { status: 503 },
+        { status: 201, headers: { 'idempotency-replayed': 'true' } },
+      ]);
+      const [recovery, ...others] = await client.recover();
+      expect(recovery).toMatchObject({
+        status: 'completed',
+        response: { status: 201, replayed: true, attempts: 2 },
+      });
+      expect(others).toEqual([]);
+      for (const { headers, options } of dispatcher.requests) {
+        expect(headers['idempotency-key']).toBe(key);
+        expect(headers['content-type']).toBe('application/json');
+        expect(String(options.body as Buffer)).toBe('{"amount":5}');
+      }
+      expect(await client.recover()).toEqual([]);
+      await journal.close();
+    });
+
+    test('gives up what the server refuses for good', async () => {
+      await crashed();
+      const { client, journal } = setUp([{ status: 422 }]);
+      expect(await client.recover()).toMatchObject([{ status: 'refused', error: { status: 422 } }]);
+      await journal.close();
+      expect(await readFile(path, 'utf8')).toContain('settle');
+    });
+
+    test('keeps what has no clear answer', async () => {
+      await crashed();
+      const first = setUp([{ errorCode: 'ECONNREFUSED' }]);
+      expect(await first.client.recover()).toMatchObject([{ status: 'pending' }]);
+      await first.journal.close();
+      const second = setUp([{ status: 201 }]);
+      expect(await second.client.recover()).toMatchObject([{ status: 'completed' }]);
+      await second.journal.close();
+    });
+
+    test('never sends after the server may have forgotten the key', async () => {
+      await crashed({ idempotency: { keyLifetimeMs: 1 } });
+      const { client, dispatcher, journal } = setUp([{ status: 201 }]);
+      const [recovery] = await client.recover();
+      expect(recovery?.status).toBe('expired');
+      expect(dispatcher.requests).toEqual([]);
+      await journal.close();
+      // It stays until somebody has looked into it.
+      const next = fileJournal(path);
+      expect(await next.claim(origin, 1000)).toEqual(recovery?.entry);
+      await next.close();
+    });
+
+    test('does not send what was altered', async () => {
+      await crashed();
+      const text = await readFile(path, 'utf8');
+      const altered = Buffer.from('{"amount":50000}').toString('base64');
+      await writeFile(path, text.replace(/"body":"[^"]*"/, `"body":"${altered}"`));
+      const { client, dispatcher, journal } = setUp([{ status: 201 }]);
+      expect(await client.recover()).toMatchObject([
+        { status: 'pending', error: { code: 'ERR_CLIENT_JOURNAL' } },
+      ]);
+      expect(dispatcher.requests).toEqual([]);
+      await journal.close();
+    });
+
+    test('needs a journal', async () => {
+      const client = createClient({ origin, egress: new FakeDispatcher(() => ({})) });
+      await expect(client.recover()).rejects.toMatchObject({ code: 'ERR_CLIENT_JOURNAL' });
+    });
+  });
+});
