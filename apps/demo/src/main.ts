@@ -12,7 +12,10 @@ console.log(
     ? 'Starting an authorization server and three services; two instances of payments share Redis.'
     : 'Starting an authorization server and three services, each its own process, all in memory.',
 );
-const system = await startSystem(redisUrl);
+const system = await startSystem(redisUrl).catch((error: Error) => {
+  console.error(`✗ The system did not start: ${error.message}`);
+  process.exit(1);
+});
 const notes = record(console.log);
 try {
   await runScenario(system, notes);

@@ -86,7 +86,7 @@ export function serve<Configuration>(
 }
 
 function describe(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return error instanceof Error ? error.message : String(error);
 }
 
 async function stop(child: ChildProcess): Promise<void> {

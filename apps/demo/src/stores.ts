@@ -28,7 +28,13 @@ export async function openStores(redisUrl: string | undefined): Promise<Stores> 
     };
   }
   const redis = new Redis(redisUrl, { lazyConnect: true });
-  await redis.connect();
+  // Whoever asks Redis learns that it is away; there is nothing to do about it here.
+  redis.on('error', () => undefined);
+  await redis.connect().catch(() => {
+    redis.disconnect();
+    // Not the URL: it may hold a password.
+    throw new Error(`no Redis answers at ${redis.options.host}:${redis.options.port}`);
+  });
   return {
     apiKeys: redisApiKeyStore(redis),
     idempotency: redisIdempotencyStore(redis),
