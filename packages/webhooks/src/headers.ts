@@ -15,18 +15,23 @@ export type HeadersInput =
 export type HeaderReader = (headers: HeadersInput) => readonly (string | undefined)[];
 
 /**
- * Compiles a reader for a few header names (lower case). Names match without regard to case; a header that occurs
+ * Compiles a reader for a few header names (lower case; `undefined` for one that the scheme does not have). Names match without regard to case; a header that occurs
  * twice is refused, because two readers could pick different ones.
  */
-export function headerReader(names: readonly string[]): HeaderReader {
-  const positions = new Map(names.map((name, index) => [name, index]));
-  const lengths = new Set(names.map((name) => name.length));
+export function headerReader(names: readonly (string | undefined)[]): HeaderReader {
+  const positions = new Map<string, number>();
+  const lengths: boolean[] = [];
+  for (const [index, name] of names.entries()) {
+    if (name === undefined) continue;
+    positions.set(name, index);
+    lengths[name.length] = true;
+  }
 
   function fromRecord(record: Readonly<Record<string, unknown>>): (string | undefined)[] {
     const values: (string | undefined)[] = names.map(() => undefined);
     for (const key of Object.keys(record)) {
       // Most headers are told apart by their length, which spares a lower-cased copy of every name.
-      if (!lengths.has(key.length)) continue;
+      if (lengths[key.length] !== true) continue;
       const position = positions.get(key) ?? positions.get(key.toLowerCase());
       if (position === undefined) continue;
       const value = single(record[key], names[position]);
@@ -45,7 +50,11 @@ export function headerReader(names: readonly string[]): HeaderReader {
       );
     }
     if (!isLookup(headers)) return fromRecord(headers);
-    return names.map((name) => single(headers.all?.(name) ?? headers.get(name) ?? undefined, name));
+    return names.map((name) =>
+      name === undefined
+        ? undefined
+        : single(headers.all?.(name) ?? headers.get(name) ?? undefined, name),
+    );
   };
 }
 

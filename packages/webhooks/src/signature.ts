@@ -36,15 +36,26 @@ export function verifiesEd25519(
   return verifyDigest(null, joined(prefix, body), key, bytes);
 }
 
+/** Room for two texts of one length, kept because making Buffers costs more than comparing them. */
+type Pair = readonly [expected: Buffer, presented: Buffer];
+const pairs = new Map<number, Pair>();
+
 /**
  * Compares two signatures as they are written, in constant time. Text, not decoded bytes: decoders are lenient, and
  * would let many spellings pass for one signature.
+ * @param expected - ASCII, of one of the few lengths that signatures have.
  */
 export function equalText(expected: string, presented: string): boolean {
-  if (expected.length !== presented.length) return false;
-  const [left, right] = [Buffer.from(expected, 'utf8'), Buffer.from(presented, 'utf8')];
-  // Of equal length in UTF-16 and yet not in UTF-8, when the presented one is not ASCII.
-  return left.length === right.length && timingSafeEqual(left, right);
+  const { length } = expected;
+  if (presented.length !== length) return false;
+  let pair = pairs.get(length);
+  if (!pair) {
+    pair = [Buffer.alloc(length), Buffer.alloc(length)];
+    pairs.set(length, pair);
+  }
+  pair[0].write(expected, 'latin1');
+  // Text that is not ASCII does not fit: what does not fill the room must not be compared with what was there before.
+  return pair[1].write(presented, 'utf8') === length && timingSafeEqual(pair[0], pair[1]);
 }
 
 function joined(prefix: string, body: Uint8Array | string): Buffer {

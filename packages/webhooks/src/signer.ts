@@ -77,11 +77,11 @@ function fixedSigner(options: SignerOptions): Signer {
         algorithm: key.algorithm,
         value: signature(key, prefix, body, scheme.encoding),
       }));
-      return {
-        ...(idHeader !== undefined && { [idHeader]: id as string }),
-        ...(timestampHeader !== undefined && { [timestampHeader]: timestamp }),
-        [scheme.headers.signature]: scheme.format(signatures, timestamp),
-      };
+      const headers: Record<string, string> = {};
+      if (idHeader !== undefined) headers[idHeader] = id as string;
+      if (timestampHeader !== undefined) headers[timestampHeader] = timestamp;
+      headers[scheme.headers.signature] = scheme.format(signatures, timestamp);
+      return headers;
     },
   };
 }

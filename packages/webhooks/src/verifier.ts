@@ -67,19 +67,23 @@ function fixedVerifier(options: VerifierOptions): Verifier {
   }
   const keys = importSecrets(secrets, scheme, 'verify');
   const { signature: signatureName, timestamp: timestampName, id: idName } = scheme.headers;
-  const readHeaders = headerReader([signatureName, timestampName ?? '', idName ?? '']);
+  const readHeaders = headerReader([signatureName, timestampName, idName]);
   const idSource = scheme.idFrom;
 
   return {
     scheme,
     verify(body, headers) {
       assertBytes(body);
-      const [signatureHeader, timestampHeader, id] = readHeaders(headers);
+      const found = readHeaders(headers);
+      const signatureHeader = found[0];
+      const id = found[2];
       if (signatureHeader === undefined) throw missing(signatureName);
       const presented = parse(scheme, signatureHeader);
 
-      const timestamp = timestampName === undefined ? presented.timestamp : timestampHeader;
-      if (scheme.timestamped) checkTimestamp(timestamp, timestampName, toleranceSeconds, now());
+      const timestamp = timestampName === undefined ? presented.timestamp : found[1];
+      const seconds = scheme.timestamped
+        ? checkedSeconds(timestamp, timestampName, toleranceSeconds, now())
+        : undefined;
       if (id !== undefined) assertId(id);
       else if (idSource === 'header') throw missing(idName ?? 'id');
 
@@ -87,7 +91,7 @@ function fixedVerifier(options: VerifierOptions): Verifier {
       const keyIndex = matchingKey(keys, presented.signatures, prefix, body, scheme.encoding);
       return {
         id: typeof idSource === 'function' ? idFromBody(idSource, body) : idSource && id,
-        timestampMs: scheme.timestamped ? Number(timestamp) * 1000 : undefined,
+        timestampMs: seconds === undefined ? undefined : seconds * 1000,
         body,
         keyIndex,
       };
@@ -107,12 +111,12 @@ function parse(
   );
 }
 
-function checkTimestamp(
+function checkedSeconds(
   text: string | undefined,
   name: string | undefined,
   toleranceSeconds: number,
   nowMs: number,
-): void {
+): number {
   if (text === undefined) throw missing(name ?? 'timestamp');
   if (!isTimestamp(text)) {
     throw new WebhookError(
@@ -121,7 +125,8 @@ function checkTimestamp(
     );
   }
   // Whole seconds on both sides: the sender cut off its fraction, too.
-  const aheadSeconds = Number(text) - Math.floor(nowMs / 1000);
+  const seconds = Number(text);
+  const aheadSeconds = seconds - Math.floor(nowMs / 1000);
   if (aheadSeconds < -toleranceSeconds) {
     throw new WebhookError(
       'ERR_WEBHOOKS_TIMESTAMP_TOO_OLD',
@@ -134,6 +139,7 @@ function checkTimestamp(
       `the timestamp is ${aheadSeconds} s in the future`,
     );
   }
+  return seconds;
 }
 
 /** The position of the first key under which one of the signatures holds. */
@@ -145,7 +151,8 @@ function matchingKey(
   encoding: 'base64' | 'hex',
 ): number {
   let comparable = false;
-  for (const [index, key] of keys.entries()) {
+  for (let index = 0; index < keys.length; index += 1) {
+    const key = keys[index] as SchemeKey;
     let expected: string | undefined;
     for (const { algorithm, value } of signatures) {
       if (algorithm !== key.algorithm) continue;
