@@ -151,12 +151,9 @@ export function idempotencyGuard<In = object>(
       });
     }
     publish('replayed', { id });
-    return {
-      pass: false,
-      status: stored.status,
-      headers: [...stored.headers, ...marks],
-      body: stored.body,
-    };
+    const { status, headers, body } = stored;
+    const reply = { pass: false, status, headers: [...headers, ...marks] } as const;
+    return body.byteLength > 0 ? { ...reply, body } : reply;
   };
 
   return async (request, context) => {

@@ -1,4 +1,4 @@
-import { createHash, hash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** What a request is, for telling a retry from another request under the same key. */
 export interface RequestParts {
@@ -20,8 +20,6 @@ export function identityOf(...parts: readonly string[]): string {
  */
 export function fingerprintOf(principal: string, key: string, request: RequestParts): string {
   const { method, target, contentType, body } = request;
-  return createHash('sha256')
-    .update(`${JSON.stringify([principal, key, method, target, contentType])}\n`)
-    .update(body)
-    .digest('base64url');
+  const head = Buffer.from(`${JSON.stringify([principal, key, method, target, contentType])}\n`);
+  return hash('sha256', Buffer.concat([head, body]), 'base64url');
 }

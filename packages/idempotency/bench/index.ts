@@ -1,0 +1,122 @@
+import { randomUUID } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import type { GuardRequest } from '@countersign/guard';
+import { compare, expectAtLeast, ratio, report } from '@countersign/testkit/bench';
+import { startRedis } from '@countersign/testkit/redis';
+import { idempotencyGuard } from '../src/guard.ts';
+import { memoryIdempotencyStore } from '../src/memory.ts';
+import { redisIdempotencyStore } from '../src/redis.ts';
+import type { IdempotencyStore } from '../src/store.ts';
+import { bytesPerRecord } from './bytes-per-record.ts';
+import { overheads } from './overhead.ts';
+import {
+  type Contender,
+  expressIdempotencyMiddleware,
+  ioredisClient,
+  mapClient,
+  nodeIdempotency,
+  powertools,
+} from './peers.ts';
+
+const { values: options } = parseArgs({ options: { keys: { type: 'string' } } });
+
+const body = Buffer.from('{"amount":100,"currency":"EUR","reference":"order-1234"}');
+const outcome = {
+  status: 201,
+  headers: [['content-type', 'application/json'] as const],
+  body: Buffer.from('{"id":"pay_1","amount":100,"status":"succeeded"}'),
+  aborted: false,
+};
+
+/** The whole guard: key, principal, fingerprint, store, stored response. */
+function countersign(store: IdempotencyStore): Contender {
+  const guard = idempotencyGuard({ store, principal: () => 'customer-1' });
+  const signal = new AbortController().signal;
+  return async (key) => {
+    const headers: Record<string, string> = {
+      'idempotency-key': key,
+      'content-type': 'application/json',
+    };
+    const request: GuardRequest = {
+      method: 'POST',
+      path: '/payments',
+      query: new URLSearchParams(),
+      headers: {
+        get: (name) => headers[name],
+        all: (name) => (headers[name] === undefined ? [] : [headers[name]]),
+      },
+      remoteAddress: '127.0.0.1',
+      secure: true,
+      signal,
+      rawBody: async () => body,
+    };
+    const verdict = await guard(request, {});
+    if (verdict.pass) await verdict.settle?.(outcome);
+    return verdict;
+  };
+}
+
+/** Every call brings a key that was never seen. */
+function firstRequests(contenders: Record<string, Contender>): Record<string, () => unknown> {
+  return mapValues(contenders, (contender) => () => contender(randomUUID()));
+}
+
+/** Every call brings a key whose outcome is stored. */
+async function replays(
+  contenders: Record<string, Contender>,
+): Promise<Record<string, () => unknown>> {
+  for (const contender of Object.values(contenders)) await contender('stored');
+  return mapValues(contenders, (contender) => () => contender('stored'));
+}
+
+function mapValues<A, B>(record: Record<string, A>, map: (value: A) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(value)]));
+}
+
+const roomy = { maxEntries: 1e8, maxBytes: 1e12 };
+const memory = (): Record<string, Contender> => ({
+  countersign: countersign(memoryIdempotencyStore(roomy)),
+  '@node-idempotency/core': nodeIdempotency(),
+  'express-idempotency': expressIdempotencyMiddleware(),
+  'powertools (cache layer on a Map)': powertools(mapClient()),
+});
+
+const inMemoryFirst = await compare(firstRequests(memory()));
+report('in memory, first request', inMemoryFirst);
+const inMemoryReplay = await compare(await replays(memory()));
+report('in memory, replay', inMemoryReplay);
+for (const peer of [
+  '@node-idempotency/core',
+  'express-idempotency',
+  'powertools (cache layer on a Map)',
+]) {
+  console.log(
+    `  countersign against ${peer}: first ${ratio(inMemoryFirst, 'countersign', peer).toFixed(2)}×, replay ${ratio(inMemoryReplay, 'countersign', peer).toFixed(2)}×`,
+  );
+}
+
+const server = await startRedis();
+const redis = server.client();
+const onRedis = {
+  countersign: countersign(redisIdempotencyStore(redis)),
+  'powertools (cache layer)': powertools(ioredisClient(redis)),
+};
+const ping = { PING: () => redis.ping() };
+const redisFirst = await compare({ ...ping, ...firstRequests(onRedis) });
+report('on Redis, first request (one at a time)', redisFirst);
+const redisReplay = await compare({ ...ping, ...(await replays(onRedis)) });
+report('on Redis, replay (one at a time)', redisReplay);
+for (const [what, results] of [
+  ['first', redisFirst],
+  ['replay', redisReplay],
+] as const) {
+  expectAtLeast(
+    `${what}: countersign against powertools`,
+    ratio(results, 'countersign', 'powertools (cache layer)'),
+    1,
+  );
+}
+
+await overheads(redis);
+if (options.keys) await bytesPerRecord(redis, Number(options.keys));
+await server.stop();

@@ -1,0 +1,320 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { channel } from 'node:diagnostics_channel';
+import {
+  type RedisClusterServers,
+  type RedisServer,
+  startRedis,
+  startRedisCluster,
+} from '@countersign/testkit/redis';
+import { Agent, request } from 'undici';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { memoryIdempotencyStore } from '../src/memory.ts';
+import { redisIdempotencyStore } from '../src/redis.ts';
+import type { IdempotencyStore } from '../src/store.ts';
+import {
+  type Answer,
+  type Application,
+  adapters,
+  type RunningServer,
+  type Start,
+} from './servers.ts';
+
+let single: RedisServer;
+let cluster: RedisClusterServers;
+const stores: Record<string, () => IdempotencyStore> = {
+  memory: () => memoryIdempotencyStore(),
+  Redis: () => redisIdempotencyStore(single.client()),
+  'Redis Cluster': () => redisIdempotencyStore(cluster.client()),
+};
+const agent = new Agent({ connections: 128 });
+
+beforeAll(async () => {
+  [single, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
+});
+
+afterAll(async () => {
+  await agent.close();
+  await Promise.all([single.stop(), cluster.stop()]);
+});
+
+const matrix = adapters.flatMap(([adapter, start]) =>
+  Object.keys(stores).map((store) => ({ adapter, store, start })),
+);
+
+describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
+  let server: RunningServer | undefined;
+  let store: IdempotencyStore;
+  let key: string;
+  let executions: number;
+
+  beforeEach(() => {
+    store = stores[storeName]?.() as IdempotencyStore;
+    key = randomUUID();
+    executions = 0;
+  });
+
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    await server?.close();
+  });
+
+  const run = async (
+    application: Application,
+    options: Partial<Parameters<Start>[1]> = {},
+  ): Promise<void> => {
+    const counting: Application = (execution, body) => {
+      executions += 1;
+      return application(execution, body);
+    };
+    server = await start(counting, { store, ...options });
+  };
+
+  test('of a hundred requests at once one is executed, and the others are told to wait', async () => {
+    const refusals = counter('refused', 99);
+    await run(async () => {
+      await refusals;
+      return { status: 201 };
+    });
+    const statuses = await Promise.all(
+      Array.from({ length: 100 }, async () => (await pay()).status),
+    );
+    expect(statuses.filter((status) => status === 201)).toHaveLength(1);
+    expect(statuses.filter((status) => status === 409)).toHaveLength(99);
+    expect(executions).toBe(1);
+  });
+
+  test('of a hundred requests at once one is executed, and the others wait for its outcome', async () => {
+    let begun = 0;
+    let allBegan: () => void = () => {};
+    const everybody = new Promise<void>((resolve) => {
+      allBegan = resolve;
+    });
+    const { begin } = store;
+    store = {
+      ...store,
+      begin: async (claim, options) => {
+        begun += 1;
+        if (begun === 100) allBegan();
+        return await begin(claim, options);
+      },
+    };
+    await run(
+      async () => {
+        await everybody;
+        return { status: 201, body: Buffer.from('paid') };
+      },
+      { waitMs: 30_000 },
+    );
+    const answers = await Promise.all(Array.from({ length: 100 }, () => pay()));
+    expect(new Set(answers.map(({ status, body }) => `${status} ${body}`))).toEqual(
+      new Set(['201 paid']),
+    );
+    expect(answers.filter(({ headers }) => headers['idempotency-replayed'])).toHaveLength(99);
+    expect(executions).toBe(1);
+  });
+
+  const json = ['content-type', 'application/json'] as const;
+  const answers: [string, Answer][] = [
+    ['201', { status: 201, headers: [json], body: Buffer.from('{"id":1}') }],
+    ['204', { status: 204 }],
+    ['402', { status: 402, headers: [json], body: Buffer.from('{"error":"card_declined"}') }],
+    ['500', { status: 500, headers: [json], body: Buffer.from('{"error":"half done"}') }],
+    [
+      'binary',
+      { status: 200, headers: [['content-type', 'application/pdf']], body: randomBytes(999) },
+    ],
+    [
+      '1 MiB',
+      { status: 200, headers: [['content-type', 'image/png']], body: randomBytes(2 ** 20) },
+    ],
+  ];
+
+  test.each(answers)('a replay is the same byte by byte: %s', async (_, answer) => {
+    await run(() => ({
+      ...answer,
+      headers: [
+        ...(answer.headers ?? []),
+        ['location', '/payments/1'],
+        ['set-cookie', 'sid=secret'],
+      ],
+    }));
+    const first = await pay();
+    const second = await pay();
+    expect(executions).toBe(1);
+    expect(second.status).toBe(answer.status);
+    expect(second.body.equals(first.body)).toBe(true);
+    expect(second.body.equals(answer.body ?? Buffer.of())).toBe(true);
+    expect(first.headers['set-cookie']).toBeDefined();
+    expect(second.headers['idempotency-replayed']).toBe('true');
+    expect(first.headers['idempotency-expires']).toMatch(/ GMT$/);
+    expect(lasting(second.headers)).toEqual(lasting(first.headers));
+  });
+
+  test('a replay of a HEAD request states the same length', async () => {
+    await run(() => ({ status: 200, headers: [['content-length', '42']] }), {
+      required: ['HEAD /payments'],
+    });
+    const [first, second] = [await pay({ method: 'HEAD' }), await pay({ method: 'HEAD' })];
+    expect(executions).toBe(1);
+    expect(second.headers['content-length']).toBe(first.headers['content-length']);
+    expect(second.headers['idempotency-replayed']).toBe('true');
+  });
+
+  test('a handler that throws is a 500 that is replayed', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {}); // Hono prints what was thrown
+    await run(() => {
+      throw new Error('half done');
+    });
+    expect((await pay()).status).toBe(500);
+    expect((await pay()).headers['idempotency-replayed']).toBe('true');
+    expect(executions).toBe(1);
+  });
+
+  test('two callers with the same key are two requests', async () => {
+    await run((_, body) => ({ status: 201, body }));
+    const [alice, bob] = [await pay({ caller: 'alice' }), await pay({ caller: 'bob' })];
+    expect(executions).toBe(2);
+    expect(bob.headers['idempotency-replayed']).toBeUndefined();
+    expect([alice.status, bob.status]).toEqual([201, 201]);
+  });
+
+  test('the same key with another body is refused', async () => {
+    await run((_, body) => ({ status: 201, body }));
+    expect((await pay({ body: '{"amount":1}' })).body.toString()).toBe('{"amount":1}');
+    const reply = await pay({ body: '{"amount":2}' });
+    expect(reply.status).toBe(422);
+    expect(reply.headers['content-type']).toBe('application/problem+json');
+  });
+
+  test('what was not executed may be sent again, corrected', async () => {
+    await run(({ notExecuted }, body) => {
+      if (body.toString() !== 'bad') return { status: 201 };
+      notExecuted();
+      return { status: 400 };
+    });
+    expect((await pay({ body: 'bad' })).status).toBe(400);
+    expect((await pay({ body: 'good' })).status).toBe(201);
+  });
+
+  test('a handler that takes longer than its lease keeps it', async () => {
+    let renewals = 0;
+    let renewedOften: () => void = () => {};
+    const often = new Promise<void>((resolve) => {
+      renewedOften = resolve;
+    });
+    const { renew } = store;
+    store = {
+      ...store,
+      renew: async (claim) => {
+        const isHeld = await renew(claim);
+        renewals += 1;
+        if (renewals === 6) renewedOften(); // two leases
+        return isHeld;
+      },
+    };
+    let aborted = true;
+    await run(
+      async ({ signal }) => {
+        await often;
+        expect((await pay()).status).toBe(409);
+        aborted = signal.aborted;
+        return { status: 201 };
+      },
+      { leaseMs: 300 },
+    );
+    expect((await pay()).status).toBe(201);
+    expect(aborted).toBe(false);
+    expect((await pay()).headers['idempotency-replayed']).toBe('true');
+    expect(executions).toBe(1);
+  });
+
+  test('a caller that leaves changes nothing: the work completes and is replayed', async () => {
+    let began: () => void = () => {};
+    let goOn: () => void = () => {};
+    const isRunning = new Promise<void>((resolve) => {
+      began = resolve;
+    });
+    const mayGoOn = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    await run(async ({ signal }) => {
+      began();
+      await mayGoOn;
+      return { status: signal.aborted ? 500 : 201, body: Buffer.from('paid') };
+    });
+    const caller = new AbortController();
+    const abandoned = pay({ signal: caller.signal });
+    await isRunning;
+    const completed = counter('completed', 1);
+    caller.abort();
+    await expect(abandoned).rejects.toThrow();
+    goOn();
+    await completed;
+    const reply = await pay();
+    expect([reply.status, reply.body.toString()]).toEqual([201, 'paid']);
+    expect(executions).toBe(1);
+  });
+
+  interface Payment {
+    readonly method?: string;
+    readonly body?: string;
+    readonly caller?: string;
+    readonly signal?: AbortSignal;
+  }
+
+  interface Reply {
+    readonly status: number;
+    readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+    readonly body: Buffer;
+  }
+
+  async function pay(payment: Payment = {}): Promise<Reply> {
+    const { method = 'POST', body = '{"amount":100}', caller = 'alice', signal } = payment;
+    const response = await request(`${server?.origin}/payments`, {
+      dispatcher: agent,
+      method: method as 'POST',
+      headers: {
+        'idempotency-key': `"${key}"`,
+        'x-caller': caller,
+        ...(method === 'POST' && { 'content-type': 'application/x-test' }),
+      },
+      ...(method === 'POST' && { body }),
+      ...(signal && { signal }),
+    });
+    return {
+      status: response.statusCode,
+      headers: response.headers,
+      body: Buffer.from(await response.body.arrayBuffer()),
+    };
+  }
+});
+
+/** The header fields that a replay repeats: those of the connection, the framing and this one exchange aside. */
+function lasting(headers: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const passing = [
+    'date',
+    'connection',
+    'keep-alive',
+    'content-length',
+    'transfer-encoding',
+    'set-cookie',
+    'idempotency-replayed',
+    'idempotency-expires',
+  ];
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !passing.includes(name)));
+}
+
+/** Resolves when so many events of this name have been published. */
+async function counter(name: string, count: number): Promise<void> {
+  const target = channel(`countersign:idempotency:${name}`);
+  let seen = 0;
+  await new Promise<void>((resolve) => {
+    const listen = (): void => {
+      seen += 1;
+      if (seen < count) return;
+      target.unsubscribe(listen);
+      resolve();
+    };
+    target.subscribe(listen);
+  });
+}
