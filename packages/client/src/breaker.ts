@@ -19,10 +19,10 @@ export type BreakerState = 'closed' | 'open' | 'half_open';
 /** Stops sending to an origin that fails, so that it can recover and callers learn at once. */
 export interface Breaker {
   readonly state: BreakerState;
-  /** Asks to send; `false` when it is open. Who was let in must `leave`. */
-  tryEnter(): boolean;
+  /** Asks to send: a ticket to `leave` with, or 0 when it is open. */
+  tryEnter(): number;
   /** Reports what became of it; `undefined` when it says nothing about the origin (the caller gave up). */
-  leave(succeeded: boolean | undefined): void;
+  leave(ticket: number, succeeded: boolean | undefined): void;
   /** Milliseconds until it may let a probe through; 0 unless it is open. */
   readonly retryInMs: number;
 }
@@ -63,9 +63,12 @@ export function circuitBreaker(
   let openUntil = 0;
   let probing = 0;
   let recovered = 0;
+  /** Counts the changes of state. What was sent before the last one says nothing about the origin as it is now. */
+  let era = 1;
 
   function become(next: BreakerState): void {
     state = next;
+    era += 1;
     probing = 0;
     recovered = 0;
     if (next === 'open') openUntil = now() + openMs;
@@ -106,20 +109,19 @@ export function circuitBreaker(
       return state === 'open' ? Math.max(0, openUntil - now()) : 0;
     },
     tryEnter() {
-      if (state === 'closed') return true;
+      if (state === 'closed') return era;
       if (state === 'open' && now() >= openUntil) become('half_open');
-      if (state === 'open' || probing >= probes) return false;
+      if (state === 'open' || probing >= probes) return 0;
       probing += 1;
-      return true;
+      return era;
     },
-    leave(succeeded) {
-      // What was sent before it opened says nothing about whether the origin has recovered.
-      if (state === 'open') return;
+    leave(ticket, succeeded) {
+      if (ticket !== era) return;
       if (state === 'closed') {
         if (succeeded !== undefined) count(succeeded);
         return;
       }
-      probing = Math.max(0, probing - 1);
+      probing -= 1;
       if (succeeded === false) become('open');
       else if (succeeded) {
         recovered += 1;

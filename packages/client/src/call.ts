@@ -84,14 +84,14 @@ export async function perform(
   let waitedMs: number | undefined;
   let attempts = 0;
 
-  function plan(outcome: Outcome): Plan {
+  function plan(outcome: Outcome, made: number): Plan {
     const advice = advise(outcome, policy.now());
     const stop = (stopped: StopReason): Plan => ({ stopped, retryAfterMs: advice.retryAfterMs });
     if (!advice.repeat) return stop(advice.why);
     if (!order.repeatable) return stop('not_repeatable');
-    if (attempts >= policy.maxAttempts) return stop('attempts_exhausted');
+    if (made >= policy.maxAttempts) return stop('attempts_exhausted');
     if (breaker?.state === 'open') return stop('breaker_open');
-    const backoffMs = policy.backoff(attempts, waitedMs);
+    const backoffMs = policy.backoff(made, waitedMs);
     const waitMs = waitBefore(backoffMs, advice.retryAfterMs, deadline.remaining());
     if (waitMs === undefined) return stop('deadline');
     if (budget && budget.balance < 1) return stop('budget_exhausted');
@@ -102,18 +102,16 @@ export async function perform(
   const receiveIfLast =
     receiver &&
     ((status: number, headers: ResponseHeaders) =>
-      plan({ status, headers, body: NOTHING, truncated: false, received: false }).stopped ===
-      undefined
-        ? undefined
-        : receiver);
+      plan(head(status, headers), attempts + 1).stopped === undefined ? undefined : receiver);
 
   for (;;) {
-    if (breaker && !breaker.tryEnter()) throw breakerOpen(state, attempts);
+    const ticket = breaker?.tryEnter() ?? 0;
+    if (breaker && ticket === 0) throw breakerOpen(state, attempts);
     const { outcome, sent } = await send(order, attempts + 1, policy, state, receiveIfLast);
     attempts += sent;
-    breaker?.leave(originSucceeded(outcome));
+    breaker?.leave(ticket, originSucceeded(outcome));
 
-    const next = plan(outcome);
+    const next = plan(outcome, attempts);
     const granted = next.stopped === undefined && (budget?.tryWithdraw() ?? true);
     if (next.stopped !== undefined || !granted) {
       const stopped = next.stopped ?? 'budget_exhausted';
@@ -146,6 +144,11 @@ type Plan =
     };
 
 const NOTHING = Buffer.alloc(0);
+
+/** An answer of which only the head is there. */
+function head(status: number, headers: ResponseHeaders): Answer {
+  return { status, headers, body: NOTHING, truncated: false, received: false };
+}
 
 /** The error of a wait that was ended by the caller's signal or by the deadline. */
 export function interrupted(

@@ -1,50 +1,9 @@
-import { createServer, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { MockAgent } from 'undici';
-import { afterEach, describe, expect, expectTypeOf, test } from 'vitest';
+import { describe, expect, expectTypeOf, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { apiKey, ClientError, type ClientOptions, createClient } from '../src/index.ts';
-
-const cleanUp: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of cleanUp.splice(0).reverse()) await step();
-});
-
-interface Seen {
-  readonly method: string;
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: string;
-}
-
-/** A server that answers one request after the other from a list of listeners, the last one for ever. */
-async function serve(...listeners: RequestListener[]): Promise<{ origin: string; seen: Seen[] }> {
-  const seen: Seen[] = [];
-  const server = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      const { method = '', url = '', headers } = request;
-      seen.push({ method, url, headers, body: Buffer.concat(chunks).toString() });
-      const listener = listeners[Math.min(seen.length, listeners.length) - 1];
-      listener?.(request, response);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  cleanUp.push(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, seen };
-}
-
-const json =
-  (status: number, body: unknown, headers: Record<string, string> = {}): RequestListener =>
-  (_request, response) => {
-    response.writeHead(status, { 'content-type': 'application/json', ...headers });
-    response.end(JSON.stringify(body));
-  };
+import { json, serve } from './server.ts';
 
 function clientFor(origin: string, options: Partial<ClientOptions> = {}) {
   const client = createClient({
@@ -53,7 +12,7 @@ function clientFor(origin: string, options: Partial<ClientOptions> = {}) {
     retry: { baseMs: 1, capMs: 2 },
     ...options,
   });
-  cleanUp.push(() => client.close());
+  onTestFinished(() => client.close());
   return client;
 }
 
@@ -163,7 +122,7 @@ describe('createClient', () => {
   test('works with MockAgent', async () => {
     const agent = new MockAgent();
     agent.disableNetConnect();
-    cleanUp.push(() => agent.close());
+    onTestFinished(() => agent.close());
     agent
       .get('https://api.example.com')
       .intercept({ path: '/orders', method: 'POST' })
