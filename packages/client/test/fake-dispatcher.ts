@@ -9,6 +9,8 @@ export interface Reply {
   readonly errorCode?: string;
   /** When it comes, in milliseconds; `Infinity`: never. */
   readonly afterMs?: number;
+  /** How much later than its head the body comes, in milliseconds. */
+  readonly bodyAfterMs?: number;
 }
 
 export interface SentRequest {
@@ -59,8 +61,14 @@ export class FakeDispatcher extends Dispatcher {
       }
       const { status = 200, headers: sent = {}, body = '' } = reply;
       handler.onResponseStart?.(controller, status, { ...sent });
-      if (body !== '' && !request.aborted) handler.onResponseData?.(controller, Buffer.from(body));
-      if (!request.aborted) handler.onResponseEnd?.(controller, {});
+      const finish = (): void => {
+        if (body !== '' && !request.aborted) {
+          handler.onResponseData?.(controller, Buffer.from(body));
+        }
+        if (!request.aborted) handler.onResponseEnd?.(controller, {});
+      };
+      if (reply.bodyAfterMs === undefined) finish();
+      else timer = setTimeout(finish, reply.bodyAfterMs);
     };
     if (reply.afterMs === undefined) answer();
     else if (reply.afterMs !== Infinity) timer = setTimeout(answer, reply.afterMs);
