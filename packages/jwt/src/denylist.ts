@@ -1,6 +1,7 @@
 import type { GenericClaims } from './claims.ts';
 import { JwtError } from './errors.ts';
 import { storeFailed } from './events.ts';
+import { isLater } from './later.ts';
 import { memoryDenylistStore } from './memory.ts';
 import { assertKnown, type DenylistCheck } from './options.ts';
 import type { DenylistStore } from './store.ts';
@@ -60,7 +61,7 @@ export function createDenylist(options: DenylistOptions = {}): Denylist {
         throw new JwtError('ERR_JWT_CLAIM_MISSING', 'jti is missing', { member: 'jti' });
       try {
         const answer = store.has(identify(iss, jti));
-        return answer instanceof Promise ? answer.catch(failed) : answer;
+        return isLater(answer) ? Promise.resolve(answer).catch(failed) : answer;
       } catch (error) {
         return failed(error);
       }

@@ -3,8 +3,9 @@ import {
   createSecretKey,
   type JsonWebKey,
   KeyObject,
-  webcrypto,
+  type webcrypto,
 } from 'node:crypto';
+import { types } from 'node:util';
 import type { JSONWebKeySet, JWK } from 'jose';
 import { type Algorithm, ruleOf } from './algorithms.ts';
 
@@ -99,7 +100,7 @@ function toKeyObject(input: Exclude<KeyInput, JWK>): KeyObject {
       throw new TypeError('the PEM key cannot be imported', { cause });
     }
   }
-  if (input instanceof webcrypto.CryptoKey) return assertNotPrivate(KeyObject.from(input));
+  if (types.isCryptoKey(input)) return assertNotPrivate(KeyObject.from(input));
   throw new TypeError('a key must be PEM, a JWK, a KeyObject, a CryptoKey or, for HMAC, bytes');
 }
 

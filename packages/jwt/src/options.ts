@@ -60,8 +60,8 @@ export type DenylistCheck = (claims: GenericClaims) => boolean | Promise<boolean
 export interface JwtVerifierOptions extends TokenPolicy {
   /** The trusted issuer, or all of them. A string alone means discovery. */
   readonly issuer: string | IssuerOptions | readonly IssuerOptions[];
-  /** Required here, or with every issuer. */
-  readonly audience?: string | readonly string[];
+  /** This API's own identifier, or several; an issuer may have its own. Compared exactly with the token's `aud`. */
+  readonly audience: string | readonly string[];
   /** How far clocks may be apart, in seconds. Default 5. */
   readonly clockToleranceSeconds?: number;
   /** Default 8192. */

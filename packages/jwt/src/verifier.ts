@@ -11,6 +11,7 @@ import { deepFreeze } from './freeze.ts';
 import { type TrustedIssuer, toleranceOf, trustedIssuers } from './issuers.ts';
 import type { KeySet } from './key-set.ts';
 import type { VerificationKey } from './keys.ts';
+import { isLater, type MaybeLater } from './later.ts';
 import { assertKnown, type DenylistCheck, type JwtVerifierOptions, positive } from './options.ts';
 import { checkClaims, checkHeader, checkTimes, issuerClaim } from './rules.ts';
 
@@ -75,7 +76,6 @@ interface Use {
 }
 
 type Answer = VerifiedToken<GenericClaims>;
-type MaybeLater<T> = T | Promise<T>;
 
 /**
  * Makes a verifier of access tokens (RFC 9068; any JWT with `profile: 'generic'`), strict unless told otherwise.
@@ -150,8 +150,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     checkTimes(claims, use.at, issuer.rules);
     const proof = isPlain(claims, use) ? undefined : bindingOf(claims, use);
     const revoked = denylist === undefined ? false : askDenylist(denylist, claims);
-    if (typeof revoked !== 'boolean')
-      return revoked.then((answer) => conclude(token, use, answer, proof));
+    if (isLater(revoked)) return revoked.then((answer) => conclude(token, use, answer, proof));
     return conclude(token, use, revoked, proof);
   }
 
@@ -176,7 +175,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     if (revoked !== false) throw new JwtError('ERR_JWT_REVOKED', 'The token has been revoked');
     // Last of all, so that only a request that will be served uses its proof up.
     const fresh = proof === undefined || dpop === undefined ? true : claimProof(dpop, proof);
-    if (typeof fresh !== 'boolean') return fresh.then((answer) => admit(token, cached, answer));
+    if (isLater(fresh)) return fresh.then((answer) => admit(token, cached, answer));
     return admit(token, cached, fresh);
   }
 
@@ -234,7 +233,7 @@ function cacheOf(
 function askDenylist(denylist: DenylistCheck, claims: GenericClaims): MaybeLater<boolean> {
   try {
     const answer = denylist(claims);
-    return answer instanceof Promise ? answer.catch(denylistFailed) : answer;
+    return isLater(answer) ? Promise.resolve(answer).catch(denylistFailed) : answer;
   } catch (error) {
     return denylistFailed(error);
   }
@@ -249,7 +248,7 @@ function denylistFailed(cause: unknown): never {
 function claimProof(dpop: DpopPolicy, { id, ttlMs }: UsedProof): MaybeLater<boolean> {
   try {
     const answer = dpop.replayStore.claim(id, ttlMs);
-    return answer instanceof Promise ? answer.catch(replayStoreFailed) : answer;
+    return isLater(answer) ? Promise.resolve(answer).catch(replayStoreFailed) : answer;
   } catch (error) {
     return replayStoreFailed(error);
   }

@@ -1,0 +1,188 @@
+import { createSecretKey, generateKeyPairSync } from 'node:crypto';
+import { types } from 'node:util';
+import { importSPKI, type JWK } from 'jose';
+import { describe, expect, it } from 'vitest';
+import { createJwtVerifier, type IssuerOptions, type JwtVerifierOptions } from '../src/index.ts';
+import { AUDIENCE, claims, header, ISSUER, now, signingKey, token } from './issuer.ts';
+import { refusal } from './refusal.ts';
+
+const rsa = signingKey('RS256');
+const pem = rsa.publicKey.export({ type: 'spki', format: 'pem' }).toString();
+
+function verifier(issuer: Partial<IssuerOptions>, options: Partial<JwtVerifierOptions> = {}) {
+  return createJwtVerifier({
+    issuer: { issuer: ISSUER, ...issuer },
+    audience: AUDIENCE,
+    now,
+    ...options,
+  } as JwtVerifierOptions);
+}
+
+describe('a static key', () => {
+  it.each([
+    ['PEM', () => pem],
+    ['a KeyObject', () => rsa.publicKey],
+    ['a JWK', () => rsa.jwk],
+    ['a JWK without alg', () => ({ ...rsa.jwk, alg: undefined }) as unknown as JWK],
+    ['a CryptoKey imported by jose', () => importSPKI(pem, 'RS256')],
+  ])('is taken as %s', async (_, input) => {
+    const jwt = verifier({ key: await input() });
+    await expect(jwt.verify(token(rsa))).resolves.toHaveProperty('claims', claims());
+  });
+
+  it.each([undefined, 'key-1', 'any'])('serves a token whose kid is %s', async (kid) => {
+    const jwt = token(rsa, claims(), header({ kid }));
+    await expect(verifier({ key: rsa.jwk }).verify(jwt)).resolves.toBeDefined();
+  });
+
+  it.each([
+    'RS384',
+    'RS512',
+    'PS256',
+    'PS384',
+    'PS512',
+    'ES256',
+    'ES384',
+    'ES512',
+    'EdDSA',
+    'Ed25519',
+  ] as const)('verifies %s when that is what is allowed', async (algorithm) => {
+    const key = signingKey(algorithm);
+    const jwt = verifier({ key: key.publicKey, algorithms: [algorithm] });
+    await expect(jwt.verify(token(key))).resolves.toBeDefined();
+    const [head, body, tag = ''] = token(key).split('.');
+    const other = Buffer.from(tag, 'base64url').map((byte) => byte ^ 1);
+    const forged = `${head}.${body}.${Buffer.from(other).toString('base64url')}`;
+    await expect(jwt.verify(forged)).rejects.toThrow(refusal('ERR_JWT_SIGNATURE'));
+  });
+
+  const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey;
+  const smallExponent = generateKeyPairSync('rsa', {
+    modulusLength: 2048,
+    publicExponent: 3,
+  }).publicKey;
+  const k256 = generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).publicKey;
+
+  it.each([
+    ['an RSA key of 1024 bits', { key: weak }, /2048 bits/],
+    ['an RSA key with exponent 3', { key: smallExponent }, /exponent/],
+    ['a private KeyObject', { key: rsa.privateKey }, /public half/],
+    [
+      'a private PEM',
+      { key: rsa.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() },
+      /public half/,
+    ],
+    ['a private JWK', { key: rsa.privateKey.export({ format: 'jwk' }) as JWK }, /public half/],
+    ['a text that is no PEM', { key: 'secret' }, /PEM/],
+    [
+      'a PEM that is no key',
+      { key: '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----' },
+      /cannot be imported/,
+    ],
+    ['a key for encryption', { key: { ...rsa.jwk, use: 'enc' } }, /"use"/],
+    ['a key of another family', { key: signingKey('ES256').publicKey }, /none of the allowed/],
+    [
+      'a key of another curve',
+      { key: signingKey('ES384').publicKey, algorithms: ['ES256'] },
+      /none of the allowed/,
+    ],
+    ['secp256k1 for ES256', { key: k256, algorithms: ['ES256'] }, /none of the allowed/],
+    ['a JWK for another algorithm', { key: { ...rsa.jwk, alg: 'RS512' } }, /none of the allowed/],
+    [
+      'one key for two algorithms',
+      { key: pem, algorithms: ['RS256', 'PS256'] },
+      /both RS256 and PS256/,
+    ],
+    ['a key set without keys', { jwks: { keys: [] } }, /no usable key: it is empty/],
+    ['a key set that is none', { jwks: [] as never }, /JWK set/],
+    [
+      'a key set without a usable key',
+      { jwks: { keys: [{ ...rsa.jwk, use: 'enc' }] } },
+      /no usable key: "use"/,
+    ],
+    ['a number', { key: 1 as never }, /must be PEM/],
+    [
+      'two sources',
+      { key: pem, jwksUri: 'https://auth.example.com/jwks' },
+      /one of jwksUri, jwks and key/,
+    ],
+  ] as const)('is refused at construction: %s', (_, issuer, message) => {
+    expect(() => verifier(issuer as Partial<IssuerOptions>)).toThrow(TypeError);
+    expect(() => verifier(issuer as Partial<IssuerOptions>)).toThrow(message);
+  });
+});
+
+describe('HMAC', () => {
+  const secret = Buffer.alloc(32, 7);
+  const signer = { algorithm: 'HS256', privateKey: createSecretKey(secret) };
+
+  async function hmac(payload = claims()): Promise<string> {
+    const { SignJWT } = await import('jose');
+    return new SignJWT(payload).setProtectedHeader({ alg: 'HS256', typ: 'at+jwt' }).sign(secret);
+  }
+
+  it('verifies when asked for by name, with a secret', async () => {
+    for (const key of [secret, signer.privateKey, { kty: 'oct', k: secret.toString('base64url') }])
+      await expect(
+        verifier({ key, algorithms: ['HS256'] }).verify(await hmac()),
+      ).resolves.toBeDefined();
+    const other = verifier({ key: Buffer.alloc(32, 8), algorithms: ['HS256'] });
+    await expect(other.verify(await hmac())).rejects.toThrow(refusal('ERR_JWT_SIGNATURE'));
+  });
+
+  it.each([
+    ['a secret of 31 bytes', { key: secret.subarray(1), algorithms: ['HS256'] }, /32 bytes/],
+    ['an empty secret', { key: Buffer.alloc(0), algorithms: ['HS256'] }, /32 bytes/],
+    [
+      'a secret of 47 bytes for HS384',
+      { key: Buffer.alloc(47), algorithms: ['HS384'] },
+      /48 bytes/,
+    ],
+    [
+      'a secret of 63 bytes for HS512',
+      { key: Buffer.alloc(63), algorithms: ['HS512'] },
+      /64 bytes/,
+    ],
+    ['a secret without asking for HMAC', { key: secret }, /none of the allowed/],
+    ['a public key as the secret', { key: Buffer.from(pem), algorithms: ['HS256'] }, /PEM text/],
+    ['an RSA key under HS256', { key: pem, algorithms: ['HS256'] }, /none of the allowed/],
+    ['HMAC beside signatures', { key: pem, algorithms: ['RS256', 'HS256'] }, /must not mix/],
+    ['a secret to be fetched', { algorithms: ['HS256'] }, /cannot be fetched/],
+  ] as const)('is refused at construction: %s', (_, issuer, message) => {
+    expect(() => verifier(issuer as unknown as Partial<IssuerOptions>)).toThrow(message);
+  });
+});
+
+describe('a static key set', () => {
+  const [one, two] = [signingKey('RS256', 'one'), signingKey('ES256', 'two')];
+  const jwt = verifier({
+    jwks: { keys: [one.jwk, two.jwk, { ...one.jwk, kid: 'three', use: 'enc' }] },
+    algorithms: ['RS256', 'ES256'],
+  });
+
+  it('serves each token with the key it names', async () => {
+    for (const [key, kid] of [
+      [one, 'one'],
+      [two, 'two'],
+    ] as const)
+      await expect(
+        jwt.verify(token(key, claims(), header({ alg: key.algorithm, kid }))),
+      ).resolves.toBeDefined();
+  });
+
+  it('binds each key to one algorithm', async () => {
+    const swapped = token(two, claims(), header({ alg: 'ES256', kid: 'one' }));
+    await expect(jwt.verify(swapped)).rejects.toThrow(refusal('ERR_JWT_KEY_UNKNOWN'));
+  });
+
+  it('serves a token without kid if only one key can be meant', async () => {
+    const nameless = token(one, claims(), header({ kid: undefined }));
+    await expect(jwt.verify(nameless)).resolves.toBeDefined();
+    const both = verifier({ jwks: { keys: [one.jwk, signingKey('RS256', 'x').jwk] } });
+    await expect(both.verify(nameless)).rejects.toThrow(refusal('ERR_JWT_KEY_AMBIGUOUS'));
+  });
+});
+
+it('has Web Crypto keys as jose makes them', async () => {
+  expect(types.isCryptoKey(await importSPKI(pem, 'RS256'))).toBe(true);
+});

@@ -1,0 +1,61 @@
+import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createDenylist } from '../src/index.ts';
+import { redisDenylist, redisDpopReplayStore } from '../src/redis.ts';
+import { claims, NOW, now } from './issuer.ts';
+import { refusal } from './refusal.ts';
+import { denylistStoreContract, dpopReplayStoreContract } from './store.contract.ts';
+
+let server: RedisServer;
+
+beforeAll(async () => {
+  server = await startRedis();
+});
+
+afterAll(() => server.stop());
+
+/** The clock of Redis cannot be set, but what it keeps can be brought nearer to its end. */
+async function pass(ms: number): Promise<void> {
+  const redis = server.client();
+  for (const key of await redis.keys('*')) await redis.pexpire(key, (await redis.pttl(key)) - ms);
+}
+
+denylistStoreContract('redisDenylist', () => ({ store: redisDenylist(server.client()), pass }));
+dpopReplayStoreContract('redisDpopReplayStore', () => ({
+  store: redisDpopReplayStore(server.client()),
+  pass,
+}));
+
+describe('what is kept in Redis', () => {
+  it('is what the documentation says', async () => {
+    const redis = server.client();
+    await redis.flushall();
+    await redisDenylist(redis).add('an-id', 60_000);
+    await redisDpopReplayStore(redis, { prefix: 'mine:' }).claim('another', 60_000);
+    expect((await redis.keys('*')).sort()).toEqual([
+      'countersign:jwt:deny:an-id',
+      'mine:dpop:another',
+    ]);
+    expect(await redis.get('countersign:jwt:deny:an-id')).toBe('1');
+    expect(await redis.pttl('countersign:jwt:deny:an-id')).toBeGreaterThan(50_000);
+    expect(await redis.pttl('mine:dpop:another')).toBeGreaterThan(50_000);
+  });
+
+  it('is seen by every process', async () => {
+    const [one, two] = [server.client(), server.client()].map((redis) =>
+      createDenylist({ store: redisDenylist(redis), now }),
+    );
+    await one?.revoke({ iss: 'https://auth.example.com', jti: 'token-1', exp: NOW + 240 });
+    expect(await two?.isRevoked(claims() as never)).toBe(true);
+  });
+
+  it('refuses tokens while Redis is gone', async () => {
+    const gone = await startRedis();
+    const denylist = createDenylist({ store: redisDenylist(gone.client()), now });
+    expect(await denylist.isRevoked(claims() as never)).toBe(false);
+    await gone.stop();
+    await expect(async () => denylist.isRevoked(claims() as never)).rejects.toThrow(
+      refusal('ERR_JWT_DENYLIST_UNAVAILABLE'),
+    );
+  });
+});
