@@ -45,6 +45,14 @@ export interface DeliveryEvent {
   readonly attempts: number;
 }
 
+/** A change of an endpoint's health, made by the queue. */
+export interface EndpointEvent {
+  readonly endpoint: string;
+  /** `removed`: it is not in the store any more, and what was pending for it (`pending`) was dropped. */
+  readonly change: 'disabled' | 'enabled' | 'removed';
+  readonly pending?: number;
+}
+
 /** A channel whose messages have a type. */
 export interface TypedChannel<T> {
   readonly hasSubscribers: boolean;
@@ -54,6 +62,7 @@ export interface TypedChannel<T> {
 export const receivedChannel: TypedChannel<ReceivedEvent> = named('received');
 export const processedChannel: TypedChannel<ProcessedEvent> = named('processed');
 export const attemptChannel: TypedChannel<AttemptEvent> = named('attempt');
+export const endpointChannel: TypedChannel<EndpointEvent> = named('endpoint');
 export const deliveryChannel: TypedChannel<DeliveryEvent> = named('delivery');
 
 function named<T>(name: string): TypedChannel<T> {

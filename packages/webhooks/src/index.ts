@@ -2,9 +2,27 @@ export type { AdmissionOptions, Incoming, Webhook } from './admission.ts';
 export type { AttemptOutcome } from './attempt.ts';
 export { type AttemptSettings, clientErrors } from './attempter.ts';
 export type { Target, WebhookDispatcher } from './endpoint.ts';
+export {
+  type Endpoint,
+  type EndpointSecret,
+  type EndpointStore,
+  memoryEndpointStore,
+} from './endpoint-store.ts';
+export {
+  createEndpoints,
+  type EndpointSettings,
+  type Endpoints,
+  type EndpointsOptions,
+} from './endpoints.ts';
 export { WebhookError, type WebhookErrorCode } from './errors.ts';
 export type { WebhookEvent } from './event.ts';
-export type { AttemptEvent, DeliveryEvent, ProcessedEvent, ReceivedEvent } from './events.ts';
+export type {
+  AttemptEvent,
+  DeliveryEvent,
+  EndpointEvent,
+  ProcessedEvent,
+  ReceivedEvent,
+} from './events.ts';
 export type { HeaderLookup, HeadersInput } from './headers.ts';
 export type { Secrets, SecretsProvider } from './keys.ts';
 export { type MemoryReplayStoreOptions, memoryReplayStore } from './memory.ts';

@@ -1,0 +1,12 @@
+export type { AgentFor, ClosableDispatcher } from './bullmq/directory.ts';
+export type { BreakerSettings, EndpointState } from './bullmq/ledger.ts';
+export {
+  createWebhookQueue,
+  type DeadLetter,
+  defaultBreaker,
+  type QueueStats,
+  type WebhookQueue,
+  type WebhookQueueOptions,
+  type WebhookWorker,
+  type WorkerOptions,
+} from './bullmq/queue.ts';

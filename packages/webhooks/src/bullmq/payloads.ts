@@ -1,0 +1,146 @@
+import { type RedisClient, script } from '@countersign/redis';
+import { WebhookError } from '../errors.ts';
+import type { PreparedEvent } from '../event.ts';
+import type { Seal } from '../seal.ts';
+
+/** Keeps each event's payload once, however many endpoints it goes to, for as long as a delivery needs it. */
+export interface Payloads {
+  /** Stores the payload with `references` deliveries that need it; adds them when it is there already. */
+  put(event: PreparedEvent, references: number): Promise<void>;
+  /** `undefined` when it is not kept any more. */
+  get(id: string): Promise<PreparedEvent | undefined>;
+  /** One delivery more needs it; `false` when it is gone. */
+  retain(id: string): Promise<boolean>;
+  /** So many deliveries need it no longer. */
+  release(id: string, references: number): Promise<void>;
+}
+
+export interface PayloadsOptions {
+  readonly prefix: string;
+  /** How long a payload is kept at most. */
+  readonly retentionMs: number;
+  /** How long after the last delivery needed it. */
+  readonly historyMs: number;
+  readonly seal: Seal | undefined;
+  readonly timeoutMs: number;
+}
+
+/** Fan-out reads one payload many times in a row. */
+const CACHE_ENTRIES = 256;
+const CACHE_BYTES = 8_388_608;
+const FORMAT = 1;
+const SEALED = 0x80;
+
+const putScript = script<
+  readonly [body: Uint8Array, references: number, retentionMs: number],
+  number
+>(
+  `
+redis.call('HSETNX', KEYS[1], 'd', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return redis.call('HINCRBY', KEYS[1], 'n', ARGV[2])
+`,
+  { keys: 1 },
+);
+
+const getScript = script<readonly [], Buffer | null>(`return redis.call('HGET', KEYS[1], 'd')`, {
+  keys: 1,
+  replies: 'bytes',
+});
+
+const retainScript = script<readonly [retentionMs: number], 0 | 1>(
+  `
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HINCRBY', KEYS[1], 'n', 1)
+return redis.call('PEXPIRE', KEYS[1], ARGV[1])
+`,
+  { keys: 1 },
+);
+
+const releaseScript = script<readonly [references: number, historyMs: number], number>(
+  `
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local left = redis.call('HINCRBY', KEYS[1], 'n', -ARGV[1])
+if left > 0 then return left end
+if ARGV[2] == '0' then redis.call('DEL', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0
+`,
+  { keys: 1 },
+);
+
+export function createPayloads(redis: RedisClient, options: PayloadsOptions): Payloads {
+  const { prefix, retentionMs, historyMs, seal, timeoutMs } = options;
+  const call = { timeoutMs };
+  const keyOf = (id: string): string => `${prefix}:payload:{${id}}`;
+  const cache = new Map<string, Promise<PreparedEvent | undefined>>();
+  let cachedBytes = 0;
+
+  async function load(id: string): Promise<PreparedEvent | undefined> {
+    const stored = await getScript(redis, [keyOf(id)], [], call);
+    if (!stored) return undefined;
+    const event = decoded(id, stored, seal, keyOf(id));
+    cachedBytes += event.body.byteLength;
+    return event;
+  }
+
+  return {
+    async put(event, references) {
+      const args = [encoded(event, seal, keyOf(event.id)), references, retentionMs] as const;
+      await putScript(redis, [keyOf(event.id)], args, call);
+    },
+    async get(id) {
+      const known = cache.get(id);
+      if (known) return await known;
+      if (cache.size >= CACHE_ENTRIES || cachedBytes > CACHE_BYTES) {
+        cache.clear();
+        cachedBytes = 0;
+      }
+      const loading = load(id);
+      cache.set(id, loading);
+      const event = await loading.catch((error: unknown) => {
+        cache.delete(id);
+        throw error;
+      });
+      if (!event) cache.delete(id);
+      return event;
+    },
+    retain: async (id) => (await retainScript(redis, [keyOf(id)], [retentionMs], call)) === 1,
+    async release(id, references) {
+      await releaseScript(redis, [keyOf(id)], [references, historyMs], call);
+    },
+  };
+}
+
+/** One byte (version and whether it is sealed), then the length of the metadata, the metadata, and the body. */
+function encoded(event: PreparedEvent, seal: Seal | undefined, context: string): Buffer {
+  const { type, contentType, body } = event;
+  const meta = Buffer.from(JSON.stringify({ type, contentType }), 'utf8');
+  const length = Buffer.alloc(2);
+  length.writeUInt16BE(meta.byteLength);
+  const plain = Buffer.concat([length, meta, body]);
+  if (!seal) return Buffer.concat([Buffer.of(FORMAT), plain]);
+  return Buffer.concat([Buffer.of(FORMAT | SEALED), seal.seal(plain, context)]);
+}
+
+function decoded(
+  id: string,
+  stored: Buffer,
+  seal: Seal | undefined,
+  context: string,
+): PreparedEvent {
+  const format = stored[0] ?? 0;
+  if ((format & ~SEALED) !== FORMAT || (format & SEALED && !seal)) {
+    throw new WebhookError(
+      'ERR_WEBHOOKS_STORE_FAILED',
+      'a stored payload has a format that this version does not know, or is encrypted and there are no encryptionKeys',
+    );
+  }
+  const rest = stored.subarray(1);
+  const plain = format & SEALED && seal ? seal.open(rest, context) : rest;
+  const metaEnd = 2 + plain.readUInt16BE(0);
+  const meta = JSON.parse(plain.toString('utf8', 2, metaEnd)) as {
+    readonly type?: string;
+    readonly contentType: string;
+  };
+  return { id, type: meta.type, contentType: meta.contentType, body: plain.subarray(metaEnd) };
+}

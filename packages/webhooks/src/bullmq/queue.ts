@@ -1,0 +1,366 @@
+import { egressAgent } from '@countersign/egress';
+import type { RedisClient } from '@countersign/redis';
+import { type ConnectionOptions, DelayedError, Queue, Worker } from 'bullmq';
+import type { AttemptOutcome } from '../attempt.ts';
+import { type AttemptSettings, createAttempter } from '../attempter.ts';
+import type { EndpointStore } from '../endpoint-store.ts';
+import { WebhookError } from '../errors.ts';
+import { prepareEvent, type WebhookEvent } from '../event.ts';
+import { delays, type ScheduleOptions } from '../schedule.ts';
+import { createSeal } from '../seal.ts';
+import { type AgentFor, createDirectory } from './directory.ts';
+import { type DrainSettings, drain } from './drain.ts';
+import { type BreakerSettings, createLedger, type EndpointState, type Wake } from './ledger.ts';
+import { createPayloads } from './payloads.ts';
+import { shardOf, shardPrefix } from './shard.ts';
+
+export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
+  /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
+  readonly connection: RedisClient;
+  readonly endpoints: EndpointStore;
+  /** Begins every key; default `webhooks`. */
+  readonly prefix?: string;
+  /** Queues that endpoints are spread over; on a cluster, at least as many as masters. Never change it while anything is pending. Default 4. */
+  readonly shards?: number;
+  /** How long a payload is kept at most, pending or not, in milliseconds. Default 30 days. */
+  readonly retentionMs?: number;
+  /** How long delivered events can be delivered again, in milliseconds; 0 to forget them at once. Default 24 hours. */
+  readonly historyMs?: number;
+  /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
+  readonly encryptionKeys?: readonly Uint8Array[];
+  /** Attempts kept in each endpoint's log. Default 1,000. */
+  readonly logEntries?: number;
+  /** How long the log of an endpoint that is not called any more is kept, in milliseconds. Default 3 days. */
+  readonly logMs?: number;
+  /** How long endpoints are remembered before they are read again, in milliseconds. Default 5,000. */
+  readonly endpointCacheMs?: number;
+  /** A longer `Retry-After` counts as this, in milliseconds. Default 24 hours. */
+  readonly maxRetryAfterMs?: number;
+  /** When a failing endpoint is called less, and disabled. */
+  readonly breaker?: Partial<BreakerSettings>;
+  /** Makes agents for endpoints with a client certificate. Default: `egressAgent({ tls })`. */
+  readonly agentFor?: AgentFor;
+  /** How long one operation of Redis may take, in milliseconds. Default 5,000. */
+  readonly timeoutMs?: number;
+}
+
+export interface WorkerOptions {
+  /** Endpoints drained at the same time, in each shard. Default 100. */
+  readonly concurrency?: number;
+  /** Which shards to serve. Default: all. */
+  readonly shards?: readonly number[];
+  /** An endpoint with a long backlog lets others have its place after this long, in milliseconds. Default 5,000. */
+  readonly sliceMs?: number;
+  /** How often to look for endpoints that nobody came for, in milliseconds. Default 30,000. */
+  readonly sweepMs?: number;
+  /** Told about errors of Redis and BullMQ. Default: they are swallowed, work goes on when Redis is back. */
+  readonly onError?: (error: Error) => void;
+}
+
+export interface WebhookWorker {
+  /** Takes nothing new, waits for the attempts that are being made, and gives the rest back. */
+  close(): Promise<void>;
+}
+
+/** One delivery that was given up. */
+export interface DeadLetter {
+  /** For `redeliver`. */
+  readonly id: string;
+  readonly endpoint: string;
+  readonly event: string;
+  readonly atMs: number;
+  readonly attempts: number;
+  /** `exhausted`, `payload-expired`, the code of our own refusal, or a permanent status. */
+  readonly reason: string;
+}
+
+export interface QueueStats {
+  readonly published: number;
+  readonly delivered: number;
+  readonly retried: number;
+  readonly dead: number;
+  /** Deliveries that wait, those of disabled endpoints included. */
+  readonly pending: number;
+}
+
+export interface WebhookQueue {
+  /**
+   * Stores the event and hands it to every endpoint that wants its type. Idempotent by the event's id: to publish it
+   * again (from an outbox, after a crash) reaches the endpoints that had not got it. Resolves once it is in Redis.
+   */
+  publish(
+    event: WebhookEvent,
+  ): Promise<{ readonly id: string; readonly endpoints: readonly string[] }>;
+  /** Starts to deliver in this process. */
+  worker(options?: WorkerOptions): WebhookWorker;
+  /** Stops deliveries to an endpoint, or to all; nothing is lost. */
+  pause(endpoint?: string): Promise<void>;
+  /** Goes on; also enables an endpoint that was disabled. */
+  resume(endpoint?: string): Promise<void>;
+  /** Delivers again what was delivered or given up: an id of `deadLetters`, or `endpoint:event`. */
+  redeliver(id: string): Promise<void>;
+  /** Delivers again what was published for, or given up on, an endpoint since then. Returns how many. */
+  redeliverSince(endpoint: string, sinceMs: number): Promise<number>;
+  deadLetters(query?: {
+    readonly endpoint?: string;
+    readonly offset?: number;
+    /** Default 100. */
+    readonly limit?: number;
+  }): Promise<readonly DeadLetter[]>;
+  /** The latest attempts at an endpoint, newest first. */
+  attempts(
+    endpoint: string,
+    limit?: number,
+  ): Promise<readonly (AttemptOutcome & { readonly event: string })[]>;
+  stats(): Promise<QueueStats>;
+  /** What is known about one endpoint. */
+  state(endpoint: string): Promise<EndpointState>;
+  /** Resolves when nothing is pending (disabled and paused endpoints included, so bound it by `signal`). */
+  drained(signal?: AbortSignal): Promise<void>;
+  /** Closes the workers, then the queues. */
+  close(): Promise<void>;
+}
+
+const SECOND_MS = 1000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const QUEUE_NAME = 'drain';
+
+/**
+ * Delivers webhooks durably on BullMQ: at least once, through crashes of workers and of Redis (with AOF).
+ * @throws TypeError when an option is out of range.
+ */
+export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
+  const { connection, endpoints, prefix = 'webhooks', shards: shardCount = 4 } = options;
+  const {
+    retentionMs = 30 * DAY_MS,
+    historyMs = DAY_MS,
+    timeoutMs = 5000,
+    now = Date.now,
+  } = options;
+  const {
+    attemptTimeoutMs = 15_000,
+    encryptionKeys,
+    agentFor = (tls) => egressAgent({ tls }),
+  } = options;
+  if (!(Number.isInteger(shardCount) && shardCount >= 1 && shardCount <= 1024)) {
+    throw new TypeError('shards must be a whole number from 1 to 1,024');
+  }
+  if (!/^[A-Za-z0-9_.-]{1,64}$/.test(prefix)) {
+    throw new TypeError('prefix must be 1 to 64 letters, digits, _, . and -');
+  }
+  const nextDelay = delays(options);
+  const attempter = createAttempter(options);
+  const seal = encryptionKeys && createSeal(encryptionKeys);
+  const payloads = createPayloads(connection, { prefix, retentionMs, historyMs, seal, timeoutMs });
+  const directory = createDirectory({
+    store: endpoints,
+    agentFor,
+    cacheMs: options.endpointCacheMs ?? 5000,
+    now,
+  });
+  // Longer than the longest attempt, with time to settle it.
+  const leaseMs = attemptTimeoutMs + 15 * SECOND_MS;
+  const shards = Array.from({ length: shardCount }, (_, shard) => {
+    const queue = new Queue<Job>(QUEUE_NAME, {
+      connection: connection as unknown as ConnectionOptions,
+      prefix: shardPrefix(prefix, shard),
+      defaultJobOptions: { removeOnComplete: true, removeOnFail: true, attempts: 1 },
+    });
+    queue.on('error', () => undefined);
+    return { queue, ledger: createLedger(connection, prefix, shard, timeoutMs) };
+  });
+  const workers = new Set<WebhookWorker>();
+
+  const at = (endpoint: string): (typeof shards)[number] =>
+    shards[shardOf(endpoint, shardCount)] as (typeof shards)[number];
+
+  async function queueUp(endpoint: string, wake: Wake | undefined): Promise<void> {
+    if (!wake) return;
+    const { seq, delayMs } = wake;
+    const job = { endpoint, seq };
+    await at(endpoint).queue.add('drain', job, { jobId: jobId(job), delay: delayMs });
+  }
+
+  async function enqueue(endpoint: string, event: string, again: boolean): Promise<boolean> {
+    const fifo = (await directory.find(endpoint))?.endpoint.fifo ?? false;
+    const { added, wake } = await at(endpoint).ledger.enqueue(endpoint, event, {
+      fifo,
+      historyMs,
+      again,
+    });
+    await queueUp(endpoint, wake);
+    return added;
+  }
+
+  async function redeliver(endpoint: string, event: string): Promise<void> {
+    if (!(await payloads.retain(event))) {
+      throw new WebhookError(
+        'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
+        `the payload of ${event} is not kept any more`,
+      );
+    }
+    if (!(await enqueue(endpoint, event, true))) await payloads.release(event, 1);
+  }
+
+  /** Comes for endpoints whose drain job was never queued, or was lost: their publisher or worker crashed. */
+  async function sweep(shard: number): Promise<void> {
+    const { queue, ledger } = shards[shard] as (typeof shards)[number];
+    const graceMs = 10 * SECOND_MS;
+    for (const endpoint of await ledger.overdue(graceMs, 1000)) {
+      const seq = await ledger.sequence(endpoint);
+      // It waits for its turn behind others: to queue it again would send it to the end.
+      if (await queue.getJob(jobId({ endpoint, seq }))) continue;
+      await queueUp(endpoint, await ledger.revive(endpoint, graceMs));
+    }
+  }
+
+  return {
+    async publish(event) {
+      const prepared = prepareEvent(event);
+      const wanting = await endpoints.matching(prepared.type);
+      if (wanting.length === 0) return { id: prepared.id, endpoints: [] };
+      // First the payload, then what refers to it: a crash in between costs memory, not a delivery.
+      await payloads.put(prepared, wanting.length);
+      const added = await Promise.all(wanting.map((id) => enqueue(id, prepared.id, false)));
+      const surplus = added.filter((isNew) => !isNew).length;
+      if (surplus > 0) await payloads.release(prepared.id, surplus);
+      return { id: prepared.id, endpoints: wanting };
+    },
+
+    worker(workerOptions = {}) {
+      const { concurrency = 100, sliceMs = 5000, sweepMs = 30_000, onError } = workerOptions;
+      const { shards: served = shards.map((_, index) => index) } = workerOptions;
+      const stop = new AbortController();
+      const failed = (error: unknown): void => onError?.(error as Error);
+      const running = served.map((shard) => {
+        const { ledger } = shards[shard] as (typeof shards)[number];
+        const settings: DrainSettings = {
+          ...{ ledger, payloads, directory, attempter, nextDelay, leaseMs, sliceMs, now },
+          maxRetryAfterMs: options.maxRetryAfterMs ?? DAY_MS,
+          breaker: { ...defaultBreaker, ...options.breaker },
+          logEntries: options.logEntries ?? 1000,
+          logMs: options.logMs ?? 3 * DAY_MS,
+        };
+        const worker = new Worker<Job>(
+          QUEUE_NAME,
+          async (job, token) => {
+            const atMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
+            if (atMs === undefined) return;
+            await job.moveToDelayed(atMs, token);
+            throw new DelayedError();
+          },
+          {
+            connection: connection as unknown as ConnectionOptions,
+            prefix: shardPrefix(prefix, shard),
+            concurrency,
+            // A drain job is never given up: what it stands for is in the ledger, and it may crash any number of times.
+            maxStalledCount: Number.MAX_SAFE_INTEGER,
+            lockDuration: leaseMs,
+            stalledInterval: leaseMs,
+            removeOnComplete: { count: 0 },
+            removeOnFail: { count: 0 },
+          },
+        );
+        worker.on('error', failed);
+        return worker;
+      });
+      const sweepAll = (): void => {
+        for (const shard of served) void sweep(shard).catch(failed);
+      };
+      sweepAll();
+      const timer = setInterval(sweepAll, sweepMs).unref();
+      const handle: WebhookWorker = {
+        async close() {
+          clearInterval(timer);
+          stop.abort();
+          await Promise.all(running.map((worker) => worker.close()));
+          workers.delete(handle);
+        },
+      };
+      workers.add(handle);
+      return handle;
+    },
+
+    async pause(endpoint) {
+      if (endpoint !== undefined) await at(endpoint).ledger.pause(endpoint);
+      else await Promise.all(shards.map(({ queue }) => queue.pause()));
+    },
+    async resume(endpoint) {
+      if (endpoint !== undefined) {
+        await queueUp(endpoint, await at(endpoint).ledger.resume(endpoint));
+      } else await Promise.all(shards.map(({ queue }) => queue.resume()));
+    },
+    async redeliver(id) {
+      const colon = id.indexOf(':');
+      if (colon < 1)
+        throw new WebhookError('ERR_WEBHOOKS_DELIVERY_UNKNOWN', 'an id is endpoint:event');
+      await redeliver(id.slice(0, colon), id.slice(colon + 1));
+    },
+    async redeliverSince(endpoint, sinceMs) {
+      const events = await at(endpoint).ledger.since(endpoint, sinceMs, 100_000);
+      let count = 0;
+      for (const event of events) {
+        if (!(await payloads.retain(event))) continue;
+        if (await enqueue(endpoint, event, true)) count += 1;
+        else await payloads.release(event, 1);
+      }
+      return count;
+    },
+    async deadLetters({ endpoint, offset = 0, limit = 100 } = {}) {
+      const ids =
+        endpoint === undefined ? (await endpoints.list()).map(({ id }) => id) : [endpoint];
+      const letters: DeadLetter[] = [];
+      for (const id of ids) {
+        if (letters.length >= limit) break;
+        const dead = await at(id).ledger.dead(id, offset, limit - letters.length);
+        letters.push(
+          ...dead.map((letter) => ({ id: `${id}:${letter.event}`, endpoint: id, ...letter })),
+        );
+      }
+      return letters;
+    },
+    async attempts(endpoint, limit = 100) {
+      const lines = await at(endpoint).ledger.log(endpoint, limit);
+      return lines.map(([event, line]) => ({ event, ...(JSON.parse(line) as AttemptOutcome) }));
+    },
+    async stats() {
+      const all = await Promise.all(shards.map(({ ledger }) => ledger.counters()));
+      const sum = (name: string): number => all.reduce((total, of) => total + (of[name] ?? 0), 0);
+      const [published, delivered, dead] = [sum('published'), sum('delivered'), sum('dead')];
+      const pending = published - delivered - dead - sum('forgotten');
+      return { published, delivered, retried: sum('retried'), dead, pending };
+    },
+    state: async (endpoint) => await at(endpoint).ledger.state(endpoint),
+    async drained(signal) {
+      while ((await this.stats()).pending > 0) {
+        signal?.throwIfAborted();
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    },
+    async close() {
+      await Promise.all([...workers].map((worker) => worker.close()));
+      await Promise.all(shards.map(({ queue }) => queue.close()));
+      await directory.close();
+      await attempter.close();
+    },
+  };
+}
+
+interface Job {
+  readonly endpoint: string;
+  readonly seq: number;
+}
+
+function jobId({ endpoint, seq }: Job): string {
+  return `${endpoint}.${seq}`;
+}
+
+/** After 5 failures in a row: probes after 5 s, 10 s, … 10 min. After 5 days: disabled, probed every hour. */
+export const defaultBreaker: BreakerSettings = Object.freeze({
+  failures: 5,
+  cooldownMs: 5 * SECOND_MS,
+  maxCooldownMs: 600 * SECOND_MS,
+  disableAfterMs: 5 * DAY_MS,
+  probeEveryMs: HOUR_MS,
+});

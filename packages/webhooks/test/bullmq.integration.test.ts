@@ -1,0 +1,342 @@
+import { egressAgent } from '@countersign/egress';
+import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import {
+  respond,
+  type ScriptedServer,
+  startScriptedServer,
+} from '@countersign/testkit/scripted-server';
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createWebhookQueue, type WebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
+import {
+  createVerifier,
+  type Endpoint,
+  type EndpointStore,
+  generateSecret,
+  memoryEndpointStore,
+} from '../src/index.ts';
+
+const secret = generateSecret();
+const agent = egressAgent({ allow: ['http://127.0.0.0/8'] });
+let redisServer: RedisServer;
+let redis: Redis;
+let server: ScriptedServer;
+let endpoints: EndpointStore;
+let queue: WebhookQueue;
+
+beforeAll(async () => {
+  redisServer = await startRedis();
+});
+afterAll(async () => {
+  await agent.close();
+  await redisServer.stop();
+});
+beforeEach(async () => {
+  redis = redisServer.client({ maxRetriesPerRequest: null });
+  await redis.flushall();
+  server = await startScriptedServer();
+  endpoints = memoryEndpointStore();
+});
+afterEach(async () => {
+  await queue.close();
+  await server.stop();
+  redis.disconnect();
+});
+
+function queueWith(options: Partial<WebhookQueueOptions> = {}): WebhookQueue {
+  queue = createWebhookQueue({
+    connection: redis,
+    endpoints,
+    egress: agent,
+    schedule: [0, 20, 20],
+    jitter: 0,
+    endpointCacheMs: 0,
+    breaker: { failures: 1000 },
+    shards: 2,
+    ...options,
+  });
+  return queue;
+}
+
+async function endpoint(id: string, settings: Partial<Endpoint> = {}): Promise<void> {
+  await endpoints.put({
+    id,
+    url: `${server.origin}/${id}`,
+    secrets: [{ secret }],
+    types: ['*'],
+    createdAtMs: 0,
+    ...settings,
+  });
+}
+
+const until = async (condition: () => boolean | Promise<boolean>): Promise<void> => {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5));
+};
+const idsSentTo = (path: string): readonly (string | undefined)[] =>
+  server.requests
+    .filter(({ target }) => target === path)
+    .map(({ headers }) => headers['webhook-id']);
+
+describe('createWebhookQueue', () => {
+  test('fans an event out to the endpoints that want its type, signed for each', async () => {
+    await endpoint('all');
+    await endpoint('invoices', { types: ['invoice.*'] });
+    await endpoint('orders', { types: ['order.created'] });
+    queueWith().worker();
+    const { id, endpoints: reached } = await queue.publish({
+      type: 'invoice.paid',
+      payload: { amount: 42 },
+    });
+    expect([...reached].sort()).toEqual(['all', 'invoices']);
+    await queue.drained();
+    expect(server.requests.map(({ target }) => target).sort()).toEqual(['/all', '/invoices']);
+    for (const { body, headers } of server.requests) {
+      expect(createVerifier({ secrets: secret }).verify(body, headers).id).toBe(id);
+    }
+    expect(await queue.stats()).toEqual({
+      published: 2,
+      delivered: 2,
+      retried: 0,
+      dead: 0,
+      pending: 0,
+    });
+  });
+
+  test('keeps no secret in Redis, and a payload once', async () => {
+    await endpoint('a');
+    await endpoint('b');
+    await queueWith().publish({ id: 'evt_1', payload: { marker: 'only-once' } });
+    const dump: string[] = [];
+    for (const key of await redis.keys('*')) {
+      dump.push(key, ((await redis.dump(key)) ?? '').toString());
+    }
+    expect(dump.join('\n').split('only-once')).toHaveLength(2);
+    expect(dump.join('\n')).not.toContain(secret.slice(6));
+    expect(dump.join('\n')).not.toContain(Buffer.from(secret.slice(6), 'base64').toString('latin1'));
+  });
+
+  test('encrypts payloads when it has keys', async () => {
+    await endpoint('a');
+    queueWith({ encryptionKeys: [Buffer.alloc(32, 1)] });
+    await queue.publish({ id: 'evt_1', payload: { marker: 'nobody-reads-this' } });
+    const stored = await redis.hgetBuffer('webhooks:payload:{evt_1}', 'd');
+    expect(stored?.toString('latin1')).not.toContain('nobody-reads-this');
+    queue.worker();
+    await queue.drained();
+    expect(server.requests[0]?.body.toString()).toContain('nobody-reads-this');
+  });
+
+  test('climbs the ladder, then keeps a dead letter, and delivers it again on request', async () => {
+    await endpoint('a');
+    server.enqueue(...[500, 500, 500].map((status) => respond({ status })));
+    queueWith().worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    expect(server.requests).toHaveLength(3);
+    const [letter] = await queue.deadLetters();
+    expect(letter).toMatchObject({ id: 'a:evt_1', attempts: 3, reason: 'exhausted' });
+    expect(await queue.attempts('a')).toMatchObject([
+      { event: 'evt_1', attempt: 3, verdict: 'failed', status: 500 },
+      { attempt: 2 },
+      { attempt: 1 },
+    ]);
+    await queue.redeliver('a:evt_1');
+    await queue.drained();
+    expect(server.requests).toHaveLength(4);
+    expect(await queue.deadLetters()).toEqual([]);
+    await expect(queue.redeliver('a:evt_unknown')).rejects.toMatchObject({
+      code: 'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
+    });
+  });
+
+  test('does not burn the ladder on what our own rules refuse', async () => {
+    await endpoint('a', { url: 'http://10.0.0.1/' });
+    queueWith().worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    expect(await queue.deadLetters()).toMatchObject([{ attempts: 1, reason: 'ERR_EGRESS_DENIED' }]);
+  });
+
+  test('publishes an event once, however often it is told to, and completes a fan-out that was cut off', async () => {
+    await endpoint('a');
+    queueWith().worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    await endpoint('b');
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    expect(server.requests.map(({ target }) => target)).toEqual(['/a', '/b']);
+  });
+
+  test('delivers again what was published since a time', async () => {
+    await endpoint('a');
+    queueWith().worker();
+    for (const id of ['evt_1', 'evt_2', 'evt_3']) await queue.publish({ id, payload: {} });
+    await queue.drained();
+    expect(await queue.redeliverSince('a', 0)).toBe(3);
+    await queue.drained();
+    expect(idsSentTo('/a')).toHaveLength(6);
+  });
+
+  test('keeps the order of publishing for a FIFO endpoint, failures included', async () => {
+    await endpoint('a', { fifo: true });
+    queueWith();
+    const ids = Array.from({ length: 30 }, (_, index) => `evt_${index}`);
+    for (const id of ids) await queue.publish({ id, payload: {} });
+    server.enqueue(respond(), respond({ status: 500 }), respond({ status: 500 }));
+    queue.worker();
+    await queue.drained();
+    expect(idsSentTo('/a')).toEqual(['evt_0', 'evt_1', 'evt_1', ...ids.slice(1)]);
+  });
+
+  test('never makes more attempts at a time than the endpoint may have', async () => {
+    let [open, most] = [0, 0];
+    await server.stop();
+    server = await startScriptedServer({
+      otherwise: {
+        at: 'request',
+        run: async ({ write }) => {
+          open += 1;
+          most = Math.max(most, open);
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          open -= 1;
+          await write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
+        },
+      },
+    });
+    await endpoint('a', { concurrency: 3 });
+    queueWith();
+    await Promise.all(Array.from({ length: 30 }, () => queue.publish({ payload: {} })));
+    queue.worker();
+    await queue.drained();
+    expect(server.requests).toHaveLength(30);
+    expect(most).toBe(3);
+  });
+
+  test('spaces attempts at an endpoint with a rate', async () => {
+    await endpoint('a', { maxPerSecond: 20 });
+    queueWith();
+    for (let index = 0; index < 25; index += 1) await queue.publish({ payload: {} });
+    const startedAt = performance.now();
+    queue.worker();
+    await queue.drained();
+    // A burst of 20, then 5 at 50 ms: the bound is one that a rate sets, not the machine.
+    expect(performance.now() - startedAt).toBeGreaterThan(200);
+    expect(server.requests).toHaveLength(25);
+  });
+
+  test('obeys Retry-After for the whole endpoint', async () => {
+    await endpoint('a', { concurrency: 1 });
+    server.enqueue(respond({ status: 429, headers: { 'retry-after': '1' } }));
+    queueWith();
+    for (const id of ['evt_1', 'evt_2']) await queue.publish({ id, payload: {} });
+    const startedAt = performance.now();
+    queue.worker();
+    await queue.drained();
+    expect(performance.now() - startedAt).toBeGreaterThan(900);
+    expect(server.requests).toHaveLength(3);
+  });
+
+  test('disables an endpoint that answers 410, keeps its deliveries, and sends them when it is resumed', async () => {
+    await endpoint('a', { concurrency: 1 });
+    server.enqueue(respond({ status: 410 }));
+    queueWith().worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await until(async () => (await queue.state('a')).status === 'disabled');
+    await queue.publish({ id: 'evt_2', payload: {} });
+    expect(await queue.state('a')).toMatchObject({ pending: 2, reason: 'gone' });
+    expect(server.requests).toHaveLength(1);
+    await queue.resume('a');
+    await queue.drained();
+    expect(idsSentTo('/a').slice(1).sort()).toEqual(['evt_1', 'evt_2']);
+  });
+
+  test('probes a failing endpoint instead of burning the ladders of all its deliveries', async () => {
+    await server.stop();
+    let healthy = false;
+    server = await startScriptedServer({
+      otherwise: () => respond({ status: healthy ? 200 : 500 }),
+    });
+    await endpoint('a', { concurrency: 2 });
+    queueWith({
+      schedule: Array.from({ length: 50 }, () => 0),
+      breaker: { failures: 4, cooldownMs: 50, maxCooldownMs: 50, disableAfterMs: 1e9, probeEveryMs: 50 },
+    });
+    await Promise.all(Array.from({ length: 200 }, () => queue.publish({ payload: {} })));
+    queue.worker();
+    await until(async () => (await queue.stats()).retried >= 8);
+    expect(server.requests.length).toBeLessThan(20);
+    healthy = true;
+    await queue.drained();
+    expect(await queue.stats()).toMatchObject({ delivered: 200, dead: 0 });
+  });
+
+  test('disables an endpoint that failed for long, probes it, and enables it when it is well', async () => {
+    await server.stop();
+    let healthy = false;
+    server = await startScriptedServer({
+      otherwise: () => respond({ status: healthy ? 200 : 500 }),
+    });
+    await endpoint('a');
+    queueWith({
+      schedule: Array.from({ length: 500 }, () => 0),
+      breaker: { failures: 1, cooldownMs: 5, maxCooldownMs: 5, disableAfterMs: 50, probeEveryMs: 20 },
+    });
+    queue.worker();
+    await queue.publish({ payload: {} });
+    await until(async () => (await queue.state('a')).status === 'disabled');
+    healthy = true;
+    await queue.drained();
+    expect((await queue.state('a')).status).toBe('active');
+  });
+
+  test('pauses one endpoint, or all', async () => {
+    await endpoint('a');
+    await endpoint('b');
+    queueWith().worker();
+    await queue.pause('a');
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await until(() => server.requests.length === 1);
+    expect(await queue.state('a')).toMatchObject({ status: 'paused', pending: 1 });
+    await queue.resume('a');
+    await queue.drained();
+    await queue.pause();
+    await queue.publish({ id: 'evt_2', payload: {} });
+    expect((await queue.stats()).pending).toBe(2);
+    await queue.resume();
+    await queue.drained();
+    expect(server.requests).toHaveLength(4);
+  });
+
+  test('wakes up for a new event while it waits for the retry of another', async () => {
+    await endpoint('a');
+    server.enqueue(respond({ status: 500 }));
+    queueWith({ schedule: [0, 1_000_000] }).worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await until(() => server.requests.length === 1);
+    await queue.publish({ id: 'evt_2', payload: {} });
+    await until(() => server.requests.length === 2);
+    expect(idsSentTo('/a')).toEqual(['evt_1', 'evt_2']);
+  });
+
+  test('forgets an endpoint that was removed, and says how much was dropped', async () => {
+    await endpoint('a');
+    queueWith();
+    await queue.publish({ payload: {} });
+    await endpoints.delete('a');
+    queue.worker();
+    await queue.drained();
+    expect(server.requests).toHaveLength(0);
+    expect(await redis.keys('*:due:*')).toEqual([]);
+  });
+
+  test('leaves no payload behind when no delivery needs it', async () => {
+    await endpoint('a');
+    await endpoint('b');
+    queueWith({ historyMs: 0 }).worker();
+    await queue.publish({ payload: {} });
+    await queue.drained();
+    await until(async () => (await redis.keys('webhooks:payload:*')).length === 0);
+  });
+});
