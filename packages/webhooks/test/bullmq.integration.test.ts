@@ -5,7 +5,7 @@ import {
   type ScriptedServer,
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createWebhookQueue, type WebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
 import {
@@ -112,7 +112,9 @@ describe('createWebhookQueue', () => {
     }
     expect(dump.join('\n').split('only-once')).toHaveLength(2);
     expect(dump.join('\n')).not.toContain(secret.slice(6));
-    expect(dump.join('\n')).not.toContain(Buffer.from(secret.slice(6), 'base64').toString('latin1'));
+    expect(dump.join('\n')).not.toContain(
+      Buffer.from(secret.slice(6), 'base64').toString('latin1'),
+    );
   });
 
   test('encrypts payloads when it has keys', async () => {
@@ -261,7 +263,13 @@ describe('createWebhookQueue', () => {
     await endpoint('a', { concurrency: 2 });
     queueWith({
       schedule: Array.from({ length: 50 }, () => 0),
-      breaker: { failures: 4, cooldownMs: 50, maxCooldownMs: 50, disableAfterMs: 1e9, probeEveryMs: 50 },
+      breaker: {
+        failures: 4,
+        cooldownMs: 50,
+        maxCooldownMs: 50,
+        disableAfterMs: 1e9,
+        probeEveryMs: 50,
+      },
     });
     await Promise.all(Array.from({ length: 200 }, () => queue.publish({ payload: {} })));
     queue.worker();
@@ -281,7 +289,13 @@ describe('createWebhookQueue', () => {
     await endpoint('a');
     queueWith({
       schedule: Array.from({ length: 500 }, () => 0),
-      breaker: { failures: 1, cooldownMs: 5, maxCooldownMs: 5, disableAfterMs: 50, probeEveryMs: 20 },
+      breaker: {
+        failures: 1,
+        cooldownMs: 5,
+        maxCooldownMs: 5,
+        disableAfterMs: 50,
+        probeEveryMs: 20,
+      },
     });
     queue.worker();
     await queue.publish({ payload: {} });

@@ -3,7 +3,7 @@ import type { Attempter } from '../attempter.ts';
 import { deliveryChannel, endpointChannel } from '../events.ts';
 import type { NextDelay } from '../schedule.ts';
 import type { Directory } from './directory.ts';
-import type { BreakerSettings, Claimed, Ledger, Settlement } from './ledger.ts';
+import type { BreakerSettings, Claimed, Ledger, Settlement, TurnRequest } from './ledger.ts';
 import type { Payloads } from './payloads.ts';
 
 export interface DrainSettings {
@@ -65,7 +65,7 @@ export async function drain(
     const isOver = stop.aborted || now() >= sliceEndsAtMs;
     const settling = settled;
     settled = [];
-    const turn = await ledger.turn({
+    const request: TurnRequest = {
       endpoint: endpointId,
       seq,
       want: isOver ? 0 : concurrency - running,
@@ -77,7 +77,8 @@ export async function drain(
       logMs,
       settled: settling.map(({ settlement }) => settlement),
       breaker,
-    });
+    };
+    const turn = await persistently(() => ledger.turn(request), leaseMs);
     for (const event of turn.ended) {
       // A release that is lost costs memory until the payload's retention ends, nothing else.
       void payloads.release(event, 1).catch(() => undefined);
@@ -94,6 +95,19 @@ export async function drain(
     }
     // What ends in the same turn of the event loop is settled in one round trip.
     await new Promise(setImmediate);
+  }
+}
+
+/** While Redis is away, what was delivered must not be forgotten: nobody else sends it again before the lease ends. */
+async function persistently<T>(operation: () => Promise<T>, forMs: number): Promise<T> {
+  const giveUpAt = performance.now() + forMs;
+  for (;;) {
+    try {
+      return await operation();
+    } catch (error) {
+      if (performance.now() > giveUpAt) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 250));
+    }
   }
 }
 

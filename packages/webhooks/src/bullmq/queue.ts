@@ -160,7 +160,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     now,
   });
   // Longer than the longest attempt, with time to settle it.
-  const leaseMs = attemptTimeoutMs + 15 * SECOND_MS;
+  const leaseMs = attemptTimeoutMs + 5 * SECOND_MS;
   const shards = Array.from({ length: shardCount }, (_, shard) => {
     const queue = new Queue<Job>(QUEUE_NAME, {
       connection: connection as unknown as ConnectionOptions,
