@@ -33,7 +33,7 @@ function isAnswering(socket: Duplex): boolean {
 }
 
 function messageOf(status: number, headers: readonly HeaderEntry[]): string {
-  const { headers: own, body = '' } = problem({ status });
+  const { headers: own, body } = problem({ status });
   const lines: readonly HeaderEntry[] = [
     ...headers,
     ...own,

@@ -3,6 +3,7 @@ export { GuardError, type GuardErrorCode } from './errors.ts';
 export type { GuardFailure, HandlerFailure } from './events.ts';
 export { type ProblemDetails, problem } from './problem.ts';
 export type { GuardRequest, RequestHeaders } from './request.ts';
+export { route } from './route.ts';
 export type {
   ContextOf,
   Guard,

@@ -21,7 +21,10 @@ export interface ProblemDetails {
  * @param headers - further field lines, such as `WWW-Authenticate` or `Retry-After`.
  * @throws TypeError when `status` is no error status.
  */
-export function problem(details: ProblemDetails, headers: readonly HeaderEntry[] = []): Reply {
+export function problem(
+  details: ProblemDetails,
+  headers: readonly HeaderEntry[] = [],
+): Reply & { readonly body: string } {
   const { type = 'about:blank', status } = details;
   if (!Number.isInteger(status) || status < 400 || status > 599) {
     throw new TypeError('problem: status must be an integer from 400 to 599');
