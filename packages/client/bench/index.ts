@@ -1,7 +1,10 @@
 import { fork } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { Agent as HttpAgent } from 'node:http';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expectAtLeast } from '@countersign/testkit/bench';
 import axios from 'axios';
 import got from 'got';
@@ -107,6 +110,43 @@ expectAtLeast(
   (bare.cpuMicrosPerCall * 75) / 55 / ours.cpuMicrosPerCall,
   1,
 );
+
+console.log('\n100,000 calls, one client');
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+const heapMegabytes = (): number => {
+  collect();
+  return process.memoryUsage().heapUsed / 1e6;
+};
+const before = heapMegabytes();
+let left = 100_000;
+await Promise.all(
+  Array.from({ length: CONCURRENCY }, async () => {
+    while (left > 0) {
+      left -= 1;
+      await client.post('/payments', { json: payload });
+    }
+  }),
+);
+const after = heapMegabytes();
+console.log(`  heap ${before.toFixed(1)} MB before, ${after.toFixed(1)} MB after`);
+expectAtLeast('heap before, over heap after', before / after, 0.9);
+
+console.log('\n1,000 calls to an upstream that is dead');
+const dead = createClient({
+  origin: 'http://127.0.0.1:1',
+  egress: { allow: ['http://127.0.0.1:*'] },
+});
+let attempts = 0;
+const count = (): void => {
+  attempts += 1;
+};
+subscribe('countersign:client:attempt', count);
+await Promise.allSettled(Array.from({ length: 1000 }, () => dead.get('/')));
+unsubscribe('countersign:client:attempt', count);
+console.log(`  ${attempts} attempts`);
+expectAtLeast('calls × 1.25, over attempts', 1250 / attempts, 1);
+await dead.close();
 
 await client.close();
 await agent.close();

@@ -14,14 +14,20 @@ export function hasHeader(headers: RequestHeaders, name: string): boolean {
 export function addHeaders(
   headers: RequestHeaders,
   added: Readonly<Record<string, string>>,
-): string[] {
-  const flat: string[] = [];
+): Record<string, string | string[]> {
+  const merged: Record<string, string | string[]> = {};
   for (const [name, value] of entries(headers)) {
-    if (value === undefined || value === null || name.toLowerCase() in added) continue;
-    for (const line of Array.isArray(value) ? value : [value]) flat.push(name, String(line));
+    const key = name.toLowerCase();
+    if (value === undefined || value === null || key in added) continue;
+    const line = Array.isArray(value) ? value.map(text) : text(value);
+    const before = merged[key];
+    merged[key] = before === undefined ? line : [before, line].flat();
   }
-  for (const [name, value] of Object.entries(added)) flat.push(name, value);
-  return flat;
+  return Object.assign(merged, added);
+}
+
+function text(value: unknown): string {
+  return `${value as string | number}`;
 }
 
 function entries(headers: RequestHeaders): (readonly [string, unknown])[] {

@@ -17,10 +17,7 @@ async function presented(
     interceptors: [interceptor],
   });
   await client.get('/', { headers });
-  const flat = dispatcher.requests[0]?.options.headers as string[];
-  return Object.fromEntries(
-    flat.flatMap((name, index) => (index % 2 ? [] : [[name, flat[index + 1] ?? '']])),
-  ) as Record<string, string>;
+  return { ...dispatcher.requests[0]?.headers };
 }
 
 describe('apiKey', () => {

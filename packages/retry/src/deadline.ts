@@ -37,63 +37,82 @@ export function deadline(
 ): Deadline {
   checkDuration(ms);
   const { now = () => performance.now() } = options;
-  return until(now() + ms, signal, now, true);
+  return new RunningDeadline(now() + ms, signal, now, true);
 }
 
-/** @param timed - whether it needs a timer; a part that ends with the whole is ended by the whole's signal. */
-function until(
-  endsAt: number,
-  outer: AbortSignal | undefined,
-  now: () => number,
-  timed: boolean,
-): Deadline {
-  const remaining = (): number => Math.max(0, endsAt - now());
-  let controller: AbortController | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let disposed = false;
+/** A class, because every call of a client has one: closures for each would cost several times as much. */
+class RunningDeadline implements Deadline {
+  readonly #endsAt: number;
+  readonly #outer: AbortSignal | undefined;
+  readonly #now: () => number;
+  readonly #timed: boolean;
+  #controller: AbortController | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #follow: (() => void) | undefined;
+  #disposed = false;
 
-  const expire = (): void =>
-    abort(new RetryError('ERR_RETRY_DEADLINE_EXCEEDED', 'the deadline has passed'));
-  const follow = (): void => abort(outer?.reason);
-  function abort(reason: unknown): void {
-    release();
-    controller?.abort(reason);
+  /** @param timed - whether it needs a timer; a part that ends with the whole is ended by the whole's signal. */
+  constructor(endsAt: number, outer: AbortSignal | undefined, now: () => number, timed: boolean) {
+    this.#endsAt = endsAt;
+    this.#outer = outer;
+    this.#now = now;
+    this.#timed = timed;
   }
-  function release(): void {
-    clearTimeout(timer);
-    outer?.removeEventListener('abort', follow);
+
+  remaining(): number {
+    return Math.max(0, this.#endsAt - this.#now());
   }
-  function open(): AbortController {
-    controller = new AbortController();
-    if (disposed) return controller;
-    const leftMs = remaining();
-    if (outer?.aborted) follow();
-    else if (timed && leftMs === 0) expire();
+
+  get signal(): AbortSignal {
+    return (this.#controller ?? this.#open()).signal;
+  }
+
+  within(ms: number): Deadline {
+    checkDuration(ms);
+    const endsAt = this.#now() + ms;
+    const earlier = Math.min(endsAt, this.#endsAt);
+    return new RunningDeadline(earlier, this.signal, this.#now, endsAt < this.#endsAt);
+  }
+
+  dispose(): void {
+    this.#disposed = true;
+    this.#release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #open(): AbortController {
+    const controller = new AbortController();
+    this.#controller = controller;
+    if (this.#disposed) return controller;
+    const leftMs = this.remaining();
+    if (this.#outer?.aborted) this.#abort(this.#outer.reason);
+    else if (this.#timed && leftMs === 0) this.#expire();
     else {
-      outer?.addEventListener('abort', follow, { once: true });
-      if (timed && leftMs !== Infinity) timer = setTimeout(expire, Math.ceil(leftMs)).unref();
+      this.#follow = () => this.#abort(this.#outer?.reason);
+      this.#outer?.addEventListener('abort', this.#follow, { once: true });
+      if (this.#timed && leftMs !== Infinity) {
+        this.#timer = setTimeout(() => this.#expire(), Math.ceil(leftMs)).unref();
+      }
     }
     return controller;
   }
-  const signal = (): AbortSignal => (controller ?? open()).signal;
-  function dispose(): void {
-    disposed = true;
-    release();
+
+  #expire(): void {
+    this.#abort(new RetryError('ERR_RETRY_DEADLINE_EXCEEDED', 'the deadline has passed'));
   }
 
-  return {
-    remaining,
-    get signal() {
-      return signal();
-    },
-    within(ms) {
-      checkDuration(ms);
-      const partEndsAt = now() + ms;
-      return until(Math.min(partEndsAt, endsAt), signal(), now, partEndsAt < endsAt);
-    },
-    dispose,
-    [Symbol.dispose]: dispose,
-  };
+  #abort(reason: unknown): void {
+    this.#release();
+    this.#controller?.abort(reason);
+  }
+
+  #release(): void {
+    clearTimeout(this.#timer);
+    if (this.#follow) this.#outer?.removeEventListener('abort', this.#follow);
+  }
 }
 
 /**
