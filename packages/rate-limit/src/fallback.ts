@@ -1,0 +1,53 @@
+import { type Decision, decide, decideWithoutLimits } from './decision.ts';
+import { memoryRateLimitStore } from './memory.ts';
+import type { Policy } from './policy.ts';
+import type { CompiledSet } from './policy-set.ts';
+import { probeIntervalMs } from './store-health.ts';
+
+/**
+ * What a limiter does while its store cannot be asked.
+ * - `local`: limit in this process, each limit divided by `replicas`.
+ * - `closed`: refuse.
+ * - `open`: let pass.
+ */
+export type OnStoreError = 'open' | 'closed' | 'local';
+
+export type Fallback = (
+  set: CompiledSet,
+  limits: readonly Policy[],
+  subject: string,
+  cost: number,
+  slot: number,
+) => Decision;
+
+export function fallback(choice: OnStoreError, replicas: number, now: () => number): Fallback {
+  if (choice !== 'local') {
+    const allowed = choice === 'open';
+    return (set) =>
+      decideWithoutLimits(set, {
+        allowed: allowed || set.shadow,
+        retryAfterMs: allowed ? 0 : probeIntervalMs,
+        denied: false,
+        source: 'degraded',
+      });
+  }
+  const store = memoryRateLimitStore({ now });
+  const shares = new WeakMap<readonly Policy[], readonly Policy[]>();
+  return (set, limits, subject, cost, slot) => {
+    const share = shares.get(limits) ?? limits.map((policy) => shareOf(policy, replicas));
+    shares.set(limits, share);
+    // A cost that the whole limit allows must not become impossible because the share is smaller.
+    const counted = share.filter(({ kind }) => kind !== 'concurrency');
+    const affordable = Math.min(cost, ...counted.map(({ limit }) => limit));
+    const answer = store.consume(set.counter, subject, share, affordable, 'take', slot, 0);
+    return decide(set, answer as Awaited<typeof answer>, 'degraded', slot, false);
+  };
+}
+
+function shareOf(policy: Policy, replicas: number): Policy {
+  return {
+    ...policy,
+    limit: Math.max(1, Math.floor(policy.limit / replicas)),
+    refillPerSecond: policy.refillPerSecond / replicas,
+  };
+}

@@ -1,0 +1,108 @@
+import type { Guard, GuardRequest, Pass, Reply, Verdict } from '@countersign/guard';
+import { addressKey } from './address.ts';
+import type { Decision } from './decision.ts';
+import { type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
+import type { RateLimiter } from './limiter.ts';
+
+export { type AddressKeyOptions, addressKey } from './address.ts';
+
+export interface RateLimitGuardOptions<Name extends string, In> {
+  /** Which set of limits: one for all, or chosen by request (its route, the caller's tier). */
+  readonly policy: Name | ((request: GuardRequest, context: In) => Name);
+  /**
+   * Whose limits; default the client's address, an IPv6 address by its /56. Behind an identity guard use what it found out:
+   * `(_, { principal }) => principal.clientId`. `undefined`: this request is not limited.
+   */
+  readonly key?: (request: GuardRequest, context: In) => string | undefined;
+  /** An integer of at least 1; default 1. */
+  readonly cost?: number | ((request: GuardRequest, context: In) => number);
+  /** What the request turned out to cost; `undefined`: what was charged. The difference is charged or given back. */
+  readonly actualCost?: (status: number, body: Uint8Array | undefined) => number | undefined;
+  readonly headers?: RateLimitHeadersOptions;
+}
+
+/**
+ * Charges each request to its subject and refuses with 429 what is over a limit: before authentication by address, after it
+ * by principal. A cost that no limit can ever grant is refused with 429 without `Retry-After`, a subject on the deny list with
+ * 403, and, where `onStoreError` is `closed`, everything with 503 while the store cannot be asked.
+ */
+export function rateLimitGuard<Name extends string, In = object>(
+  limiter: RateLimiter<Name>,
+  options: RateLimitGuardOptions<Name, In>,
+): Guard<Decision | undefined, In> {
+  const { policy, key = byAddress, cost = 1 } = options;
+  if (policy === undefined) throw new TypeError('policy: expected the name of a set of limits');
+  return (request, context) => {
+    const subject = key(request, context);
+    if (subject === undefined) return { pass: true, context: undefined };
+    const asked = {
+      policy: typeof policy === 'function' ? policy(request, context) : policy,
+      cost: typeof cost === 'function' ? cost(request, context) : cost,
+    };
+    const verdictOf = (decision: Decision): Verdict<Decision> =>
+      decision.allowed
+        ? pass(limiter, subject, asked, decision, options)
+        : refuse(decision, options.headers);
+    return limiter.sync
+      ? verdictOf(limiter.checkSync(subject, asked))
+      : limiter.check(subject, asked).then(verdictOf);
+  };
+}
+
+function byAddress(request: GuardRequest): string {
+  return addressKey(request.remoteAddress);
+}
+
+function pass<Name extends string, In>(
+  limiter: RateLimiter<Name>,
+  subject: string,
+  asked: { readonly policy: Name; readonly cost: number },
+  decision: Decision,
+  { actualCost, headers }: RateLimitGuardOptions<Name, In>,
+): Pass<Decision> {
+  const passed: Pass<Decision> = {
+    pass: true,
+    context: decision,
+    headers: rateLimitHeaders(decision, headers),
+  };
+  if (!actualCost && decision.slot === 0) return passed;
+  return {
+    ...passed,
+    async settle({ status, body }) {
+      const actual = actualCost?.(status, body) ?? asked.cost;
+      await limiter.settle(subject, { ...asked, actualCost: actual, slot: decision.slot });
+    },
+  };
+}
+
+function refuse(decision: Decision, options: RateLimitHeadersOptions | undefined): Reply {
+  const problem = problemOf(decision);
+  return {
+    pass: false,
+    status: problem.status,
+    headers: [['content-type', 'application/problem+json'], ...rateLimitHeaders(decision, options)],
+    body: JSON.stringify(problem),
+  };
+}
+
+interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly 'violated-policies'?: readonly string[];
+}
+
+function problemOf({ denied, source, policies, impossible }: Decision): Problem {
+  if (denied) return { type: 'about:blank', title: 'Forbidden', status: 403 };
+  if (source === 'degraded' && policies.length === 0)
+    return { type: 'about:blank', title: 'Service Unavailable', status: 503 };
+  const violated = policies.filter(({ retryAfterMs }) => retryAfterMs > 0).map(({ name }) => name);
+  return {
+    type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
+    title: impossible
+      ? 'Request cannot be satisfied as it costs more than the assigned quota'
+      : 'Request cannot be satisfied as assigned quota has been exceeded',
+    status: 429,
+    'violated-policies': violated,
+  };
+}

@@ -1,0 +1,74 @@
+import type { Decision } from './decision.ts';
+import type { PolicyStatus } from './store.ts';
+
+/** One header field line. */
+export type HeaderLine = readonly [name: string, value: string];
+
+export interface RateLimitHeadersOptions {
+  /**
+   * - `legacy`: `X-RateLimit-Limit`, `-Remaining` and `-Reset` (Unix seconds), about the limit that binds.
+   * - `ietf`: `RateLimit-Policy` and `RateLimit`, about every limit.
+   * - `both`: default.
+   */
+  readonly style?: 'legacy' | 'ietf' | 'both';
+  /** Which revision of draft-ietf-httpapi-ratelimit-headers to write. It still changes; default and only one so far: 10. */
+  readonly draft?: 10;
+  /** The wall clock in milliseconds, for `X-RateLimit-Reset`. Default `Date.now`. */
+  readonly now?: () => number;
+}
+
+/**
+ * The header fields that tell a client where it stands. Adds `Retry-After` (RFC 9110 §10.2.3) when it was refused and waiting
+ * helps; rounded up, so never earlier than the truth.
+ */
+export function rateLimitHeaders(
+  decision: Decision,
+  options: RateLimitHeadersOptions = {},
+): HeaderLine[] {
+  const { style = 'both', draft = 10, now = Date.now } = options;
+  if (draft !== 10) throw new TypeError('draft: expected 10');
+  const lines: HeaderLine[] = [];
+  const known = decision.policies.length > 0;
+  if (known && style !== 'ietf') {
+    const untilMs = decision.allowed ? decision.resetMs : resetOf(decision, decision);
+    lines.push(
+      ['x-ratelimit-limit', String(decision.limit)],
+      ['x-ratelimit-remaining', String(decision.remaining)],
+      ['x-ratelimit-reset', String(Math.ceil((now() + untilMs) / 1000))],
+    );
+  }
+  if (known && style !== 'legacy') {
+    lines.push(
+      ['ratelimit-policy', decision.policies.map(policyItem).join(', ')],
+      ['ratelimit', decision.policies.map((policy) => statusItem(policy, decision)).join(', ')],
+    );
+  }
+  if (!decision.allowed && Number.isFinite(decision.retryAfterMs))
+    lines.push(['retry-after', String(seconds(decision.retryAfterMs))]);
+  return lines;
+}
+
+/** Draft-10 §3: a List of Strings with parameters; names are safe inside quotes by construction. */
+function policyItem({ name, limit, windowSeconds, concurrent }: PolicyStatus): string {
+  return concurrent
+    ? `"${name}";q=${limit};qu="concurrent-requests"`
+    : `"${name}";q=${limit};w=${windowSeconds}`;
+}
+
+function statusItem(policy: PolicyStatus, decision: Decision): string {
+  return `"${policy.name}";r=${policy.remaining};t=${seconds(resetOf(policy, decision))}`;
+}
+
+/** The moment to come back at is the same in every field (draft-10 §5): that of `Retry-After` for who was refused. */
+function resetOf(
+  { resetMs, retryAfterMs }: Pick<PolicyStatus, 'resetMs' | 'retryAfterMs'>,
+  decision: Decision,
+): number {
+  return !decision.allowed && retryAfterMs > 0 && Number.isFinite(retryAfterMs)
+    ? retryAfterMs
+    : resetMs;
+}
+
+function seconds(ms: number): number {
+  return Math.ceil(ms / 1000);
+}

@@ -1,0 +1,98 @@
+import type { Decision } from './decision.ts';
+import { Generations } from './generations.ts';
+import { assertInteger } from './policy.ts';
+
+export interface LeaseOptions {
+  /** How many units of cost a process takes at once. An integer from 2 to 1e6. */
+  readonly size: number;
+  /** What is not used within so many milliseconds is lost. An integer from 1 to 60,000; default 1000. */
+  readonly maxAgeMs?: number;
+}
+
+interface Lease {
+  left: number;
+  readonly endsAtMs: number;
+  readonly decision: Decision;
+}
+
+const maxLeases = 10_000;
+
+/**
+ * Tokens that this process took from the store ahead of need. They are charged when they are taken, so the store never
+ * grants more than the limit; but they are spent up to `maxAgeMs` later, so within any one window at most `size` for each
+ * process can pass on top of the limit.
+ */
+export class Leases {
+  readonly size: number;
+  readonly #maxAgeMs: number;
+  readonly #leases: Generations<string, Lease> = new Generations(maxLeases);
+  readonly #taking = new Map<string, Promise<Decision>>();
+  /** Too little was left for a whole lease: ask for single costs until then. */
+  readonly #singlyUntilMs: Generations<string, number> = new Generations(maxLeases);
+
+  constructor({ size, maxAgeMs = 1000 }: LeaseOptions) {
+    if (size < 2) throw new TypeError('lease.size: expected at least 2');
+    assertInteger('lease.size', size, 1e6);
+    assertInteger('lease.maxAgeMs', maxAgeMs, 60_000);
+    this.size = size;
+    this.#maxAgeMs = maxAgeMs;
+  }
+
+  /** Spends from a lease; `undefined` when there is none that covers the cost. */
+  spend(key: string, cost: number, nowMs: number): Decision | undefined {
+    const lease = this.#leases.get(key);
+    if (lease === undefined) return undefined;
+    if (nowMs >= lease.endsAtMs || lease.left < cost) return undefined;
+    lease.left -= cost;
+    const { decision } = lease;
+    return { ...decision, source: 'local', remaining: decision.remaining + lease.left };
+  }
+
+  /**
+   * Takes a lease from the store and spends from it; callers that come meanwhile share it.
+   * @param take - charges the store; called with the size of a lease.
+   * @returns `undefined` when the store has less left than a lease: ask it for the cost alone.
+   */
+  async renew(
+    key: string,
+    cost: number,
+    now: () => number,
+    take: (cost: number) => Promise<Decision>,
+  ): Promise<Decision | undefined> {
+    if (cost > this.size || now() < (this.#singlyUntilMs.get(key) ?? 0)) return undefined;
+    const underway = this.#taking.get(key) ?? this.#take(key, now, take);
+    const decision = await underway;
+    if (decision.allowed && decision.source === 'store') return this.spend(key, cost, now());
+    return decision.source === 'degraded' ? decision : undefined;
+  }
+
+  forget(key: string): void {
+    this.#leases.delete(key);
+    this.#singlyUntilMs.delete(key);
+  }
+
+  clear(): void {
+    this.#leases.clear();
+    this.#singlyUntilMs.clear();
+  }
+
+  async #take(
+    key: string,
+    now: () => number,
+    take: (cost: number) => Promise<Decision>,
+  ): Promise<Decision> {
+    const askedAtMs = now();
+    const taking = take(this.size);
+    this.#taking.set(key, taking);
+    try {
+      const decision = await taking;
+      if (decision.allowed && decision.source === 'store') {
+        const endsAtMs = askedAtMs + this.#maxAgeMs;
+        this.#leases.set(key, { left: this.size, endsAtMs, decision });
+      } else this.#singlyUntilMs.set(key, askedAtMs + this.#maxAgeMs);
+      return decision;
+    } finally {
+      this.#taking.delete(key);
+    }
+  }
+}

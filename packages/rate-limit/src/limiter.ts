@@ -1,0 +1,444 @@
+import { randomInt } from 'node:crypto';
+import { type Decision, type DecisionSource, decide, decideWithoutLimits } from './decision.ts';
+import { RateLimitError } from './errors.ts';
+import { refusedChannel, restrictedChannel, storeFailedChannel } from './events.ts';
+import { type Fallback, fallback, type OnStoreError } from './fallback.ts';
+import { type LeaseOptions, Leases } from './lease.ts';
+import { assertInteger, type Policy } from './policy.ts';
+import { type CompiledSet, compileSet, type PolicySetInput } from './policy-set.ts';
+import { Refusals } from './refusals.ts';
+import type { ConsumeMode, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
+import { StoreHealth } from './store-health.ts';
+import { subjectKey } from './subject.ts';
+import { Turnstile, waitTooLong } from './turnstile.ts';
+
+export interface RateLimiterOptions<Name extends string> {
+  readonly store: RateLimitStore;
+  /** Sets of limits by name; a list of limits, or limits with options. */
+  readonly policies: Readonly<Record<Name, PolicySetInput>>;
+  /** Default `local`. */
+  readonly onStoreError?: OnStoreError;
+  /** How long the store may take, in milliseconds, before `onStoreError` decides. Default 100. */
+  readonly timeoutMs?: number;
+  /** How many processes share the limits; `onStoreError: 'local'` divides by it. Default 1. */
+  readonly replicas?: number;
+  /** Take tokens from the store in batches and serve from memory. Default: ask for each request. */
+  readonly lease?: LeaseOptions;
+  /** Other limits for this subject; `undefined`: the set's own. Return the same array for the same limits: it is compiled once. */
+  readonly overrides?: (subject: string, policy: Name) => readonly Policy[] | undefined;
+  /** Refuse this subject whatever its limits say. */
+  readonly deny?: (subject: string) => boolean;
+  /** Milliseconds; for what this process decides itself. Default: a clock that never steps back. */
+  readonly now?: () => number;
+}
+
+export interface CheckOptions<Name extends string> {
+  /** Which set of limits. */
+  readonly policy: Name;
+  /** An integer of at least 1; default 1. */
+  readonly cost?: number;
+}
+
+export interface AcquireOptions<Name extends string> extends CheckOptions<Name> {
+  readonly signal?: AbortSignal;
+  /** Give up after this long, or at once when it would certainly take longer. Default 30,000. */
+  readonly maxWaitMs?: number;
+}
+
+export interface SlotOptions<Name extends string> {
+  readonly policy: Name;
+  /** `decision.slot` */
+  readonly slot: number;
+}
+
+export interface SettleOptions<Name extends string> {
+  readonly policy: Name;
+  /** What was charged. */
+  readonly cost: number;
+  /** What it turned out to be: an integer of at least 0. */
+  readonly actualCost: number;
+  /** `decision.slot`; default 0: none. */
+  readonly slot?: number;
+}
+
+export interface RestrictOptions<Name extends string> {
+  readonly policy: Name;
+  /** At most so many more; 0: none. */
+  readonly remaining: number;
+  /** For how long, in milliseconds: an integer from 1 to 86,400,000. */
+  readonly durationMs: number;
+}
+
+/** A cost that was charged as an estimate. */
+export interface Reservation extends Decision {
+  /** Charges or gives back the difference, and releases the slot; once, later calls do nothing. */
+  settle(actualCost: number): Promise<void>;
+}
+
+export interface RateLimiter<Name extends string = string> {
+  /** Charges the cost to every limit of the set, or, when one of them refuses, to none. Never throws for a store that fails. */
+  check(subject: string, options: CheckOptions<Name>): Promise<Decision>;
+  /** The same, at once; only with a store in this process. */
+  checkSync(subject: string, options: CheckOptions<Name>): Decision;
+  /** Whether `checkSync` can be used. */
+  readonly sync: boolean;
+  /** What `check` would say, charging nothing. */
+  peek(subject: string, options: CheckOptions<Name>): Promise<Decision>;
+  /** Charges an estimate now, the truth with `settle`. */
+  reserve(subject: string, options: CheckOptions<Name>): Promise<Reservation>;
+  /** What `settle` of a reservation does, for who keeps the numbers rather than the reservation. Not idempotent. */
+  settle(subject: string, options: SettleOptions<Name>): Promise<void>;
+  /** Gives back a cost that was charged; never more than was. */
+  refund(subject: string, options: CheckOptions<Name>): Promise<void>;
+  /** Forgets the subject under this set. */
+  reset(subject: string, options: Pick<CheckOptions<Name>, 'policy'>): Promise<void>;
+  /** Gives a concurrency slot back. */
+  release(subject: string, options: SlotOptions<Name>): Promise<void>;
+  /** Leases a concurrency slot anew; `false` when its lease had ended. */
+  renew(subject: string, options: SlotOptions<Name>): Promise<boolean>;
+  /** Waits until `check` grants, first come, first served. */
+  acquire(subject: string, options: AcquireOptions<Name>): Promise<Decision>;
+  /** Lets the subject have at most `remaining` more for a while, in every process that shares the store. */
+  restrict(subject: string, options: RestrictOptions<Name>): Promise<void>;
+  /** Replaces the limits of a set; what was used carries over to limits of the same kind. */
+  setPolicies(policy: Name, limits: PolicySetInput): void;
+  /** Closes the store. */
+  close(): Promise<void>;
+}
+
+const defaultMaxWaitMs = 30_000;
+/** A slot may be released before its lease ends: look again this often. */
+const slotPollMs = 100;
+
+/** Makes a limiter. @throws TypeError for an option that makes no sense, naming it. */
+export function createRateLimiter<Name extends string>(
+  options: RateLimiterOptions<Name>,
+): RateLimiter<Name> {
+  return new Limiter(options);
+}
+
+class Limiter<Name extends string> implements RateLimiter<Name> {
+  readonly sync: boolean;
+  readonly #store: RateLimitStore;
+  readonly #sets: Map<string, CompiledSet> = new Map();
+  readonly #timeoutMs: number;
+  readonly #overrides: RateLimiterOptions<Name>['overrides'];
+  readonly #overridden = new WeakMap<readonly Policy[], CompiledSet>();
+  readonly #deny: ((subject: string) => boolean) | undefined;
+  readonly #now: () => number;
+  readonly #fallback: Fallback;
+  readonly #health: StoreHealth;
+  readonly #refusals = new Refusals();
+  readonly #leases: Leases | undefined;
+  readonly #turnstile = new Turnstile();
+
+  constructor(options: RateLimiterOptions<Name>) {
+    const { store, onStoreError = 'local', timeoutMs = 100, replicas = 1, now } = options;
+    if (typeof store?.consume !== 'function')
+      throw new TypeError('store: expected a RateLimitStore');
+    if (!['open', 'closed', 'local'].includes(onStoreError))
+      throw new TypeError("onStoreError: expected 'open', 'closed' or 'local'");
+    assertInteger('timeoutMs', timeoutMs, 60_000);
+    assertInteger('replicas', replicas, 100_000);
+    this.#store = store;
+    this.sync = store.sync;
+    this.#timeoutMs = timeoutMs;
+    this.#overrides = options.overrides;
+    this.#deny = options.deny;
+    this.#now = now ?? (() => performance.now());
+    this.#fallback = fallback(onStoreError, replicas, this.#now);
+    this.#health = new StoreHealth(this.#now);
+    this.#leases = options.lease && new Leases(options.lease);
+    const names = Object.keys(options.policies) as Name[];
+    if (names.length === 0) throw new TypeError('policies: expected at least one set of limits');
+    for (const name of names) this.setPolicies(name, options.policies[name]);
+  }
+
+  setPolicies(policy: Name, limits: PolicySetInput): void {
+    const set = compileSet(policy, limits);
+    for (const other of this.#sets.values()) assertCompatible(set, other);
+    this.#sets.set(policy, set);
+    this.#refusals.clear();
+    this.#leases?.clear();
+  }
+
+  checkSync(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Decision {
+    if (!this.sync) throw new TypeError('checkSync: the store is not in this process; use check');
+    const key = subjectKey(subject);
+    assertCost(cost);
+    const set = this.#setFor(subject, policy);
+    if (this.#deny?.(subject)) return this.#report(key, cost, denial(set));
+    const impossible = cost > set.largestCost;
+    const slot = set.leasesSlots ? newSlot() : 0;
+    const mode = impossible ? 'peek' : 'take';
+    const answer = this.#store.consume(set.counter, key, set.limits, cost, mode, slot, 0);
+    return this.#report(key, cost, decide(set, answer as StoreAnswer, 'store', slot, impossible));
+  }
+
+  check(subject: string, options: CheckOptions<Name>): Promise<Decision> {
+    try {
+      return this.sync
+        ? Promise.resolve(this.checkSync(subject, options))
+        : this.#checkRemote(subject, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #checkRemote(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Promise<Decision> {
+    const key = subjectKey(subject);
+    assertCost(cost);
+    const set = this.#setFor(subject, policy);
+    if (this.#deny?.(subject)) return Promise.resolve(this.#report(key, cost, denial(set)));
+    const local = localKey(set, key);
+    const decided =
+      this.#refusals.find(local, cost, this.#now()) ??
+      (set.leasesSlots ? undefined : this.#leases?.spend(local, cost, this.#now()));
+    if (decided) return Promise.resolve(this.#report(key, cost, decided));
+    return this.#ask(set, key, local, cost);
+  }
+
+  async #ask(set: CompiledSet, key: string, local: string, cost: number): Promise<Decision> {
+    const leased = set.leasesSlots || set.shadow ? undefined : this.#leases;
+    const decision =
+      (cost <= set.largestCost && leased && leased.size <= set.largestCost
+        ? await leased.renew(local, cost, this.#now, (size) => this.#take(set, key, size))
+        : undefined) ?? (await this.#take(set, key, cost));
+    return this.#report(key, cost, decision);
+  }
+
+  /** Asks the store, or, when it cannot be asked, what remains. */
+  async #take(set: CompiledSet, key: string, cost: number): Promise<Decision> {
+    const slot = set.leasesSlots ? newSlot() : 0;
+    if (!this.#health.shouldAsk()) return this.#fallback(set, set.limits, key, cost, slot);
+    const askedAtMs = this.#now();
+    const impossible = cost > set.largestCost;
+    let decision: Decision;
+    try {
+      decision = await this.#consume(set, key, cost, impossible ? 'peek' : 'take', slot);
+      this.#health.succeeded();
+    } catch (error) {
+      this.#health.failed();
+      if (storeFailedChannel.hasSubscribers)
+        storeFailedChannel.publish({ policy: set.name, error });
+      return this.#fallback(set, set.limits, key, cost, slot);
+    }
+    // Slots are freed at any moment; time alone ends other refusals.
+    if (!decision.allowed && !set.leasesSlots)
+      this.#refusals.add(localKey(set, key), cost, decision, askedAtMs);
+    return decision;
+  }
+
+  async #consume(
+    set: CompiledSet,
+    key: string,
+    cost: number,
+    mode: ConsumeMode,
+    slot: number,
+    source: DecisionSource = 'store',
+  ): Promise<Decision> {
+    const { counter, limits, largestCost } = set;
+    const timeoutMs = this.#timeoutMs;
+    const answer = await this.#store.consume(counter, key, limits, cost, mode, slot, timeoutMs);
+    return decide(set, answer, source, slot, cost > largestCost);
+  }
+
+  async peek(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Promise<Decision> {
+    const key = subjectKey(subject);
+    assertCost(cost);
+    const set = this.#setFor(subject, policy);
+    if (this.#deny?.(subject)) return denial(set);
+    return { ...(await this.#orStoreError(this.#consume(set, key, cost, 'peek', 0))), slot: 0 };
+  }
+
+  async reserve(subject: string, options: CheckOptions<Name>): Promise<Reservation> {
+    const { cost: estimate = 1, policy } = options;
+    const decision = await this.check(subject, options);
+    let settled = !decision.allowed || decision.shadowed;
+    const settle = async (actualCost: number): Promise<void> => {
+      assertActualCost(actualCost);
+      if (settled) return;
+      settled = true;
+      await this.settle(subject, { policy, cost: estimate, actualCost, slot: decision.slot });
+    };
+    return { ...decision, settle };
+  }
+
+  async settle(subject: string, options: SettleOptions<Name>): Promise<void> {
+    const { policy, cost, actualCost, slot = 0 } = options;
+    assertActualCost(actualCost);
+    const key = subjectKey(subject);
+    const set = this.#setFor(subject, policy);
+    const difference = actualCost - cost;
+    // With a slot, charging takes the same slot once more; it is given back right after.
+    if (difference > 0)
+      await this.#orStoreError(this.#consume(set, key, difference, 'force', slot));
+    if (difference < 0 || slot !== 0) await this.#give(set, key, Math.max(0, -difference), slot);
+  }
+
+  async refund(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Promise<void> {
+    assertCost(cost);
+    await this.#give(this.#setFor(subject, policy), subjectKey(subject), cost, 0);
+  }
+
+  async release(subject: string, { policy, slot }: SlotOptions<Name>): Promise<void> {
+    if (slot !== 0) await this.#give(this.#setFor(subject, policy), subjectKey(subject), 0, slot);
+  }
+
+  async #give(set: CompiledSet, key: string, cost: number, slot: number): Promise<void> {
+    const local = localKey(set, key);
+    this.#refusals.forget(local);
+    const given = this.#store.give(stateKey(set, key), set.limits, cost, slot, this.#timeoutMs);
+    await this.#orStoreError(given);
+    this.#turnstile.wake(local);
+  }
+
+  async renew(subject: string, { policy, slot }: SlotOptions<Name>): Promise<boolean> {
+    if (slot === 0) return false;
+    const set = this.#setFor(subject, policy);
+    const key = stateKey(set, subjectKey(subject));
+    return await this.#orStoreError(this.#store.renew(key, set.limits, slot, this.#timeoutMs));
+  }
+
+  async reset(subject: string, { policy }: Pick<CheckOptions<Name>, 'policy'>): Promise<void> {
+    const set = this.#setFor(subject, policy);
+    const key = subjectKey(subject);
+    await this.#orStoreError(this.#store.reset(stateKey(set, key), this.#timeoutMs));
+    const local = localKey(set, key);
+    this.#refusals.forget(local);
+    this.#leases?.forget(local);
+    this.#turnstile.wake(local);
+  }
+
+  async restrict(subject: string, options: RestrictOptions<Name>): Promise<void> {
+    const { policy, remaining, durationMs } = options;
+    if (!Number.isSafeInteger(remaining) || remaining < 0)
+      throw new TypeError('remaining: expected an integer of at least 0');
+    assertInteger('durationMs', durationMs, 86_400_000);
+    const set = this.#setFor(subject, policy);
+    const key = subjectKey(subject);
+    this.#leases?.forget(localKey(set, key));
+    await this.#orStoreError(
+      this.#store.restrict(stateKey(set, key), set.limits, remaining, durationMs, this.#timeoutMs),
+    );
+    if (restrictedChannel.hasSubscribers)
+      restrictedChannel.publish({ subject: key, policy, remaining, durationMs });
+  }
+
+  async acquire(subject: string, options: AcquireOptions<Name>): Promise<Decision> {
+    const { policy, signal, maxWaitMs = defaultMaxWaitMs } = options;
+    if (!(maxWaitMs >= 0)) throw new TypeError('maxWaitMs: expected milliseconds, at least 0');
+    const set = this.#setFor(subject, policy);
+    const local = localKey(set, subjectKey(subject));
+    const giveUpAtMs = this.#now() + maxWaitMs;
+    const leave = await this.#turnstile.enter(local, signal, maxWaitMs);
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        const decision = await this.check(subject, options);
+        if (decision.allowed) return decision;
+        const waitMs = waitOf(decision, set);
+        if (this.#now() + waitMs > giveUpAtMs) throw waitTooLong(decision.retryAfterMs);
+        await this.#turnstile.sleep(local, waitMs, signal);
+      }
+    } finally {
+      leave();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#store.close?.();
+  }
+
+  #setFor(subject: string, policy: Name): CompiledSet {
+    const set = this.#sets.get(policy);
+    if (set === undefined)
+      throw new RateLimitError(
+        'ERR_RATE_LIMIT_POLICY',
+        `no policy is named "${String(policy).slice(0, 64)}"`,
+      );
+    const limits = this.#overrides?.(subject, policy);
+    if (limits === undefined) return set;
+    const known = this.#overridden.get(limits);
+    if (known?.name === policy) return known;
+    const { counter, shadow } = set;
+    const overridden = compileSet(policy, { limits, counter, shadow });
+    this.#overridden.set(limits, overridden);
+    return overridden;
+  }
+
+  #report(subject: string, cost: number, decision: Decision): Decision {
+    if ((!decision.allowed || decision.shadowed) && refusedChannel.hasSubscribers)
+      refusedChannel.publish({ subject, cost, decision });
+    return decision;
+  }
+
+  async #orStoreError<T>(operation: T | Promise<T>): Promise<T> {
+    try {
+      return await operation;
+    } catch (cause) {
+      throw new RateLimitError(
+        'ERR_RATE_LIMIT_STORE',
+        'the store did not do it, or did not say so',
+        {
+          cause,
+        },
+      );
+    }
+  }
+}
+
+/** What one set does not know, it forgets: sets that share a counter must know the same. */
+function assertCompatible(set: CompiledSet, other: CompiledSet): void {
+  if (set.counter !== other.counter || set.name === other.name) return;
+  const kinds = (of: CompiledSet): string => of.limits.map(({ kind }) => kind).join();
+  if (kinds(set) !== kinds(other))
+    throw new TypeError(
+      `policies.${set.name}: shares the counter "${set.counter}" with ${other.name}, so both need the same kinds of limits in the same order`,
+    );
+}
+
+function denial(set: CompiledSet): Decision {
+  const retryAfterMs = Number.POSITIVE_INFINITY;
+  return decideWithoutLimits(set, { allowed: false, retryAfterMs, denied: true, source: 'local' });
+}
+
+function waitOf(decision: Decision, set: CompiledSet): number {
+  if (decision.denied)
+    throw new RateLimitError('ERR_RATE_LIMIT_DENIED', 'the subject is on the deny list');
+  if (decision.impossible)
+    throw new RateLimitError(
+      'ERR_RATE_LIMIT_IMPOSSIBLE',
+      'the cost is more than a limit ever grants',
+    );
+  const soonest = set.leasesSlots
+    ? Math.min(decision.retryAfterMs, slotPollMs)
+    : decision.retryAfterMs;
+  // Processes that were all refused until the same moment should not all come back at it.
+  return soonest + Math.random() * Math.min(50, soonest / 4 + 1);
+}
+
+function assertCost(cost: number): void {
+  if (!Number.isSafeInteger(cost) || cost < 1)
+    throw new RateLimitError('ERR_RATE_LIMIT_COST', 'the cost must be an integer of at least 1');
+}
+
+function assertActualCost(cost: number): void {
+  if (!Number.isSafeInteger(cost) || cost < 0)
+    throw new RateLimitError(
+      'ERR_RATE_LIMIT_COST',
+      'the actual cost must be an integer of at least 0',
+    );
+}
+
+function stateKey({ counter }: CompiledSet, subject: string): StateKey {
+  return { counter, subject };
+}
+
+function localKey({ name }: CompiledSet, subject: string): string {
+  return `${name} ${subject}`;
+}
+
+function newSlot(): number {
+  return randomInt(1, 2 ** 47);
+}

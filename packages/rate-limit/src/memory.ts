@@ -1,0 +1,101 @@
+import { Generations } from './generations.ts';
+import { assertInteger } from './policy.ts';
+import {
+  advanced,
+  commit,
+  consume,
+  freshRecord,
+  give,
+  isClear,
+  renew,
+  restrict,
+  type SubjectRecord,
+} from './record.ts';
+import type { RateLimitStore, StateKey } from './store.ts';
+
+export interface MemoryRateLimitStoreOptions {
+  /** How many subjects are remembered; beyond that those not seen for longest are forgotten. Default 100,000. */
+  readonly maxSubjects?: number;
+  /** The time in milliseconds. Default: a clock that never steps back. */
+  readonly now?: () => number;
+}
+
+/** A store that answers synchronously. */
+export interface MemoryRateLimitStore extends RateLimitStore {
+  readonly sync: true;
+  /** How many subjects are remembered now. */
+  readonly size: number;
+}
+
+/** Keeps all state in this process: for one process, for tests, and as what remains when a shared store fails. */
+export function memoryRateLimitStore(
+  options: MemoryRateLimitStoreOptions = {},
+): MemoryRateLimitStore {
+  const { maxSubjects = 100_000, now = monotonicNow } = options;
+  assertInteger('maxSubjects', maxSubjects, 1e7);
+  const counters = new Map<string, Generations<string, SubjectRecord>>();
+  const nowUs = (): number => Math.floor(now() * 1000);
+
+  const recordsOf = (counter: string): Generations<string, SubjectRecord> => {
+    let records = counters.get(counter);
+    if (records === undefined) {
+      records = new Generations(maxSubjects);
+      counters.set(counter, records);
+    }
+    return records;
+  };
+  const known = ({ counter, subject }: StateKey): SubjectRecord | undefined =>
+    counters.get(counter)?.get(subject);
+
+  return {
+    sync: true,
+    get size() {
+      let size = 0;
+      for (const records of counters.values()) size += records.size;
+      return size;
+    },
+    consume(counter, subject, policies, cost, mode, slot) {
+      const records = recordsOf(counter);
+      let record = records.get(subject);
+      if (record === undefined) {
+        record = freshRecord(policies);
+        if (mode !== 'peek') records.set(subject, record);
+      }
+      return consume(record, policies, nowUs(), cost, mode, slot);
+    },
+    give(key, policies, cost, slot) {
+      const record = known(key);
+      if (!record) return;
+      const moment = nowUs();
+      commit(record, policies, advanced(record, policies, moment).states);
+      give(record, cost, slot);
+      if (isClear(record, moment)) counters.get(key.counter)?.delete(key.subject);
+    },
+    renew(key, policies, slot) {
+      const record = known(key);
+      if (!record) return false;
+      const moment = nowUs();
+      const { states } = advanced(record, policies, moment);
+      const renewed = renew(states, moment, slot);
+      if (renewed) commit(record, policies, states);
+      return renewed;
+    },
+    restrict(key, policies, remaining, durationMs) {
+      const record = known(key) ?? freshRecord(policies);
+      const moment = nowUs();
+      commit(record, policies, advanced(record, policies, moment).states);
+      restrict(record, moment, remaining, durationMs);
+      recordsOf(key.counter).set(key.subject, record);
+    },
+    reset({ counter, subject }) {
+      counters.get(counter)?.delete(subject);
+    },
+  };
+}
+
+const startedAtMs = performance.timeOrigin;
+
+/** Milliseconds since the epoch, as of the start of the process: whoever sets the clock later does not shift windows. */
+function monotonicNow(): number {
+  return startedAtMs + performance.now();
+}

@@ -1,0 +1,150 @@
+import { parseRetryAfter } from '@countersign/retry';
+import { type BareItem, parseList } from 'structured-headers';
+
+/** What a server says of one of its limits. */
+export interface ServerLimit {
+  /** The policy's name; `undefined` where the fields have none. */
+  readonly name?: string;
+  readonly limit?: number;
+  readonly remaining: number;
+  /** Milliseconds until the quota resets. */
+  readonly resetMs?: number;
+}
+
+export interface ServerLimits {
+  readonly limits: readonly ServerLimit[];
+  /** Milliseconds to stay away for, from `Retry-After`; it takes precedence over any reset. */
+  readonly retryAfterMs?: number;
+}
+
+/** Looks up a header field without regard to case; several lines joined by a comma, or `undefined`. */
+export type HeaderLookup = (name: string) => string | undefined;
+
+/**
+ * Reads what a server says of its limits, in any of the usual forms: the IETF drafts 8 and later (`"name";r=…;t=…`), draft 7
+ * (`limit=…, remaining=…, reset=…`), earlier drafts (`RateLimit-Remaining` and so on), `X-RateLimit-*` and `X-Rate-Limit-*` with a
+ * reset in seconds from now, Unix seconds or Unix milliseconds, and `Retry-After`. What is malformed is ignored.
+ * @param nowMs - the wall clock; default `Date.now()`.
+ */
+export function parseRateLimitHeaders(
+  headers:
+    | HeaderLookup
+    | Headers
+    | Readonly<Record<string, string | readonly string[] | undefined>>,
+  nowMs: number = Date.now(),
+): ServerLimits {
+  const get = lookup(headers);
+  const retryAfterMs = parseRetryAfter(get('retry-after'), nowMs);
+  const limits = structured(get) ?? combined(get) ?? separate(get, nowMs) ?? [];
+  return { limits, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+}
+
+function structured(get: HeaderLookup): ServerLimit[] | undefined {
+  const items = listOf(get('ratelimit'));
+  const quotas = new Map(listOf(get('ratelimit-policy'))?.map(({ name, q }) => [name, q]));
+  const limits = items?.flatMap(({ name, r, t }): ServerLimit[] => {
+    if (r === undefined) return [];
+    const limit = quotas.get(name);
+    return [
+      {
+        name,
+        remaining: r,
+        ...(limit !== undefined && { limit }),
+        ...(t !== undefined && { resetMs: t * 1000 }),
+      },
+    ];
+  });
+  return limits?.length ? limits : undefined;
+}
+
+interface ParsedItem {
+  readonly name: string;
+  readonly r: number | undefined;
+  readonly t: number | undefined;
+  readonly q: number | undefined;
+}
+
+function listOf(value: string | undefined): ParsedItem[] | undefined {
+  if (value === undefined) return undefined;
+  try {
+    return parseList(value).flatMap(([name, parameters]): ParsedItem[] =>
+      Array.isArray(name)
+        ? []
+        : [
+            {
+              name: String(name),
+              r: count(parameters.get('r')),
+              t: count(parameters.get('t')),
+              q: count(parameters.get('q')),
+            },
+          ],
+    );
+  } catch {
+    return undefined;
+  }
+}
+
+function combined(get: HeaderLookup): ServerLimit[] | undefined {
+  const value = get('ratelimit');
+  if (value === undefined) return undefined;
+  const members = new Map(
+    [...value.matchAll(/(limit|remaining|reset)\s*=\s*(\d{1,15})/g)].map(([, name, digits]) => [
+      name,
+      Number(digits),
+    ]),
+  );
+  return limitOf(members.get('limit'), members.get('remaining'), secondsToMs(members.get('reset')));
+}
+
+function separate(get: HeaderLookup, nowMs: number): ServerLimit[] | undefined {
+  for (const prefix of ['ratelimit', 'x-ratelimit', 'x-rate-limit']) {
+    const remaining = digits(get(`${prefix}-remaining`));
+    if (remaining === undefined) continue;
+    const reset = digits(get(`${prefix}-reset`));
+    return limitOf(digits(get(`${prefix}-limit`)), remaining, fromNow(reset, nowMs));
+  }
+  return undefined;
+}
+
+function limitOf(
+  limit: number | undefined,
+  remaining: number | undefined,
+  resetMs: number | undefined,
+): ServerLimit[] | undefined {
+  if (remaining === undefined) return undefined;
+  return [
+    { remaining, ...(limit !== undefined && { limit }), ...(resetMs !== undefined && { resetMs }) },
+  ];
+}
+
+/** Nobody resets a window 30 years from now: larger numbers are moments, in seconds or milliseconds. */
+function fromNow(reset: number | undefined, nowMs: number): number | undefined {
+  if (reset === undefined) return undefined;
+  if (reset > 1e11) return Math.max(0, reset - nowMs);
+  return reset > 1e9 ? Math.max(0, reset * 1000 - nowMs) : reset * 1000;
+}
+
+function secondsToMs(seconds: number | undefined): number | undefined {
+  return seconds === undefined ? undefined : seconds * 1000;
+}
+
+function digits(value: string | undefined): number | undefined {
+  const text = value?.trim().match(/^(\d{1,15})(?:\.\d+)?(?:\s*[,;].*)?$/)?.[1];
+  return text === undefined ? undefined : Number(text);
+}
+
+function count(value: BareItem | undefined): number | undefined {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
+function lookup(headers: Parameters<typeof parseRateLimitHeaders>[0]): HeaderLookup {
+  if (typeof headers === 'function') return headers;
+  if (headers instanceof Headers) return (name) => headers.get(name) ?? undefined;
+  const lower = new Map(
+    Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]),
+  );
+  return (name) => {
+    const value = lower.get(name);
+    return typeof value === 'string' || value === undefined ? value : value.join(', ');
+  };
+}

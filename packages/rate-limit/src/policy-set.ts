@@ -1,0 +1,46 @@
+import { assertName, type Policy, type PolicySet } from './policy.ts';
+
+/** A set of policies as the limiter uses it. */
+export interface CompiledSet {
+  readonly name: string;
+  readonly counter: string;
+  readonly shadow: boolean;
+  readonly limits: readonly Policy[];
+  /** Some policy leases slots. */
+  readonly leasesSlots: boolean;
+  /** No cost above this can ever be granted. */
+  readonly largestCost: number;
+}
+
+/** What a set may be given as: with its options, or as its limits alone. */
+export type PolicySetInput = PolicySet | readonly Policy[];
+
+export function compileSet(name: string, input: PolicySetInput): CompiledSet {
+  assertName('policies', name);
+  const { limits, counter = name, shadow = false } = isList(input) ? { limits: input } : input;
+  assertName('counter', counter);
+  if (!Array.isArray(limits) || limits.length === 0 || limits.length > 16)
+    throw new TypeError(`policies.${name}: expected 1 to 16 limits`);
+  // Names are unique over all sets, as the RateLimit fields want them.
+  const named = limits.map((policy): Policy => {
+    const own = limits.length === 1 ? name : `${name}-${policy.name}`;
+    return Object.freeze({ ...policy, name: own });
+  });
+  if (new Set(named.map((policy) => policy.name)).size < named.length)
+    throw new TypeError(
+      `policies.${name}: two limits have the same name; give each its own \`name\``,
+    );
+  const counted = named.filter(({ kind }) => kind !== 'concurrency');
+  return Object.freeze({
+    name,
+    counter,
+    shadow,
+    limits: Object.freeze(named),
+    leasesSlots: counted.length < named.length,
+    largestCost: Math.min(...counted.map(({ limit }) => limit)),
+  });
+}
+
+function isList(input: PolicySetInput): input is readonly Policy[] {
+  return Array.isArray(input);
+}

@@ -1,0 +1,160 @@
+export type PolicyKind =
+  | 'token-bucket'
+  | 'sliding-window'
+  | 'sliding-log'
+  | 'fixed-window'
+  | 'concurrency';
+
+/** One limit, as data. Made by `tokenBucket`, `slidingWindow`, `slidingLog`, `fixedWindow` or `concurrency`. */
+export interface Policy {
+  readonly kind: PolicyKind;
+  /** Shown in headers and problems; unique within its set. */
+  readonly name: string;
+  /** The most that can be had at once, in units of cost. */
+  readonly limit: number;
+  /** The window; for a token bucket, how long an empty one takes to fill; for concurrency, how long a slot is leased. */
+  readonly windowSeconds: number;
+  /** `windowSeconds` in microseconds, the unit of all state. For a token bucket 0: it has no window. */
+  readonly windowUs: number;
+  /** Token bucket only; else 0. */
+  readonly refillPerSecond: number;
+}
+
+interface Named {
+  /** Shown in headers and problems: 1 to 64 of `A–Z a–z 0–9 . _ -`. Default: what the policy is, e.g. `60s`. */
+  readonly name?: string;
+}
+
+export interface TokenBucketOptions extends Named {
+  /** How many tokens the bucket holds: the largest burst. An integer from 1 to 1e9. */
+  readonly capacity: number;
+  /** Above 0; a fraction is fine. An empty bucket must fill within 366 days. */
+  readonly refillPerSecond: number;
+}
+
+export interface WindowOptions extends Named {
+  /** An integer from 1 to 1e9; for `slidingLog` to 10,000. */
+  readonly limit: number;
+  /** An integer from 1 to 31,622,400 (366 days). */
+  readonly windowSeconds: number;
+}
+
+export interface ConcurrencyOptions extends Named {
+  /** How many may hold a slot at the same time: an integer from 1 to 10,000. */
+  readonly limit: number;
+  /** A slot frees itself after so many seconds unless it is renewed. An integer from 1 to 86,400; default 60. */
+  readonly leaseSeconds?: number;
+}
+
+const maxLimit = 1e9;
+const maxListed = 10_000;
+const maxWindowSeconds = 366 * 86_400;
+
+/**
+ * Bursts up to `capacity`, then a steady `refillPerSecond`. Inside it is GCRA in its leaky-bucket form (ITU-T I.371 §5.4.4
+ * calls the two equivalent): a level that drains and a time of last update, so limits can change without loss of state.
+ */
+export function tokenBucket({ capacity, refillPerSecond, name }: TokenBucketOptions): Policy {
+  assertInteger('capacity', capacity, maxLimit);
+  if (
+    !(
+      refillPerSecond > 0 &&
+      capacity / refillPerSecond <= maxWindowSeconds &&
+      refillPerSecond <= maxLimit
+    )
+  )
+    throw new TypeError(
+      'refillPerSecond: expected a number above 0 that fills the bucket within 366 days, at most 1e9',
+    );
+  return policy('token-bucket', name ?? 'bucket', {
+    limit: capacity,
+    windowSeconds: Math.ceil(capacity / refillPerSecond),
+    windowUs: 0,
+    refillPerSecond,
+  });
+}
+
+/**
+ * At most `limit` in about any window, in constant space: counts of the current and the previous window, the latter
+ * weighted by how much of it still overlaps. It assumes that requests were spread evenly over the previous window; in the
+ * worst case (all of them at its very end) nearly twice the limit passes within one window. `slidingLog` is exact.
+ */
+export function slidingWindow(options: WindowOptions): Policy {
+  return windowPolicy('sliding-window', options, maxLimit);
+}
+
+/** At most `limit` in any window whatever, exactly. Keeps a time per request: up to 12 bytes × `limit` for each subject. */
+export function slidingLog(options: WindowOptions): Policy {
+  return windowPolicy('sliding-log', options, maxListed);
+}
+
+/** At most `limit` in each window that begins at a multiple of its length. Twice the limit can pass around a boundary. */
+export function fixedWindow(options: WindowOptions): Policy {
+  return windowPolicy('fixed-window', options, maxLimit);
+}
+
+/** At most `limit` at the same time. Each call takes one slot, whatever its cost, until it is released or its lease ends. */
+export function concurrency({ limit, leaseSeconds = 60, name }: ConcurrencyOptions): Policy {
+  assertInteger('limit', limit, maxListed);
+  assertInteger('leaseSeconds', leaseSeconds, 86_400);
+  return policy('concurrency', name ?? 'concurrency', {
+    limit,
+    windowSeconds: leaseSeconds,
+    windowUs: leaseSeconds * 1e6,
+    refillPerSecond: 0,
+  });
+}
+
+/** Limits for callers nobody knows, for free accounts and for paying ones. They share their counters: who upgrades keeps what was used. */
+export const defaultTiers: Readonly<Record<'unauthenticated' | 'free' | 'paid', PolicySet>> = {
+  unauthenticated: tier(20, 100),
+  free: tier(60, 1000),
+  paid: tier(300, 10_000),
+};
+
+/** Several limits that are checked as one: all of them grant a request, or none is charged. */
+export interface PolicySet {
+  readonly limits: readonly Policy[];
+  /** Sets with the same counter share state for the same subject. Default: the name of the set. */
+  readonly counter?: string;
+  /** Evaluate and report, but let every request pass. Default false. */
+  readonly shadow?: boolean;
+}
+
+function tier(perMinute: number, perHour: number): PolicySet {
+  return {
+    limits: [
+      slidingWindow({ limit: perMinute, windowSeconds: 60 }),
+      slidingWindow({ limit: perHour, windowSeconds: 3600 }),
+    ],
+    counter: 'tier',
+  };
+}
+
+function windowPolicy(kind: PolicyKind, options: WindowOptions, largest: number): Policy {
+  const { limit, windowSeconds, name } = options;
+  assertInteger('limit', limit, largest);
+  assertInteger('windowSeconds', windowSeconds, maxWindowSeconds);
+  const windowUs = windowSeconds * 1e6;
+  return policy(kind, name ?? `${windowSeconds}s`, {
+    limit,
+    windowSeconds,
+    windowUs,
+    refillPerSecond: 0,
+  });
+}
+
+function policy(kind: PolicyKind, name: string, numbers: Omit<Policy, 'kind' | 'name'>): Policy {
+  assertName('name', name);
+  return Object.freeze({ kind, name, ...numbers });
+}
+
+export function assertName(option: string, name: string): void {
+  if (typeof name !== 'string' || !/^[A-Za-z0-9._-]{1,64}$/.test(name))
+    throw new TypeError(`${option}: expected 1 to 64 of A-Z a-z 0-9 . _ -`);
+}
+
+export function assertInteger(option: string, value: number, largest: number): void {
+  if (!Number.isInteger(value) || value < 1 || value > largest)
+    throw new TypeError(`${option}: expected an integer from 1 to ${largest}`);
+}

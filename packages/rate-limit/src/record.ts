@@ -1,0 +1,188 @@
+import { algorithms } from './algorithm.ts';
+import type { Policy, PolicyKind } from './policy.ts';
+import { freshState, type PolicyState } from './state.ts';
+import type { ConsumeMode, PolicyStatus, StoreAnswer } from './store.ts';
+
+/** Everything that is remembered of one subject under one counter. */
+export interface SubjectRecord {
+  /** The policies that `states` belong to, in order; replaced when other ones are asked for. */
+  policies: readonly Policy[];
+  states: PolicyState[];
+  /** At most so many more until `restrictedUntil`. */
+  allowance: number;
+  restrictedUntil: number;
+}
+
+export function freshRecord(policies: readonly Policy[]): SubjectRecord {
+  return {
+    policies,
+    states: policies.map(({ kind, windowUs }) => freshState(kind, windowUs)),
+    allowance: 0,
+    restrictedUntil: 0,
+  };
+}
+
+/** Evaluates all policies first, then charges all of them or none. */
+export function consume(
+  record: SubjectRecord,
+  policies: readonly Policy[],
+  nowUs: number,
+  cost: number,
+  mode: ConsumeMode,
+  slot: number,
+): StoreAnswer {
+  const { states } = advanced(record, policies, nowUs);
+  const restricted = record.restrictedUntil > nowUs;
+  let granted = !(restricted && record.allowance < cost);
+  const pausedMs = granted ? 0 : Math.ceil((record.restrictedUntil - nowUs) / 1000);
+  for (let index = 0; granted && index < states.length; index += 1)
+    granted = waitUs(policies[index] as Policy, states[index] as PolicyState, nowUs, cost) === 0;
+  const charge = mode === 'force' || (mode === 'take' && granted);
+  if (charge) {
+    commit(record, policies, states);
+    if (restricted) record.allowance = Math.max(0, record.allowance - cost);
+  }
+
+  const statuses: PolicyStatus[] = [];
+  for (let index = 0; index < states.length; index += 1) {
+    const policy = policies[index] as Policy;
+    const state = states[index] as PolicyState;
+    const algorithm = algorithms[policy.kind];
+    const wait = granted ? 0 : waitUs(policy, state, nowUs, cost);
+    if (charge) algorithm.take(policy, state, nowUs, cost, slot);
+    const left = policy.limit - algorithm.used(policy, state, nowUs);
+    const remaining = Math.max(0, Math.floor(left + 1e-6));
+    statuses.push({
+      name: policy.name,
+      limit: policy.limit,
+      windowSeconds: policy.windowSeconds,
+      concurrent: policy.kind === 'concurrency',
+      remaining: restricted ? Math.min(remaining, record.allowance) : remaining,
+      resetMs: Math.ceil(algorithm.clearUs(policy, state, nowUs) / 1000),
+      retryAfterMs: wait === 0 ? 0 : Math.ceil(wait / 1000),
+    });
+  }
+  return { granted, pausedMs, policies: statuses };
+}
+
+/**
+ * The states at a moment and for the policies in force. Where these are other policies than before, the states are copies until
+ * they are committed: a refusal or a peek under one set must not disturb what another set counts.
+ */
+export function advanced(
+  record: SubjectRecord,
+  policies: readonly Policy[],
+  nowUs: number,
+): { readonly states: PolicyState[] } {
+  const current = record.policies === policies;
+  const states = current ? record.states : adopted(record.states, policies, nowUs);
+  for (let index = 0; index < states.length; index += 1) {
+    const policy = policies[index] as Policy;
+    algorithms[policy.kind].advance(policy, states[index] as PolicyState, nowUs);
+  }
+  return current ? record : { states };
+}
+
+export function commit(
+  record: SubjectRecord,
+  policies: readonly Policy[],
+  states: PolicyState[],
+): void {
+  record.policies = policies;
+  record.states = states;
+}
+
+export function give(record: SubjectRecord, cost: number, slot: number): void {
+  for (const state of record.states) {
+    if (state.kind === 'concurrency' ? slot !== 0 : cost > 0)
+      algorithms[state.kind].give(state, cost, slot);
+  }
+}
+
+export function isClear(record: SubjectRecord, nowUs: number): boolean {
+  return (
+    record.restrictedUntil <= nowUs &&
+    record.states.every((state, index) => {
+      const policy = record.policies[index] as Policy;
+      return algorithms[policy.kind].clearUs(policy, state, nowUs) === 0;
+    })
+  );
+}
+
+function waitUs(policy: Policy, state: PolicyState, nowUs: number, cost: number): number {
+  if (policy.kind !== 'concurrency' && cost > policy.limit) return Number.POSITIVE_INFINITY;
+  return algorithms[policy.kind].waitUs(policy, state, nowUs, cost);
+}
+
+/**
+ * Carries what was used over to other policies: to the one of the same kind and window, else to the next one of the same
+ * kind, where it counts as used just now. What no policy takes over is forgotten.
+ */
+function adopted(
+  states: readonly PolicyState[],
+  policies: readonly Policy[],
+  nowUs: number,
+): PolicyState[] {
+  const left: (PolicyState | undefined)[] = states.map(copy);
+  const takeOver = (kind: PolicyKind, windowUs?: number): PolicyState | undefined => {
+    const index = left.findIndex(
+      (state) => state?.kind === kind && (windowUs ?? state.windowUs) === state.windowUs,
+    );
+    const state = left[index];
+    left[index] = undefined;
+    return state;
+  };
+  const exact = policies.map(({ kind, windowUs }) => takeOver(kind, windowUs));
+  return policies.map((policy, position) => {
+    const same = exact[position];
+    if (same) return same;
+    const other = takeOver(policy.kind);
+    return other ? converted(policy, other, nowUs) : freshState(policy.kind, policy.windowUs);
+  });
+}
+
+function copy(state: PolicyState): PolicyState {
+  return { ...state, entries: [...state.entries] };
+}
+
+function converted(policy: Policy, old: PolicyState, nowUs: number): PolicyState {
+  const state = freshState(policy.kind, policy.windowUs);
+  const algorithm = algorithms[policy.kind];
+  const counted = policy.kind === 'sliding-window' || policy.kind === 'fixed-window';
+  if (counted) {
+    const oldPolicy = { ...policy, windowUs: old.windowUs };
+    algorithm.advance(oldPolicy, old, nowUs);
+    algorithm.advance(policy, state, nowUs);
+    state.used = Math.ceil(algorithm.used(oldPolicy, old, nowUs));
+  } else {
+    state.used = old.used;
+    state.entries.push(...old.entries);
+  }
+  return state;
+}
+
+/** Leases a slot anew; `false` when nobody holds it any more. */
+export function renew(states: readonly PolicyState[], nowUs: number, slot: number): boolean {
+  let renewed = false;
+  for (const { kind, entries, windowUs } of states) {
+    if (kind !== 'concurrency') continue;
+    for (let index = 0; index < entries.length; index += 2) {
+      if (entries[index] !== slot) continue;
+      entries[index + 1] = nowUs + windowUs;
+      renewed = true;
+    }
+  }
+  return renewed;
+}
+
+/** Grants at most `remaining` more for a while; a restriction that is in force is only ever tightened. */
+export function restrict(
+  record: SubjectRecord,
+  nowUs: number,
+  remaining: number,
+  durationMs: number,
+): void {
+  const restricted = record.restrictedUntil > nowUs;
+  record.allowance = restricted ? Math.min(record.allowance, remaining) : remaining;
+  record.restrictedUntil = Math.max(record.restrictedUntil, nowUs + durationMs * 1000);
+}

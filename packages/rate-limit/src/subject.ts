@@ -1,0 +1,27 @@
+import { createHash } from 'node:crypto';
+import { RateLimitError } from './errors.ts';
+
+const longest = 100;
+const hashMark = '#';
+
+/**
+ * The name under which a subject's state is kept: the subject itself, or, when it is long, its hash, so that what strangers
+ * send never decides how much is stored.
+ */
+export function subjectKey(subject: string): string {
+  if (typeof subject !== 'string' || subject === '')
+    throw new RateLimitError(
+      'ERR_RATE_LIMIT_SUBJECT',
+      'the subject must be a string that is not empty',
+    );
+  return subject.length <= longest && !subject.startsWith(hashMark) ? subject : hashed(subject);
+}
+
+/** The same for a store whose keys people look at: control characters are hashed away too. */
+export function printableKey(subject: string): string {
+  return /^[\x21-\x7e]*$/.test(subject) ? subject : hashed(subject);
+}
+
+function hashed(subject: string): string {
+  return hashMark + createHash('sha256').update(subject, 'utf16le').digest('base64url');
+}
