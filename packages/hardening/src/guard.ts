@@ -1,4 +1,5 @@
 import type { Guard, Pass } from '@countersign/guard';
+import { type CorsOptions, cors as policy } from './cors.ts';
 import { type SecurityHeadersOptions, securityHeaders as serialise } from './security-headers.ts';
 
 /**
@@ -10,4 +11,45 @@ export function securityHeaders(options: SecurityHeadersOptions): Guard<undefine
   const overTls: Pass<undefined> = { pass: true, context: undefined, headers: secure };
   const inClear: Pass<undefined> = { pass: true, context: undefined, headers: insecure };
   return (request) => (request.secure ? overTls : inClear);
+}
+
+/** What the CORS guard found: whether a browser will show the answer to the page that asked. */
+export interface CorsContext {
+  readonly kind: 'same-origin' | 'allowed' | 'refused';
+}
+
+/** What the CORS guard takes. */
+export interface CorsGuardOptions extends CorsOptions {
+  /**
+   * Answers requests of other origins that are not allowed with 403 instead of running the handler. Default false: CORS decides who may read an
+   * answer, and callers that are no browsers send no `Origin` at all.
+   */
+  readonly refuse?: boolean;
+}
+
+/**
+ * A guard that applies a CORS policy: answers preflights itself with 204, and puts on every other response what the browser must know. Mount it before
+ * whatever identifies the caller, because a preflight carries no credentials (Fetch §3.3.2).
+ * @throws TypeError for the mistakes that `cors` names.
+ */
+export function cors({ refuse = false, ...options }: CorsGuardOptions): Guard<CorsContext> {
+  const decide = policy(options);
+  return (request) => {
+    const { kind, headers } = decide({
+      method: request.method,
+      // Two Origin fields are one that is not known: joined, they are no origin.
+      origin: request.headers.get('origin'),
+      requestMethod: request.headers.get('access-control-request-method'),
+    });
+    if (kind === 'preflight') return { pass: false, status: 204, headers };
+    if (kind === 'refused' && refuse) {
+      return {
+        pass: false,
+        status: 403,
+        headers: [...headers, ['content-type', 'application/problem+json']],
+        body: '{"type":"about:blank","title":"Forbidden","status":403}',
+      };
+    }
+    return { pass: true, context: { kind }, headers };
+  };
 }

@@ -1,3 +1,5 @@
+export type { Cors, CorsDecision, CorsOptions, CorsRequest, SubdomainsOf } from './cors.ts';
+export { cors } from './cors.ts';
 export type {
   HeaderEntry,
   SecurityHeaders,

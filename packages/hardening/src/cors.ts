@@ -1,0 +1,183 @@
+import type { HeaderEntry } from './security-headers.ts';
+
+/** Every host below a domain, over one scheme and port; the domain itself is not among them. */
+export interface SubdomainsOf {
+  /** The origin of the domain: `https://example.com` admits `https://shop.example.com`. */
+  readonly subdomainsOf: string;
+}
+
+/** What `cors` takes. */
+export interface CorsOptions {
+  /**
+   * Who may read answers: exact origins (`https://app.example.com`, as `URL.origin` writes them), all subdomains of one, or `'*'` for everybody.
+   * `null`, the origin of sandboxed frames and files, is never among them.
+   */
+  readonly origins: '*' | readonly (string | SubdomainsOf)[];
+  /** Whether the browser may send cookies and show what comes back. Default false; refused with `'*'`. */
+  readonly credentials?: boolean;
+  /** Methods a preflight allows. Default `GET`, `HEAD`, `POST`. */
+  readonly methods?: readonly string[];
+  /** Request headers a preflight allows, besides those that need no permission. Default none. */
+  readonly headers?: readonly string[];
+  /** How long a browser may remember a preflight. Default 3,600; 0 to 86,400. */
+  readonly maxAgeSeconds?: number;
+  /** Response headers that scripts may read, besides those they always may. Default none. */
+  readonly exposeHeaders?: readonly string[];
+}
+
+/** The part of a request that the decision depends on. */
+export interface CorsRequest {
+  /** Upper case. */
+  readonly method: string;
+  /** The `Origin` field; undefined when there is none. */
+  readonly origin: string | undefined;
+  /** The `Access-Control-Request-Method` field: makes an OPTIONS request a preflight. */
+  readonly requestMethod: string | undefined;
+}
+
+/** What to do with a request. */
+export interface CorsDecision {
+  /**
+   * `same-origin`: no `Origin` was sent. `allowed`, `refused`: go on, the browser will show the answer or not.
+   * `preflight`: answer with 204 and these headers, without running the handler.
+   */
+  readonly kind: 'same-origin' | 'allowed' | 'refused' | 'preflight';
+  /** On the answer in any case. */
+  readonly headers: readonly HeaderEntry[];
+}
+
+/** A CORS policy, checked and serialised. */
+export type Cors = (request: CorsRequest) => CorsDecision;
+
+const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** What a browser never asks permission for, and what no page may ever be given (Fetch §2.2.1). */
+const forbiddenMethods = ['CONNECT', 'TRACE', 'TRACK'];
+
+const known: readonly string[] = [
+  'origins',
+  'credentials',
+  'methods',
+  'headers',
+  'maxAgeSeconds',
+  'exposeHeaders',
+] satisfies readonly (keyof CorsOptions)[];
+
+/**
+ * Decides which pages of other origins may read answers (Fetch §3.3). Origins are compared as they are: there are no patterns and no
+ * function that could reflect what was sent. What an origin may do is said in full; nothing of the request is echoed.
+ * @throws TypeError for what would not protect or not work: an origin that is no origin, `'*'` with credentials, `null`.
+ */
+export function cors(options: CorsOptions): Cors {
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) throw new TypeError(`cors: unknown option "${name}"`);
+  }
+  const { origins, credentials = false, maxAgeSeconds = 3600 } = options;
+  if (origins === '*' && credentials) {
+    throw new TypeError(
+      'cors: credentials need named origins: "*" would hand every page what its visitor may see',
+    );
+  }
+  if (!Number.isInteger(maxAgeSeconds) || maxAgeSeconds < 0 || maxAgeSeconds > 86_400) {
+    throw new TypeError('cors: maxAgeSeconds must be an integer from 0 to 86400');
+  }
+  const methods = tokens('methods', options.methods ?? ['GET', 'HEAD', 'POST']);
+  if (methods.some((method) => forbiddenMethods.includes(method.toUpperCase()))) {
+    throw new TypeError(`cors: methods must not contain ${forbiddenMethods.join(', ')}`);
+  }
+  const isAllowed = origins === '*' ? isOrigin : admission(origins);
+  const vary: readonly HeaderEntry[] = origins === '*' ? [] : [['Vary', 'Origin']];
+  const actual = entries({
+    'Access-Control-Allow-Credentials': credentials ? 'true' : '',
+    'Access-Control-Expose-Headers': tokens('exposeHeaders', options.exposeHeaders ?? []).join(
+      ', ',
+    ),
+  });
+  const preflight = entries({
+    'Access-Control-Allow-Credentials': credentials ? 'true' : '',
+    'Access-Control-Allow-Methods': methods.join(', '),
+    'Access-Control-Allow-Headers': tokens('headers', options.headers ?? []).join(', '),
+    'Access-Control-Max-Age': String(maxAgeSeconds),
+  });
+  // A preflight is never for caches, but one that stores OPTIONS anyway must tell requests apart.
+  const preflightVary: HeaderEntry = [
+    'Vary',
+    'Origin, Access-Control-Request-Method, Access-Control-Request-Headers',
+  ];
+
+  return ({ method, origin, requestMethod }) => {
+    const isPreflight = method === 'OPTIONS' && origin !== undefined && requestMethod !== undefined;
+    if (origin === undefined) return { kind: 'same-origin', headers: vary };
+    const isKnown = isAllowed(origin);
+    const allow: HeaderEntry = ['Access-Control-Allow-Origin', origins === '*' ? '*' : origin];
+    if (isPreflight) {
+      return {
+        kind: 'preflight',
+        headers: isKnown ? [preflightVary, allow, ...preflight] : [preflightVary],
+      };
+    }
+    return isKnown
+      ? { kind: 'allowed', headers: [...vary, allow, ...actual] }
+      : { kind: 'refused', headers: vary };
+  };
+}
+
+/** Whether a text is an origin as browsers serialise it: scheme, host and port, and nothing else. */
+function isOrigin(text: string): boolean {
+  return URL.canParse(text) && new URL(text).origin === text;
+}
+
+function admission(rules: readonly (string | SubdomainsOf)[]): (origin: string) => boolean {
+  if (!Array.isArray(rules) || rules.length === 0) {
+    throw new TypeError('cors: origins must be "*" or a list that is not empty');
+  }
+  const exact = new Set<string>();
+  const suffixes: {
+    readonly scheme: string;
+    readonly hostSuffix: string;
+    readonly port: string;
+  }[] = [];
+  for (const rule of rules) {
+    if (typeof rule === 'string') exact.add(checkedOrigin(rule, 'origins'));
+    else {
+      const { protocol, hostname, port } = new URL(
+        checkedOrigin(rule?.subdomainsOf, 'origins.subdomainsOf'),
+      );
+      suffixes.push({ scheme: protocol, hostSuffix: `.${hostname}`, port });
+    }
+  }
+  return (origin) => {
+    if (exact.has(origin)) return true;
+    if (suffixes.length === 0 || !isOrigin(origin)) return false;
+    const { protocol, hostname, port } = new URL(origin);
+    // A host with an empty label is nobody's subdomain, though some resolvers would look it up.
+    if (hostname.split('.').includes('')) return false;
+    return suffixes.some(
+      (rule) =>
+        rule.scheme === protocol && rule.port === port && hostname.endsWith(rule.hostSuffix),
+    );
+  };
+}
+
+function checkedOrigin(text: string, option: string): string {
+  if (typeof text !== 'string' || text === 'null' || !isOrigin(text)) {
+    throw new TypeError(
+      `cors: ${option}: ${JSON.stringify(text)} is not an origin such as "https://app.example.com"`,
+    );
+  }
+  return text;
+}
+
+function tokens(option: string, names: readonly string[]): readonly string[] {
+  if (
+    !Array.isArray(names) ||
+    names.some((name) => typeof name !== 'string' || !token.test(name) || name === '*')
+  ) {
+    throw new TypeError(`cors: ${option} must be a list of names; "*" is not one`);
+  }
+  return names;
+}
+
+function entries(headers: Readonly<Record<string, string>>): readonly HeaderEntry[] {
+  return Object.entries(headers).filter(([, value]) => value !== '');
+}

@@ -1,0 +1,248 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { cors as guard } from '../src/guard.ts';
+import { cors } from '../src/index.ts';
+
+const app = 'https://app.example.com';
+const ask = (origin: string | undefined, method = 'GET', requestMethod?: string) => ({
+  method,
+  origin,
+  requestMethod,
+});
+const namesOf = (headers: readonly (readonly [string, string])[]) =>
+  headers.map(([name]) => name.toLowerCase());
+
+describe('an allowed origin', () => {
+  const decide = cors({ origins: [app], credentials: true, exposeHeaders: ['RateLimit'] });
+
+  test('may read the answer', () => {
+    expect(decide(ask(app))).toEqual({
+      kind: 'allowed',
+      headers: [
+        ['Vary', 'Origin'],
+        ['Access-Control-Allow-Origin', app],
+        ['Access-Control-Allow-Credentials', 'true'],
+        ['Access-Control-Expose-Headers', 'RateLimit'],
+      ],
+    });
+  });
+
+  test('gets its preflight answered from the configuration, whatever it asked for', () => {
+    const policy = cors({ origins: [app], methods: ['GET', 'PUT'], headers: ['Idempotency-Key'] });
+    expect(policy(ask(app, 'OPTIONS', 'DELETE'))).toEqual({
+      kind: 'preflight',
+      headers: [
+        ['Vary', 'Origin, Access-Control-Request-Method, Access-Control-Request-Headers'],
+        ['Access-Control-Allow-Origin', app],
+        ['Access-Control-Allow-Methods', 'GET, PUT'],
+        ['Access-Control-Allow-Headers', 'Idempotency-Key'],
+        ['Access-Control-Max-Age', '3600'],
+      ],
+    });
+  });
+
+  test('is not asked for on OPTIONS requests that are no preflight', () => {
+    expect(decide(ask(app, 'OPTIONS')).kind).toBe('allowed');
+  });
+});
+
+describe('a response to nobody in particular', () => {
+  test('says that it depends on the origin, so that caches keep answers apart', () => {
+    const decide = cors({ origins: [app] });
+    expect(decide(ask(undefined))).toEqual({ kind: 'same-origin', headers: [['Vary', 'Origin']] });
+  });
+
+  test('does not depend on the origin when everybody may read it', () => {
+    expect(cors({ origins: '*' })(ask('https://anybody.example'))).toEqual({
+      kind: 'allowed',
+      headers: [['Access-Control-Allow-Origin', '*']],
+    });
+  });
+});
+
+describe('subdomains of an origin', () => {
+  const decide = cors({ origins: [{ subdomainsOf: 'https://example.com' }] });
+
+  test.each(['https://a.example.com', 'https://a.b.example.com'])('%s is one', (origin) => {
+    expect(decide(ask(origin)).kind).toBe('allowed');
+  });
+
+  test.each([
+    'https://example.com',
+    'http://a.example.com',
+    'https://a.example.com:8443',
+    'https://aexample.com',
+    'https://a.example.com.evil.com',
+    'https://evil.com?.example.com',
+    'https://evil.com#.example.com',
+    'https://evil.com/.example.com',
+    'https://evil.com\\.example.com',
+    'https://user@a.example.com',
+    'https://.example.com',
+    'https://a.example.com.',
+    'https://A.example.com',
+  ])('%s is none', (origin) => {
+    expect(decide(ask(origin)).kind).toBe('refused');
+  });
+});
+
+describe('origins that are not the one', () => {
+  const decide = cors({ origins: [app], credentials: true });
+  const near = [
+    'null',
+    '',
+    '*',
+    'app.example.com',
+    'http://app.example.com',
+    'https://app.example.com/',
+    'https://app.example.com:443',
+    'https://app.example.com:8443',
+    'https://app.example.com.',
+    'https://app.example.com.evil.com',
+    'https://evil-app.example.com',
+    'https://app.example.comevil.com',
+    'https://evilapp.example.com',
+    'https://app.example.com@evil.com',
+    'https://user:pass@app.example.com',
+    'https://app.example.com#@evil.com',
+    'https://app.example.com?evil.com',
+    'https://app.example.com/path',
+    'https://APP.example.com',
+    'HTTPS://app.example.com',
+    'https:app.example.com',
+    'https:/app.example.com',
+    'https:///app.example.com',
+    '//app.example.com',
+    ' https://app.example.com',
+    'https://app.example.com ',
+    'https://app.example.com\t',
+    'https://app.example.com\0',
+    'https://app.example.com%00',
+    'https://app.example.com%20',
+    'https://app.example.com`evil.com',
+    'https://app.example.com{evil.com',
+    'https://app.example.com|evil.com',
+    'https://app.example.com^evil.com',
+    'https://app.example.com&evil.com',
+    'https://app.example.com!evil.com',
+    "https://app.example.com'evil.com",
+    'https://app.example.com;evil.com',
+    'https://app.example.com,evil.com',
+    'https://app.example.com, https://app.example.com',
+    'https://app.example.com https://evil.com',
+    'https://evil.com, https://app.example.com',
+    'https://app-example.com',
+    'https://appXexample.com',
+    'https://app.exaрmple.com',
+    'https://app.ехample.com',
+    'https://app。example.com',
+    'https://app.example。com',
+    'https://xn--app-example.com',
+    'https://app%2eexample%2ecom',
+    'https://app.example.co',
+    'https://pp.example.com',
+    'https://example.com',
+    'https://com',
+    'https://localhost',
+    'http://localhost',
+    'http://127.0.0.1',
+    'https://[::1]',
+    'file://',
+    'file:///etc/passwd',
+    'data:text/html,x',
+    'blob:https://app.example.com/1',
+    'about:blank',
+    'javascript:alert(1)',
+    'filesystem:https://app.example.com/temporary/',
+    'chrome-extension://abcdefghijklmnop',
+    'moz-extension://0e0e0e0e',
+    'app://app.example.com',
+    'ftp://app.example.com',
+    'ws://app.example.com',
+    'wss://app.example.com',
+    'https+unix://app.example.com',
+    'https://app.example.com\r\nSet-Cookie: a=b',
+    'https://app.example.com\u2028',
+    'https://\u202eapp.example.com',
+    'https://app.example.com\u200b',
+    'https://app\u00ad.example.com',
+    'https://0x7f000001',
+    'undefined',
+    'true',
+    '[object Object]',
+    '.*',
+    'https://.*',
+    'https://app?example.com',
+    'https://*.example.com',
+  ];
+
+  test('there are many of them', () => {
+    expect(new Set(near).size).toBeGreaterThan(80);
+  });
+
+  test.each(near)('%j may not read the answer', (origin) => {
+    const { kind, headers } = decide(ask(origin));
+    expect(kind).toBe('refused');
+    expect(namesOf(headers)).toEqual(['vary']);
+    const preflight = decide(ask(origin, 'OPTIONS', 'PUT'));
+    expect(namesOf(preflight.headers)).toEqual(['vary']);
+  });
+
+  test('nothing that was sent is sent back, but an origin that is allowed', () => {
+    fc.assert(
+      fc.property(fc.string(), fc.string(), (origin, requestMethod) => {
+        fc.pre(origin !== app);
+        const { headers } = decide(ask(origin, 'OPTIONS', requestMethod));
+        expect(namesOf(headers)).toEqual(['vary']);
+      }),
+    );
+  });
+});
+
+describe('a policy that would not protect is refused when it is built', () => {
+  test.each([
+    [{ origins: '*', credentials: true }, /credentials/],
+    [{ origins: [] }, /origins/],
+    [{ origins: ['*'] }, /not an origin/],
+    [{ origins: ['null'] }, /not an origin/],
+    [{ origins: ['https://app.example.com/'] }, /not an origin/],
+    [{ origins: ['https://app.example.com:443'] }, /not an origin/],
+    [{ origins: ['https://App.example.com'] }, /not an origin/],
+    [{ origins: ['app.example.com'] }, /not an origin/],
+    [{ origins: [/example/] }, /not an origin/],
+    [{ origins: [{ subdomainsOf: '*.example.com' }] }, /not an origin/],
+    [{ origins: () => true }, /origins/],
+    [{ origins: [app], methods: ['*'] }, /methods/],
+    [{ origins: [app], methods: ['TRACE'] }, /TRACE/],
+    [{ origins: [app], headers: ['*'] }, /headers/],
+    [{ origins: [app], exposeHeaders: ['a b'] }, /exposeHeaders/],
+    [{ origins: [app], maxAgeSeconds: -1 }, /maxAgeSeconds/],
+    [{ origins: [app], maxAge: 5 }, /unknown option "maxAge"/],
+  ])('%j', (options, message) => {
+    expect(() => cors(options as never)).toThrow(TypeError);
+    expect(() => cors(options as never)).toThrow(message);
+  });
+});
+
+describe('the guard', () => {
+  const request = (method: string, headers: Record<string, string>) =>
+    ({ method, headers: { get: (name: string) => headers[name] } }) as never;
+
+  test('answers a preflight itself', () => {
+    const verdict = guard({ origins: [app] })(
+      request('OPTIONS', { origin: app, 'access-control-request-method': 'POST' }),
+      {},
+    );
+    expect(verdict).toMatchObject({ pass: false, status: 204 });
+  });
+
+  test('lets others through by default, and refuses them when told to', () => {
+    const foreign = request('GET', { origin: 'https://evil.example' });
+    expect(guard({ origins: [app] })(foreign, {})).toMatchObject({ pass: true });
+    expect(guard({ origins: [app], refuse: true })(foreign, {})).toMatchObject({
+      pass: false,
+      status: 403,
+      headers: expect.arrayContaining([['Vary', 'Origin']]),
+    });
+  });
+});
