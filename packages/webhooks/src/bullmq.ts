@@ -1,4 +1,5 @@
 export type { AgentFor, ClosableDispatcher } from './bullmq/directory.ts';
+export { createInbox, type Inbox, type InboxOptions, type InboxWebhook } from './bullmq/inbox.ts';
 export type { BreakerSettings, EndpointState } from './bullmq/ledger.ts';
 export {
   createWebhookQueue,

@@ -29,7 +29,7 @@ const FIELD_VALUE = /^[\t -~]{1,256}$/;
 
 /** @throws WebhookError `ERR_WEBHOOKS_EVENT_INVALID`, `ERR_WEBHOOKS_ID_MALFORMED` or `ERR_WEBHOOKS_BODY_PARSED`. */
 export function prepareEvent(event: WebhookEvent): PreparedEvent {
-  const { id = `msg_${randomBytes(16).toString('base64url')}`, type, contentType } = event;
+  const { id = generateId(), type, contentType } = event;
   assertId(id);
   if (type !== undefined && !TYPE.test(type)) {
     throw invalid('type must be 1 to 256 visible ASCII characters');
@@ -38,6 +38,11 @@ export function prepareEvent(event: WebhookEvent): PreparedEvent {
     throw invalid('contentType must be a media type');
   }
   return { id, type, body: bodyOf(event), contentType: contentType ?? 'application/json' };
+}
+
+/** A new id of 128 random bits: `msg_…`. */
+export function generateId(): string {
+  return `msg_${randomBytes(16).toString('base64url')}`;
 }
 
 function bodyOf({ payload, body }: WebhookEvent): Uint8Array {

@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { type RedisClient, script } from '@countersign/redis';
 import type { ReplayStore } from './store.ts';
 
+export { type RedisEndpointStoreOptions, redisEndpointStore } from './redis-endpoints.ts';
+
 /** Options of {@link redisReplayStore}. */
 export interface RedisReplayStoreOptions {
   /** Begins every key; default `webhooks:replay:`. */

@@ -1,0 +1,106 @@
+import type { RedisClient } from '@countersign/redis';
+import { type ConnectionOptions, Queue, Worker } from 'bullmq';
+import type { Webhook } from '../admission.ts';
+import { createSeal } from '../seal.ts';
+
+export interface InboxOptions<T> {
+  /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
+  readonly connection: RedisClient;
+  /** Processes one webhook; a rejection has it processed again. `signal` aborts when the worker is closed. */
+  readonly handle: (webhook: InboxWebhook<T>, signal: AbortSignal) => void | Promise<void>;
+  /** The queue's name; default `inbox`. */
+  readonly name?: string;
+  /** Begins every key; default `{webhooks}`. On a cluster it must have a hash tag. */
+  readonly prefix?: string;
+  /** How often a webhook is tried; default 10. Then it stays in BullMQ's failed set. */
+  readonly attempts?: number;
+  /** The wait before the second try, in milliseconds; doubles each time, with jitter. Default 1,000. */
+  readonly backoffMs?: number;
+  /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
+  readonly encryptionKeys?: readonly Uint8Array[];
+}
+
+/** A webhook as it comes out of the queue: without its raw body. */
+export type InboxWebhook<T> = Pick<Webhook<T>, 'id' | 'timestampMs' | 'payload' | 'keyIndex'>;
+
+/** A durable queue between a receiver and its handler: give `inbox.add` to `createReceiver` as `handOver`. */
+export interface Inbox<T> {
+  /** Resolves once the webhook is in Redis. The same id is queued once while it is pending. */
+  add(webhook: Webhook<T>): Promise<void>;
+  /** Starts to process in this process, so many at the same time (default 10). */
+  worker(options?: { readonly concurrency?: number; readonly onError?: (error: Error) => void }): {
+    close(): Promise<void>;
+  };
+  /** Closes the workers, then the queue. */
+  close(): Promise<void>;
+}
+
+interface Job {
+  /** JSON, or base64 of sealed JSON. */
+  readonly webhook: string;
+  readonly sealed: boolean;
+}
+
+/** Creates an inbox on BullMQ: at least once, through crashes of workers and of Redis (with AOF). */
+export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
+  const {
+    handle,
+    name = 'inbox',
+    prefix = '{webhooks}',
+    attempts = 10,
+    backoffMs = 1000,
+  } = options;
+  const connection = options.connection as unknown as ConnectionOptions;
+  const seal = options.encryptionKeys && createSeal(options.encryptionKeys);
+  const queue = new Queue<Job>(name, { connection, prefix });
+  queue.on('error', () => undefined);
+  const workers = new Set<{ close(): Promise<void> }>();
+
+  function encoded({ id, timestampMs, payload, keyIndex }: Webhook<T>): Job {
+    const text = JSON.stringify({ id, timestampMs, payload, keyIndex });
+    if (!seal) return { webhook: text, sealed: false };
+    return { webhook: seal.seal(Buffer.from(text), name).toString('base64'), sealed: true };
+  }
+
+  function decoded({ webhook, sealed }: Job): InboxWebhook<T> {
+    if (sealed && !seal) throw new TypeError('encryptionKeys are needed for what is queued');
+    const text =
+      sealed && seal ? seal.open(Buffer.from(webhook, 'base64'), name).toString() : webhook;
+    return JSON.parse(text) as InboxWebhook<T>;
+  }
+
+  return {
+    async add(webhook) {
+      await queue.add('webhook', encoded(webhook), {
+        // BullMQ keeps ":" for itself, and ids from bodies may hold anything.
+        jobId: Buffer.from(webhook.id).toString('base64url'),
+        attempts,
+        backoff: { type: 'exponential', delay: backoffMs, jitter: 0.5 },
+        removeOnComplete: true,
+      });
+    },
+    worker({ concurrency = 10, onError } = {}) {
+      const stop = new AbortController();
+      const worker = new Worker<Job>(
+        name,
+        async (job) => await handle(decoded(job.data), stop.signal),
+        // With BullMQ's default of 1, a webhook whose worker crashes twice would be given up.
+        { connection, prefix, concurrency, maxStalledCount: Number.MAX_SAFE_INTEGER },
+      );
+      worker.on('error', (error) => onError?.(error));
+      const handleOf = {
+        async close() {
+          stop.abort();
+          await worker.close();
+          workers.delete(handleOf);
+        },
+      };
+      workers.add(handleOf);
+      return handleOf;
+    },
+    async close() {
+      await Promise.all([...workers].map((worker) => worker.close()));
+      await queue.close();
+    },
+  };
+}

@@ -1,0 +1,107 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { run, type Surroundings } from '../src/command.ts';
+import { createVerifier, generateSecret, publicKeyOf } from '../src/index.ts';
+
+const secret = generateSecret();
+
+/** Runs the command in this process, and collects what it says. */
+async function call(args: readonly string[], world: Partial<Surroundings> = {}) {
+  const lines: string[] = [];
+  const errors: string[] = [];
+  const code = await run(args, {
+    env: { WEBHOOK_SECRET: secret },
+    stdin: (async function* () {
+      yield Buffer.from('from stdin');
+    })(),
+    print: (line) => void lines.push(line),
+    complain: (line) => void errors.push(line),
+    signal: new AbortController().signal,
+    ...world,
+  });
+  return { code, lines, errors };
+}
+
+describe('the command line', () => {
+  it('makes secrets and key pairs', async () => {
+    const [symmetric = ''] = (await call(['secret'])).lines;
+    expect(() => createVerifier({ secrets: symmetric })).not.toThrow();
+    const [privateKey = '', publicKey = ''] = (await call(['secret', '--ed25519'])).lines;
+    expect(publicKeyOf(privateKey)).toBe(publicKey);
+  });
+
+  it.each(['standard', 'timestamped', 'stripe', 'github', 'slack', 'shopify'])(
+    'verifies what it signed: %s',
+    async (scheme) => {
+      const { lines } = await call(['sign', '{"a":1}', '--scheme', scheme]);
+      const headers = lines.flatMap((line) => ['--header', line]);
+      const good = await call(['verify', '{"a":1}', '--scheme', scheme, ...headers]);
+      expect(good).toEqual({ code: 0, lines: ['verified with secret 1'], errors: [] });
+      const bad = await call(['verify', '{"a":2}', '--scheme', scheme, ...headers]);
+      expect(bad.code).toBe(1);
+      expect(bad.errors[0]).toMatch(/^ERR_WEBHOOKS_SIGNATURE_MISMATCH/);
+    },
+  );
+
+  it('reads the body from standard input', async () => {
+    const { lines } = await call(['sign']);
+    const headers = lines.flatMap((line) => ['--header', line]);
+    expect((await call(['verify', 'from stdin', ...headers])).code).toBe(0);
+  });
+
+  it('listens, and tells good from bad', async () => {
+    const controller = new AbortController();
+    const printed: string[] = [];
+    let url = '';
+    const started = new Promise<void>((resolve) => {
+      const print = (line: string): void => {
+        printed.push(line);
+        url ||= /http:\S+/.exec(line)?.[0] ?? '';
+        if (url) resolve();
+      };
+      void call(['listen', '--port', '0'], { print, signal: controller.signal });
+    });
+    await started;
+    const sent = await call(['send', url, '{"b":"\u001b[31m"}', '--allow-private']);
+    expect(sent.code).toBe(0);
+    expect(sent.lines[0]).toMatch(/^delivered 204 in \d+ ms$/);
+    const forged = await call(['send', url, '{}', '--allow-private'], {
+      env: { WEBHOOK_SECRET: generateSecret() },
+    });
+    expect(forged).toMatchObject({ code: 1 });
+    controller.abort();
+    const text = printed.join('\n');
+    expect(text).toContain('verified');
+    expect(text).toContain('ERR_WEBHOOKS_SIGNATURE_MISMATCH');
+    expect(text).not.toContain('\u001b');
+  });
+
+  it('does not reach private addresses unless it is told to', async () => {
+    const { code, lines } = await call(['send', 'http://127.0.0.1:9/', '{}']);
+    expect(code).toBe(1);
+    expect(lines[0]).toMatch(/^rejected ERR_EGRESS_DENIED/);
+  });
+
+  it.each([
+    [['nonsense']],
+    [['sign', '--nonsense']],
+    [['sign', '--scheme', 'toString']],
+    [['send']],
+  ])('answers %j with 2', async (args) => {
+    expect((await call(args)).code).toBe(2);
+  });
+
+  it('says what is missing, not what the secret was', async () => {
+    const { errors, code } = await call(['sign', 'x'], { env: {} });
+    expect([code, errors]).toEqual([2, ['WEBHOOK_SECRET is not set']]);
+    const wrong = await call(['sign', 'x'], { env: { WEBHOOK_SECRET: 'whsec_abcd' } });
+    expect(wrong.errors.join()).not.toContain('abcd');
+  });
+
+  it('runs as a program', () => {
+    const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
+    const { stdout, status } = spawnSync(process.execPath, [cli, 'secret'], { encoding: 'utf8' });
+    expect([status, stdout]).toEqual([0, expect.stringMatching(/^whsec_\S{44}\n$/)]);
+  });
+});

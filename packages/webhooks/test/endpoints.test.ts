@@ -1,0 +1,90 @@
+import { fakeClock } from '@countersign/testkit/clock';
+import { describe, expect, it } from 'vitest';
+import { activeSecrets } from '../src/endpoints.ts';
+import { createEndpoints, generateSecret, memoryEndpointStore } from '../src/index.ts';
+import { endpointStoreContract } from './endpoint-store.contract.ts';
+
+endpointStoreContract('memory', memoryEndpointStore);
+
+const clock = fakeClock();
+const hour = 3_600_000;
+const url = 'https://example.com/hook';
+const fresh = () => createEndpoints({ store: memoryEndpointStore(), now: clock.now });
+const invalid = { code: 'ERR_WEBHOOKS_ENDPOINT_INVALID' };
+
+describe('createEndpoints', () => {
+  it('creates an endpoint with a secret of its own', async () => {
+    const endpoints = fresh();
+    const [first, second] = [await endpoints.create({ url }), await endpoints.create({ url })];
+    expect(first).toMatchObject({ url, types: ['*'], createdAtMs: clock.now() });
+    expect(first.secrets[0]?.secret).toMatch(/^whsec_/);
+    expect(first.secrets).not.toEqual(second.secrets);
+    expect(await endpoints.get(first.id)).toEqual(first);
+    await expect(endpoints.create({ url, id: first.id })).rejects.toMatchObject(invalid);
+  });
+
+  it.each([
+    'http://example.com/',
+    'https://127.0.0.1/',
+    'https://169.254.169.254/latest/meta-data',
+    'https://[::1]/',
+    'https://user:password@example.com/',
+    'javascript:alert(1)',
+    'nonsense',
+  ])('refuses the url %s', async (bad) => {
+    await expect(fresh().create({ url: bad })).rejects.toMatchObject(invalid);
+    const endpoints = fresh();
+    const { id } = await endpoints.create({ url });
+    await expect(endpoints.update(id, { url: bad })).rejects.toMatchObject(invalid);
+    expect((await endpoints.get(id))?.url).toBe(url);
+  });
+
+  it.each([
+    { id: 'a b' },
+    { id: 'a:b' },
+    { types: [] },
+    { types: ['a*'] },
+    { types: ['a b'] },
+    { headers: { 'Webhook-Signature': 'x' } },
+    { headers: { 'x-a': 'b\r\nc' } },
+    { concurrency: 0 },
+    { maxPerSecond: -1 },
+    { secret: 'short' },
+  ])('refuses %j', async (settings) => {
+    await expect(fresh().create({ url, ...settings })).rejects.toMatchObject(invalid);
+  });
+
+  it('lets the old secret sign along for 24 hours, and then forgets it', async () => {
+    const endpoints = fresh();
+    const { id, secrets } = await endpoints.create({ url });
+    const first = secrets[0]?.secret;
+    const second = (await endpoints.rotateSecret(id)).secrets[0]?.secret;
+    const active = async () => {
+      const endpoint = await endpoints.get(id);
+      return endpoint && activeSecrets(endpoint, clock.now());
+    };
+    expect(await active()).toEqual([second, first]);
+    clock.advance(24 * hour - 1);
+    expect(await active()).toEqual([second, first]);
+    clock.advance(1);
+    expect(await active()).toEqual([second]);
+    const third = generateSecret();
+    const rotated = await endpoints.rotateSecret(id, { secret: third, overlapMs: hour });
+    expect(rotated.secrets.map(({ secret }) => secret)).toEqual([third, second]);
+    await expect(endpoints.rotateSecret('unknown')).rejects.toMatchObject({
+      code: 'ERR_WEBHOOKS_ENDPOINT_UNKNOWN',
+    });
+  });
+
+  it('never prolongs the life of a secret that is already going', async () => {
+    const endpoints = fresh();
+    const { id, secrets } = await endpoints.create({ url });
+    await endpoints.rotateSecret(id, { overlapMs: hour });
+    clock.advance(hour / 2);
+    const { secrets: after } = await endpoints.rotateSecret(id);
+    expect(after.at(-1)).toEqual({
+      secret: secrets[0]?.secret,
+      expiresAtMs: clock.now() + hour / 2,
+    });
+  });
+});

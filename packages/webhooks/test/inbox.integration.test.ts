@@ -1,0 +1,94 @@
+import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { createInbox, type Inbox } from '../src/bullmq.ts';
+import {
+  createReceiver,
+  createSigner,
+  createVerifier,
+  generateSecret,
+  memoryReplayStore,
+} from '../src/index.ts';
+
+let server: RedisServer;
+let redis: Redis;
+const secret = generateSecret();
+const signer = createSigner({ secrets: secret });
+const body = '{"amount":42}';
+
+beforeAll(async () => {
+  server = await startRedis({ persistence: 'aof' });
+  redis = server.client({ maxRetriesPerRequest: null });
+});
+afterAll(async () => {
+  await server.stop();
+});
+beforeEach(async () => {
+  await redis.flushall();
+});
+
+const receiverFor = (inbox: Inbox<{ amount: number }>) =>
+  createReceiver<{ amount: number }>({
+    verifier: createVerifier({ secrets: secret }),
+    store: memoryReplayStore(),
+    handOver: inbox.add,
+  });
+
+const until = async (condition: () => boolean): Promise<void> => {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+};
+
+test('what was answered with 2xx is processed although the process and Redis went down before', async () => {
+  const before = createInbox<{ amount: number }>({ connection: redis, handle: () => undefined });
+  const receipt = await receiverFor(before).receive({
+    body,
+    headers: signer.sign({ id: 'a', body }),
+  });
+  expect(receipt.status).toBe(202);
+  await before.close();
+  await server.restart();
+
+  const handled: unknown[] = [];
+  const after = createInbox<{ amount: number }>({
+    connection: redis,
+    handle: ({ id, payload }) => void handled.push([id, payload]),
+  });
+  after.worker();
+  await until(() => handled.length > 0);
+  expect(handled).toEqual([['a', { amount: 42 }]]);
+  await after.close();
+});
+
+test('processes again what failed', async () => {
+  let calls = 0;
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    backoffMs: 1,
+    handle: () => {
+      calls += 1;
+      if (calls < 3) throw new Error('not yet');
+    },
+  });
+  inbox.worker();
+  await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a', body }) });
+  await until(() => calls === 3);
+  await inbox.close();
+});
+
+test('encrypts what it queues when it has keys', async () => {
+  const handled: number[] = [];
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    encryptionKeys: [Buffer.alloc(32, 1)],
+    handle: ({ payload }) => void handled.push(payload.amount),
+  });
+  await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a:b', body }) });
+  const key = `{webhooks}:inbox:${Buffer.from('a:b').toString('base64url')}`;
+  const { data } = await redis.hgetall(key);
+  expect(JSON.parse(data ?? '')).toMatchObject({ sealed: true });
+  expect(data).not.toContain('amount');
+  inbox.worker();
+  await until(() => handled.length > 0);
+  expect(handled).toEqual([42]);
+  await inbox.close();
+});
