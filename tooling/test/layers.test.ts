@@ -28,6 +28,8 @@ const allowedBySubpath: Readonly<Record<string, readonly string[]>> = {
   'guard/hono.ts': ['hono', '@hono/node-server'],
   'rate-limit/undici.ts': ['undici'],
   'webhooks/bullmq.ts': ['bullmq', 'ioredis'],
+  'webhooks/queue.ts': ['bullmq'],
+  'webhooks/inbox.ts': ['bullmq'],
 };
 
 const forbiddenNames = /^(?:core|common|utils?|helpers?|shared|misc|lib)$/;
