@@ -81,12 +81,16 @@ local function drop_first(entries, count)
   for index = 1, size do entries[index] = entries[index + count] end
 end
 
+-- Answers whether the clock stepped back: that must be remembered even if nothing is charged, or refusals would last until
+-- the clock is where it was.
 local function advance_state(policy, state, now)
   local kind, window = state.kind, state.window
+  local stepped_back = false
   if kind == 'b' then
     if now > state.at then
       state.used = math.max(0, state.used - ((now - state.at) * policy.rate) / 1000000)
     end
+    stepped_back = now < state.at
     state.at = now
   elseif kind == 's' then
     local start = now - math.fmod(now, window)
@@ -94,10 +98,12 @@ local function advance_state(policy, state, now)
       state.previous = start == state.at + window and state.used or 0
       state.used = 0
     end
+    stepped_back = start < state.at
     state.at = start
   elseif kind == 'f' then
     local start = now - math.fmod(now, window)
     if start > state.at then state.used = 0 end
+    stepped_back = start < state.at
     state.at = start
   elseif kind == 'l' then
     local entries, gone = state.entries, 0
@@ -109,6 +115,7 @@ local function advance_state(policy, state, now)
     for index = #entries - 1, 1, -2 do
       if entries[index] <= now then break end
       entries[index] = now
+      stepped_back = true
     end
   else
     local kept = {}
@@ -117,10 +124,12 @@ local function advance_state(policy, state, now)
       if ends > now then
         kept[#kept + 1] = slot
         kept[#kept + 1] = math.min(ends, now + window)
+        stepped_back = stepped_back or ends > now + window
       end
     end
     state.entries = kept
   end
+  return stepped_back
 end
 
 local function wait_us(policy, state, now, cost)
@@ -288,8 +297,11 @@ local function fetch(key, policies, now)
   local value = redis.call('GET', key)
   local record = value and load(value) or {allowance = 0, restricted_until = 0, states = {}}
   if not matches(record.states, policies) then adopt(record, policies, now) end
-  for index = 1, #policies do advance_state(policies[index], record.states[index], now) end
-  return record
+  local stepped_back = false
+  for index = 1, #policies do
+    stepped_back = advance_state(policies[index], record.states[index], now) or stepped_back
+  end
+  return record, stepped_back
 end
 
 local function store(key, policies, record, now, grace)
@@ -313,7 +325,7 @@ local now = ARGV[5] == '' and redis_now or tonumber(ARGV[5])
 -- A moment that was handed in stands still while Redis' clock, which ends keys, goes on.
 local grace = ARGV[5] == '' and 0 or 60000
 
-local record = fetch(key, policies, now)
+local record, stepped_back = fetch(key, policies, now)
 local states = record.states
 
 if operation == 'give' then
@@ -376,6 +388,6 @@ for index = 1, #states do
   answer[#answer + 1] = math.ceil(clear_us(policy, state, now) / 1000)
   answer[#answer + 1] = wait == never and -1 or math.ceil(wait / 1000)
 end
-if charge then store(key, policies, record, now, grace) end
+if charge or stepped_back then store(key, policies, record, now, grace) end
 return answer
 `;

@@ -125,6 +125,8 @@ export async function run(
         await store.restrict(key, limits, each.remaining, each.durationMs, timeoutMs);
         break;
       case 'limits':
+        // A bucket drains at its present rate since it was last charged; a refusal is noted in memory only.
+        await store.consume('c', subject, limits, 1, 'force', leases ? 9 : 0, timeoutMs);
         limits = each.policies;
         break;
       case 'reset':
