@@ -45,7 +45,7 @@ class Dispatcher {
   constructor(client: RedisClient) {
     const observer = {
       ready: () => this.#sendWaiting(),
-      down: () => this.#refreshSoon(),
+      down: () => this.#laneDown(),
       redirected: (batch: Batch, error: Error) => this.#redirected(batch, error),
     };
     this.#keyPrefix = client.options.keyPrefix ?? '';
@@ -114,7 +114,8 @@ class Dispatcher {
       const lane = this.#topology.laneOf(batch.slot);
       if (!lane?.ready) {
         this.#wait(batch);
-        if (!lane) this.#refreshSoon();
+        if (lane) lane.wanted();
+        else this.#refreshSoon();
         continue;
       }
       if (!corked.has(lane)) {
@@ -147,6 +148,11 @@ class Dispatcher {
     this.#waiting.clear();
     this.#waitingCalls = 0;
     this.#send(batches);
+  }
+
+  #laneDown(): void {
+    for (const { slot } of this.#waiting) this.#topology.laneOf(slot)?.wanted();
+    this.#refreshSoon();
   }
 
   #expired(batch: Batch): void {

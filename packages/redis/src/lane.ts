@@ -23,6 +23,9 @@ export class Lane {
   readonly #sent = new Set<Batch>();
   /** An answer is overdue: what is written now would queue up behind it, unbounded. */
   #stalled = false;
+  #failures = 0;
+  #redial: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(like: Redis, observer: LaneObserver) {
     this.#observer = observer;
@@ -31,7 +34,8 @@ export class Lane {
       enableOfflineQueue: false,
       enableAutoPipelining: false,
       maxRetriesPerRequest: null,
-      retryStrategy: (times) => Math.min(25 * times, 500),
+      // It dials again when somebody calls: a client that its user gave up must not be kept alive here.
+      retryStrategy: null,
       reconnectOnError: null,
       commandTimeout: undefined,
       // A peer that vanished without a word is noticed by its silence.
@@ -46,9 +50,13 @@ export class Lane {
     } as Parameters<Redis['duplicate']>[0]) as Redis;
     // Every error is also the failure of calls, which report it; connection attempts go on.
     this.#redis.on('error', () => {});
-    this.#redis.on('ready', () => observer.ready());
-    this.#redis.on('close', () => this.#lost());
-    this.#redis.connect().catch(() => {});
+    this.#redis.on('ready', () => {
+      this.#failures = 0;
+      observer.ready();
+    });
+    // Without a retry strategy every lost connection and every failed attempt ends here.
+    this.#redis.on('end', () => this.#lost());
+    this.#dial();
   }
 
   get ready(): boolean {
@@ -57,6 +65,17 @@ export class Lane {
 
   get idle(): boolean {
     return this.#sent.size === 0;
+  }
+
+  /** To be called while calls wait for this lane: connects, soon, if it is not connected. */
+  wanted(): void {
+    const { status } = this.#redis;
+    if (this.#closed || this.#redial || (status !== 'end' && status !== 'wait')) return;
+    const pauseMs = Math.min(25 * this.#failures, 500);
+    this.#redial = setTimeout(() => {
+      this.#redial = undefined;
+      this.#dial();
+    }, pauseMs).unref();
   }
 
   /** Holds back writes until `uncork()`, so that a tick's batches leave in one system call. */
@@ -81,8 +100,14 @@ export class Lane {
   }
 
   close(): void {
+    this.#closed = true;
+    clearTimeout(this.#redial);
     this.#redis.disconnect();
     this.#lost();
+  }
+
+  #dial(): void {
+    this.#redis.connect().catch(() => {});
   }
 
   #run(batch: Batch, command: 'EVAL' | 'EVALSHA', script: string): void {
@@ -109,9 +134,9 @@ export class Lane {
   }
 
   #refused(batch: Batch, error: Error): void {
-    // The connection was lost and the batch has been failed for it.
-    if (!this.#sent.has(batch)) return;
-    if (error.message.startsWith('NOSCRIPT') && !batch.settled && this.#redis.status === 'ready') {
+    // The connection was lost: the batch has been failed for it, or is about to be.
+    if (!this.#sent.has(batch) || this.#redis.status !== 'ready') return;
+    if (error.message.startsWith('NOSCRIPT') && !batch.settled) {
       if (reloadChannel.hasSubscribers) reloadChannel.publish({ script: batch.script.sha });
       // EVAL also puts the script into the server's cache.
       this.#run(batch, 'EVAL', batch.script.source);
@@ -133,10 +158,11 @@ export class Lane {
     const demoted = replies.some(
       (reply) => reply instanceof Error && reply.message.startsWith('READONLY'),
     );
-    if (demoted && this.#redis.status === 'ready') this.#redis.disconnect(true);
+    if (demoted && this.#redis.status === 'ready') this.#redis.disconnect();
   }
 
   #lost(): void {
+    this.#failures += 1;
     this.#stalled = false;
     const lost = [...this.#sent];
     this.#sent.clear();
