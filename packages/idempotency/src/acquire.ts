@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { IdempotencyError } from './errors.ts';
-import { publish } from './events.ts';
+import { channels } from './events.ts';
 import { Lease } from './lease.ts';
 import type { Settings } from './settings.ts';
 import type { Begun, Claim } from './store.ts';
@@ -15,8 +15,8 @@ export interface Attempt {
   readonly fingerprint: string;
   /** A function decides while it holds the record, so that nobody else decides or runs at the same time. */
   readonly onUnknown: 'refuse' | 'rerun' | ((fence: number) => Promise<Recovery>);
-  /** Ends waiting. */
-  readonly signal?: AbortSignal;
+  /** Ends waiting. Asked for when there is something to wait for. */
+  readonly signal?: () => AbortSignal | undefined;
 }
 
 /** What came of the attempt. */
@@ -45,16 +45,16 @@ export async function acquire(settings: Settings, attempt: Attempt): Promise<Acq
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 1.5, longestPauseMs)) {
     const acquired = await tryToAcquire(settings, attempt);
     const leftMs = giveUpAt - settings.now();
-    if (acquired.state !== 'processing' || leftMs <= 0 || attempt.signal?.aborted) return acquired;
-    await sleep(Math.min(pauseMs, leftMs), undefined, {
-      ...(attempt.signal && { signal: attempt.signal }),
-    }).catch(() => {}); // the caller is gone: one last look
+    if (acquired.state !== 'processing' || leftMs <= 0) return acquired;
+    const signal = attempt.signal?.();
+    if (signal?.aborted) return acquired;
+    await sleep(Math.min(pauseMs, leftMs), undefined, signal && { signal }).catch(() => {}); // one last look
   }
 }
 
 async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
   const { id, fingerprint, onUnknown } = attempt;
-  const { store, leaseMs, ttlMs, now } = settings;
+  const { store, heartbeat, leaseMs, ttlMs, now } = settings;
   attempts += 1;
   const owner = `${processName}${attempts.toString(36)}`;
   const claim: Claim = { id, owner, fingerprint, leaseMs, ttlMs };
@@ -63,20 +63,20 @@ async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acqui
   try {
     begun = await store.begin(claim, { takeover: onUnknown !== 'refuse' });
   } catch (error) {
-    publish('store-error', { id, operation: 'begin', error });
+    channels.storeError.publish({ id, operation: 'begin', error });
     if (isUnreadable(error)) return { state: 'unreadable', error };
     // The store may have granted what it could not say. Nothing was run, so give it back, even if that takes a while.
     if (mayHaveRun(error)) {
-      new Lease(store, { ...claim, fence: 0 }, { recovered: false, askedAt, now })
-        .release()
-        .catch(() => {});
+      const options = { store, heartbeat, now, askedAt, recovered: false };
+      new Lease({ ...claim, fence: 0 }, options).release().catch(() => {});
     }
     return { state: 'store-failed', error };
   }
   if (begun.state === 'completed') return await opened(settings, id, begun);
   if (begun.state !== 'acquired') return { state: begun.state };
   const { fence, recovered } = begun;
-  const lease = new Lease(store, { ...claim, fence }, { recovered, askedAt, now });
+  const held = { id, owner, fingerprint, leaseMs, ttlMs, fence };
+  const lease = new Lease(held, { store, heartbeat, now, askedAt, recovered });
   return recovered && typeof onUnknown === 'function'
     ? await recover(settings, lease, onUnknown)
     : { state: 'acquired', lease };
@@ -128,7 +128,7 @@ async function opened(
   try {
     return { state: 'completed', payload: await seal.open(payload, id), expiresInMs };
   } catch (error) {
-    publish('store-error', { id, operation: 'decrypt', error });
+    channels.storeError.publish({ id, operation: 'decrypt', error });
     return { state: 'unreadable', error };
   }
 }

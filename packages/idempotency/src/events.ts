@@ -1,6 +1,12 @@
 import { channel } from 'node:diagnostics_channel';
 import type { IdempotencyErrorCode } from './errors.ts';
 
+/** A channel of `node:diagnostics_channel`, with the type of what it carries. */
+interface Channel<Message> {
+  readonly hasSubscribers: boolean;
+  publish(message: Message): void;
+}
+
 /** What is published, and on which channel: `countersign:idempotency:<name>`. `id` is a hash: it tells no key. */
 export interface IdempotencyEvents {
   /** A request was acquired and is about to run. `recovered`: it ran before, with an outcome nobody knows. */
@@ -25,26 +31,23 @@ export interface IdempotencyEvents {
   };
 }
 
-const channels = new Map(
-  (
-    [
-      'started',
-      'completed',
-      'released',
-      'abandoned',
-      'replayed',
-      'refused',
-      'lease-lost',
-      'store-error',
-    ] satisfies (keyof IdempotencyEvents)[]
-  ).map((name) => [name as keyof IdempotencyEvents, channel(`countersign:idempotency:${name}`)]),
-);
-
-/** Publishes an event when somebody listens. */
-export function publish<N extends keyof IdempotencyEvents>(
-  name: N,
-  message: IdempotencyEvents[N],
-): void {
-  const target = channels.get(name);
-  if (target?.hasSubscribers) target.publish(message);
-}
+/** Nothing is computed for a channel without subscribers. */
+export const channels: {
+  readonly started: Channel<IdempotencyEvents['started']>;
+  readonly completed: Channel<IdempotencyEvents['completed']>;
+  readonly released: Channel<IdempotencyEvents['released']>;
+  readonly abandoned: Channel<IdempotencyEvents['abandoned']>;
+  readonly replayed: Channel<IdempotencyEvents['replayed']>;
+  readonly refused: Channel<IdempotencyEvents['refused']>;
+  readonly leaseLost: Channel<IdempotencyEvents['lease-lost']>;
+  readonly storeError: Channel<IdempotencyEvents['store-error']>;
+} = {
+  started: channel('countersign:idempotency:started'),
+  completed: channel('countersign:idempotency:completed'),
+  released: channel('countersign:idempotency:released'),
+  abandoned: channel('countersign:idempotency:abandoned'),
+  replayed: channel('countersign:idempotency:replayed'),
+  refused: channel('countersign:idempotency:refused'),
+  leaseLost: channel('countersign:idempotency:lease-lost'),
+  storeError: channel('countersign:idempotency:store-error'),
+};

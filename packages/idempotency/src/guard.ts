@@ -1,7 +1,7 @@
 import type { Guard, GuardRequest, HeaderEntry, Outcome, Pass, Reply } from '@countersign/guard';
 import { type Acquired, acquire, type Recovery } from './acquire.ts';
 import { IdempotencyError } from './errors.ts';
-import { publish } from './events.ts';
+import { channels } from './events.ts';
 import { type Execution, executionOf, type UnknownOutcome, unprotected } from './idempotency.ts';
 import { fingerprintOf, identityOf } from './identity.ts';
 import { parseIdempotencyKey } from './key.ts';
@@ -91,6 +91,7 @@ export function idempotencyGuard<In = object>(
   const isRequired = routes(options.required ?? defaultRequiredRoutes);
   const replayHeaders = replayList(options.replayHeaders ?? []);
   const refuse = problems(options.documentation);
+  const httpDate = httpDates();
 
   const encode = (response: StoredResponse, method: string): Uint8Array => {
     const headers = response.headers
@@ -150,7 +151,7 @@ export function idempotencyGuard<In = object>(
         members: { originalStatus: stored?.status },
       });
     }
-    publish('replayed', { id });
+    channels.replayed.publish({ id });
     const { status, headers, body } = stored;
     const reply = { pass: false, status, headers: [...headers, ...marks] } as const;
     return body.byteLength > 0 ? { ...reply, body } : reply;
@@ -177,7 +178,8 @@ export function idempotencyGuard<In = object>(
       );
     }
     const id = identityOf(principal, method, request.route ?? path, key);
-    const target = `${request.path}?${request.query.toString()}`;
+    const { path: received, query } = request;
+    const target = query.size > 0 ? `${received}?${query.toString()}` : received;
     const contentType = request.headers.get('content-type') ?? '';
     const body = await request.rawBody();
     const acquired = await acquire(settings, {
@@ -187,7 +189,7 @@ export function idempotencyGuard<In = object>(
         typeof onUnknown === 'function'
           ? (fence) => recovery({ key, fence, principal, request })
           : onUnknown,
-      signal: request.signal,
+      signal: () => request.signal,
     });
     switch (acquired.state) {
       case 'acquired':
@@ -216,6 +218,15 @@ function keyIn(lines: readonly string[], unquoted: boolean): string | undefined 
   }
 }
 
-function httpDate(ms: number): string {
-  return new Date(ms).toUTCString();
+/** The same for all requests of a second: writing a date costs as much as hashing a request. */
+function httpDates(): (ms: number) => string {
+  let second = Number.NaN;
+  let text = '';
+  return (ms) => {
+    if (Math.floor(ms / 1000) !== second) {
+      second = Math.floor(ms / 1000);
+      text = new Date(ms).toUTCString();
+    }
+    return text;
+  };
 }

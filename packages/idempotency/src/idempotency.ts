@@ -1,6 +1,6 @@
 import { acquire, type Recovery } from './acquire.ts';
 import { IdempotencyError, type IdempotencyErrorCode } from './errors.ts';
-import { publish } from './events.ts';
+import { channels } from './events.ts';
 import { fingerprintOf, identityOf } from './identity.ts';
 import type { Lease } from './lease.ts';
 import { assertInteger, type IdempotencyOptions, settingsOf } from './settings.ts';
@@ -100,7 +100,7 @@ export function createIdempotency(options: JobOptions): Idempotency {
         id,
         fingerprint: fingerprintOf(scope, key, { method: '', target: '', contentType: '', body }),
         onUnknown: typeof onUnknown === 'function' ? (fence) => recovery(key, fence) : onUnknown,
-        ...(signal && { signal }),
+        signal: () => signal,
       });
       switch (acquired.state) {
         case 'acquired':
@@ -156,7 +156,9 @@ export interface LeasedExecution extends Execution {
 export function executionOf(key: string, lease: Lease): LeasedExecution {
   const { id, fence } = lease.claim;
   let isExecuted = true;
-  publish('started', { id, fence, recovered: lease.recovered });
+  if (channels.started.hasSubscribers) {
+    channels.started.publish({ id, fence, recovered: lease.recovered });
+  }
   return {
     key,
     fence,
@@ -180,7 +182,7 @@ export function unprotected(key?: string): Execution {
 function replay<T>(id: string, payload: Uint8Array | undefined): RunResult<T> {
   if (!payload || noResult.equals(payload)) throw refusal(id, 'not-stored');
   const { value } = JSON.parse(Buffer.from(payload).toString()) as { value: T };
-  publish('replayed', { id });
+  channels.replayed.publish({ id });
   return { value, replayed: true };
 }
 
@@ -205,6 +207,6 @@ const refusals = {
 
 function refusal(id: string, why: keyof typeof refusals, cause?: unknown): IdempotencyError {
   const [code, message] = refusals[why];
-  publish('refused', { id, code });
+  channels.refused.publish({ id, code });
   return new IdempotencyError(code, message, cause === undefined ? undefined : { cause });
 }

@@ -1,44 +1,50 @@
 import { IdempotencyError } from './errors.ts';
-import { publish } from './events.ts';
+import { channels } from './events.ts';
+import type { Heartbeat } from './heartbeat.ts';
 import type { HeldClaim, IdempotencyStore } from './store.ts';
 
 type Operation = 'renew' | 'complete' | 'release' | 'abandon';
 
+/** What a lease needs besides its claim. */
+export interface LeaseOptions {
+  readonly store: IdempotencyStore;
+  readonly heartbeat: Heartbeat;
+  readonly now: () => number;
+  /** When the store was asked for it: it cannot have begun earlier. */
+  readonly askedAt: number;
+  /** Somebody ran the request before and never said how it ended. */
+  readonly recovered: boolean;
+}
+
+/** Six chances per lease to renew it, or to repeat what the store could not take. */
+export const beatsPerLease = 6;
+
 /**
- * The owner's hold on a record: renewed three times per lease until it is settled. A settlement that the store could
- * not take is tried again at the same pace for one more lease.
+ * The owner's hold on a record: renewed whenever a third of the lease has passed, until it is settled. A settlement that
+ * the store could not take is tried again for one more lease.
  */
 export class Lease {
   readonly claim: HeldClaim;
-  /** Somebody ran the request before and never said how it ended. */
   readonly recovered: boolean;
   readonly #store: IdempotencyStore;
+  readonly #heartbeat: Heartbeat;
   readonly #now: () => number;
-  readonly #timer: NodeJS.Timeout;
   #controller: AbortController | undefined;
   #operation: Operation = 'renew';
-  #payload: Uint8Array = new Uint8Array();
+  #payload: Uint8Array | undefined;
   #validUntil: number;
+  #isAsking = false;
   #isOver = false;
   #isLost = false;
 
-  constructor(
-    store: IdempotencyStore,
-    claim: HeldClaim,
-    options: {
-      readonly recovered: boolean;
-      /** When the store was asked: the lease cannot have begun earlier. */
-      readonly askedAt: number;
-      readonly now: () => number;
-    },
-  ) {
+  constructor(claim: HeldClaim, { store, heartbeat, now, askedAt, recovered }: LeaseOptions) {
     this.claim = claim;
-    this.recovered = options.recovered;
+    this.recovered = recovered;
     this.#store = store;
-    this.#now = options.now;
-    this.#validUntil = options.askedAt + claim.leaseMs;
-    this.#timer = setInterval(() => void this.#tick(), Math.ceil(claim.leaseMs / 3));
-    this.#timer.unref();
+    this.#heartbeat = heartbeat;
+    this.#now = now;
+    this.#validUntil = askedAt + claim.leaseMs;
+    heartbeat.add(this);
   }
 
   /** Aborts when the lease is lost, with `ERR_IDEMPOTENCY_LEASE_LOST`. */
@@ -49,83 +55,91 @@ export class Lease {
   }
 
   /** Stores the outcome. False: somebody else has taken the record over, and nothing was stored. */
-  async complete(payload: Uint8Array): Promise<boolean> {
+  complete(payload: Uint8Array): Promise<boolean> {
     this.#payload = payload;
-    return await this.#settle('complete');
+    return this.#settle('complete');
   }
 
   /** Says that the request was not executed. */
-  async release(): Promise<boolean> {
-    return await this.#settle('release');
+  release(): Promise<boolean> {
+    return this.#settle('release');
   }
 
   /** Says that nobody knows whether the request was executed. */
-  async abandon(): Promise<boolean> {
-    return await this.#settle('abandon');
+  abandon(): Promise<boolean> {
+    return this.#settle('abandon');
   }
 
-  async #settle(operation: Operation): Promise<boolean> {
+  beat(): void {
+    if (this.#isAsking) {
+      this.#expire();
+      return;
+    }
+    const leftMs = this.#validUntil - this.#now();
+    const isFresh = leftMs * 3 > this.claim.leaseMs * 2;
+    if (this.#operation !== 'renew' || !isFresh) this.#ask().catch(() => this.#expire());
+  }
+
+  /** Once the lease is over without an answer, the owner cannot be sure that nobody else runs the request. */
+  #expire(): void {
+    if (this.#now() < this.#validUntil) return;
+    this.#lose();
+    if (this.#operation !== 'renew') this.#end();
+  }
+
+  #settle(operation: Operation): Promise<boolean> {
     this.#operation = operation;
     this.#validUntil = this.#now() + this.claim.leaseMs;
-    return await this.#ask();
-  }
-
-  async #tick(): Promise<void> {
-    try {
-      await this.#ask();
-    } catch {
-      if (this.#now() < this.#validUntil) return;
-      // The owner can no longer be sure that nobody else runs the request.
-      this.#lose();
-      if (this.#operation !== 'renew') this.#end();
-    }
+    return this.#ask();
   }
 
   async #ask(): Promise<boolean> {
     const operation = this.#operation;
     const askedAt = this.#now();
-    const isHeld = await this.#perform(operation);
+    let isHeld: boolean;
+    this.#isAsking = true;
+    try {
+      isHeld = await (operation === 'complete'
+        ? this.#store.complete(this.claim, this.#payload as Uint8Array)
+        : this.#store[operation](this.claim));
+    } catch (error) {
+      channels.storeError.publish({ id: this.claim.id, operation, error });
+      throw error;
+    } finally {
+      this.#isAsking = false;
+    }
     // A settlement that began meanwhile has the say, and may have made this renewal come too late.
     if (operation !== this.#operation || this.#isOver) return isHeld;
     if (operation === 'renew') this.#validUntil = askedAt + this.claim.leaseMs;
     if (operation !== 'renew' || !isHeld) this.#end();
-    if (!isHeld) this.#lose();
-    else this.#report(operation);
+    if (isHeld) this.#report(operation);
+    else this.#lose();
     return isHeld;
-  }
-
-  async #perform(operation: Operation): Promise<boolean> {
-    const { claim } = this;
-    try {
-      return operation === 'complete'
-        ? await this.#store.complete(claim, this.#payload)
-        : await this.#store[operation](claim);
-    } catch (error) {
-      publish('store-error', { id: claim.id, operation, error });
-      throw error;
-    }
   }
 
   #end(): void {
     this.#isOver = true;
-    clearInterval(this.#timer);
+    this.#heartbeat.remove(this);
   }
 
   #lose(): void {
     if (this.#isLost) return;
     this.#isLost = true;
     const { id, fence } = this.claim;
-    publish('lease-lost', { id, fence });
+    channels.leaseLost.publish({ id, fence });
     this.#controller?.abort(lost());
   }
 
   #report(operation: Operation): void {
+    if (operation === 'renew' || !channels[reports[operation]].hasSubscribers) return;
     const { id, fence } = this.claim;
-    if (operation === 'complete') publish('completed', { id, fence, bytes: this.#payload.length });
-    if (operation === 'release') publish('released', { id, fence });
-    if (operation === 'abandon') publish('abandoned', { id, fence });
+    const bytes = this.#payload?.byteLength ?? 0;
+    if (operation === 'complete') channels.completed.publish({ id, fence, bytes });
+    else channels[reports[operation]].publish({ id, fence });
   }
 }
+
+const reports = { complete: 'completed', release: 'released', abandon: 'abandoned' } as const;
 
 function lost(): IdempotencyError {
   return new IdempotencyError(

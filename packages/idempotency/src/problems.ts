@@ -1,6 +1,6 @@
 import type { HeaderEntry, Reply } from '@countersign/guard';
 import type { IdempotencyErrorCode } from './errors.ts';
-import { publish } from './events.ts';
+import { channels } from './events.ts';
 
 interface ProblemKind {
   readonly code: IdempotencyErrorCode;
@@ -106,7 +106,7 @@ export function problems(
       : [['link', `<${new URL(documentation).href}>; rel="describedby"`]];
   return (problem, { id, headers = [], members } = {}) => {
     const { code, status, slug, title, detail, retryAfterSeconds } = kinds[problem];
-    publish('refused', { id, code });
+    channels.refused.publish({ id, code });
     return {
       pass: false,
       status,

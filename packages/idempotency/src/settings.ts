@@ -1,3 +1,5 @@
+import { Heartbeat } from './heartbeat.ts';
+import { beatsPerLease } from './lease.ts';
 import { type EncryptionKeySource, type Seal, sealWith, unsealed } from './seal.ts';
 import type { IdempotencyStore } from './store.ts';
 
@@ -7,7 +9,7 @@ export interface IdempotencyOptions {
   readonly store: IdempotencyStore;
   /**
    * For how long the record belongs to a handler that gives no sign of life, in milliseconds; default 30,000. It is
-   * renewed three times per lease while the handler runs, so it need not be as long as the handler takes.
+   * renewed when a third of it has passed, while the handler runs, so it need not be as long as the handler takes.
    */
   readonly leaseMs?: number;
   /** How long an outcome is kept and replayed, in milliseconds; default 86,400,000 (24 hours). */
@@ -32,6 +34,7 @@ export interface Settings {
   readonly waitMs: number;
   readonly onStoreError: 'closed' | 'open';
   readonly seal: Seal;
+  readonly heartbeat: Heartbeat;
   readonly now: () => number;
 }
 
@@ -51,7 +54,8 @@ export function settingsOf(options: IdempotencyOptions): Settings {
     throw new TypeError("onStoreError: expected 'closed' or 'open'");
   }
   const seal = encryptionKeys ? sealWith(encryptionKeys) : unsealed;
-  return { store, leaseMs, ttlMs, waitMs, onStoreError, seal, now };
+  const heartbeat = new Heartbeat(Math.ceil(leaseMs / beatsPerLease));
+  return { store, leaseMs, ttlMs, waitMs, onStoreError, seal, heartbeat, now };
 }
 
 /** @throws TypeError naming the option. */

@@ -183,7 +183,17 @@ test('a key that cannot be had leaves the outcome unknown and no timer behind', 
   const sealed = create({ encryptionKeys: [async () => Promise.reject(new Error('vault'))] });
   await expect(sealed.run('k', '', () => 1)).rejects.toThrow('vault');
   await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
+  await vi.advanceTimersByTimeAsync(10_000);
   expect(vi.getTimerCount()).toBe(0);
+});
+
+test('a store that never answers does not keep the signal from firing', async () => {
+  store = { ...store, renew: async () => new Promise(() => {}) };
+  const run = create().run('k', '', async ({ signal }) => {
+    await vi.advanceTimersByTimeAsync(60_000);
+    return signal.aborted;
+  });
+  expect((await run).value).toBe(true);
 });
 
 test('mistakes are reported by name', async () => {
