@@ -43,8 +43,8 @@ export interface RetryEvent extends Common {
 
 /** Published on `countersign:oauth:failure`: something failed; what callers noticed of it depends on `phase`. */
 export interface FailureEvent extends Common {
-  /** `renewal`: no token was obtained. `store`: the store was bypassed. `key`: a stored value could not be opened. */
-  readonly phase: 'renewal' | 'store' | 'key';
+  /** `renewal`: no token was obtained. `store`: the store was bypassed. */
+  readonly phase: 'renewal' | 'store';
   readonly code: string;
   readonly durationMs: number;
 }

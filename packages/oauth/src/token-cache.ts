@@ -56,22 +56,23 @@ export function isLasting(error: unknown): error is OAuthError & { readonly erro
 export function tokenCache(options: TokenCacheOptions): TokenSource {
   const { issuer, clientId, defaults, renew, renewBeforeSeconds, now } = options;
   const slots = new Map<string, Slot>();
+  const aliases = new Map<string, Slot>();
   const main = newSlot(defaults);
   // Instances that got the same token do not all renew it at the same moment.
   const jitter = 1 + Math.random() * 0.2;
 
-  const slotFor = (request: TokenRequest): Slot => {
-    if (request.scope === undefined && request.resource === undefined) return main;
-    const variant = variantOf(
-      request.scope ?? defaults.scope,
-      request.resource ?? defaults.resource,
-    );
+  const slotFor = ({ scope, resource }: TokenRequest): Slot => {
+    if (scope === undefined && resource === undefined) return main;
+    // As the caller wrote it, which is how it comes again; what it means is worked out once.
+    const written = typeof resource === 'object' ? undefined : `${scope}\n${resource}`;
+    const known = written === undefined ? undefined : aliases.get(written);
+    if (known) return known;
+    const variant = variantOf(scope ?? defaults.scope, resource ?? defaults.resource);
     const id = JSON.stringify(variant);
     const slot = slots.get(id) ?? newSlot(variant);
     slots.delete(id);
-    slots.set(id, slot);
-    const oldest = slots.size > MAX_SLOTS ? slots.keys().next().value : undefined;
-    if (oldest !== undefined) slots.delete(oldest);
+    remember(slots, id, slot);
+    if (written !== undefined) remember(aliases, written, slot);
     return slot;
   };
 
@@ -167,6 +168,12 @@ export function variantOf(
   const scopes = canonical(scope?.split(' ') ?? []);
   const resources = canonical([resource ?? []].flat());
   return { ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}), resource: resources };
+}
+
+function remember(slots: Map<string, Slot>, id: string, slot: Slot): void {
+  slots.set(id, slot);
+  const oldest = slots.size > MAX_SLOTS ? slots.keys().next().value : undefined;
+  if (oldest !== undefined) slots.delete(oldest);
 }
 
 function newSlot(variant: Variant): Slot {
