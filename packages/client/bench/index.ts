@@ -13,8 +13,8 @@ import { Agent, request } from 'undici';
 import { apiKey, createClient } from '../src/index.ts';
 
 const CONCURRENCY = 50;
-const ROUNDS = 5;
-const ROUND_MS = 1500;
+const ROUNDS = 8;
+const ROUND_MS = 1000;
 
 interface Reading {
   readonly callsPerSecond: number;
@@ -37,10 +37,6 @@ async function measure(call: () => Promise<unknown>): Promise<Reading> {
   const { user, system } = process.cpuUsage(cpu);
   const seconds = (performance.now() - startedAt) / 1000;
   return { callsPerSecond: calls / seconds, cpuMicrosPerCall: (user + system) / calls };
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 const server = fork(fileURLToPath(new URL('./server.ts', import.meta.url)));
@@ -83,12 +79,13 @@ for (let round = 0; round < ROUNDS; round += 1) {
   }
 }
 
-console.log('\nPOST of 1 KB, 50 at a time, server in another process');
+console.log('\nPOST of 1 KB, 50 at a time, server in another process, best of 8 rounds');
+// The best round of each: what else the machine does can only slow a round down.
 const results = new Map<string, Reading>();
 for (const [name, list] of readings) {
   const reading = {
-    callsPerSecond: median(list.map((each) => each.callsPerSecond)),
-    cpuMicrosPerCall: median(list.map((each) => each.cpuMicrosPerCall)),
+    callsPerSecond: Math.max(...list.map((each) => each.callsPerSecond)),
+    cpuMicrosPerCall: Math.min(...list.map((each) => each.cpuMicrosPerCall)),
   };
   results.set(name, reading);
   console.log(
