@@ -20,19 +20,19 @@ export interface JwtVerifier<C extends GenericClaims = AccessTokenClaims> {
    * @param presentation - what else came with the token, if it is bound to its holder
    * @throws JwtError (as a rejection) unless the token is to be accepted now
    */
-  verify(token: string, presentation?: Presentation): Promise<VerifiedToken<C>>;
+  readonly verify: (token: string, presentation?: Presentation) => Promise<VerifiedToken<C>>;
   /**
    * The same answer, without a promise when nothing has to be waited for: keys are at hand and the denylist answers at
    * once. Then it returns, or throws, directly.
    */
-  verifyNow(
+  readonly verifyNow: (
     token: string,
     presentation?: Presentation,
-  ): VerifiedToken<C> | Promise<VerifiedToken<C>>;
+  ) => VerifiedToken<C> | Promise<VerifiedToken<C>>;
   /** How DPoP proofs are checked; `undefined` when they are not accepted. */
   readonly dpop: DpopPolicy | undefined;
   /** Stops refreshing keys. What is cached serves on until its keys age. */
-  close(): void;
+  readonly close: () => void;
 }
 
 /** The claims of a token accepted under these options. */

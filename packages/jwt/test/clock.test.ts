@@ -15,7 +15,7 @@ function clocks(toleranceMs = 5000) {
   return {
     time,
     read,
-    pass(ms: number) {
+    pass: (ms: number) => {
       time.wall += ms;
       time.monotonic += ms;
     },

@@ -41,7 +41,7 @@ function issuer(options: Partial<RemoteKeysOptions> = {}) {
     load: () => source.load(state.timeMs),
     reload: () => source.reload(state.timeMs),
     /** Lets time pass, and what is under way finish. */
-    async pass(seconds: number) {
+    pass: async (seconds: number) => {
       state.timeMs += seconds * 1000;
       await settled();
     },

@@ -6,7 +6,7 @@ import type { DenylistStore, DpopReplayStore } from '../src/store.ts';
 export interface StoreUnderTest<S> {
   readonly store: S;
   /** Makes this much time pass for the store: by an injected clock, or by bringing what it keeps nearer to its end. */
-  pass(ms: number): void | Promise<void>;
+  readonly pass: (ms: number) => void | Promise<void>;
 }
 
 /** What every {@link DenylistStore} must do. Call it in a test file of yours. */
@@ -50,8 +50,8 @@ export function denylistStoreContract(
     it('takes the same again, many at a time', async () => {
       const { store } = await make();
       const ids = Array.from({ length: 50 }, () => randomUUID());
-      await Promise.all([...ids, ...ids].map((id) => store.add(id, 60_000)));
-      expect(await Promise.all(ids.map((id) => store.has(id)))).toEqual(ids.map(() => true));
+      await Promise.all([...ids, ...ids].map(async (id) => store.add(id, 60_000)));
+      expect(await Promise.all(ids.map(async (id) => store.has(id)))).toEqual(ids.map(() => true));
     });
   });
 }
