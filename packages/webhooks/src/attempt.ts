@@ -1,7 +1,8 @@
-import { deadline, parseRetryAfter } from '@countersign/retry';
+import { parseRetryAfter } from '@countersign/retry';
 import type { PreparedTarget, WebhookDispatcher } from './endpoint.ts';
 import type { PreparedEvent } from './event.ts';
 import { attemptChannel } from './events.ts';
+import { exchange } from './exchange.ts';
 import type { AsyncSigner, Signer } from './signer.ts';
 
 /** What one attempt came to. */
@@ -44,34 +45,34 @@ export async function makeAttempt(
   attempt: number,
   options: AttemptOptions,
 ): Promise<AttemptOutcome> {
-  const { egress, signer, attemptTimeoutMs, now, signal } = options;
+  const { egress, signer, attemptTimeoutMs, maxResponseBytes, excerptBytes, now, signal } = options;
   const startedAtMs = now();
   const startedAt = performance.now();
   const { id, body, contentType } = event;
   const signed = await signer.sign({ id, body, timestampMs: startedAtMs });
-  const limit = deadline(attemptTimeoutMs, signal);
   let found: Omit<AttemptOutcome, 'attempt' | 'startedAtMs' | 'durationMs'>;
   try {
-    const response = await egress.request({
-      origin: target.origin,
-      path: target.path,
-      method: 'POST',
-      headers: {
-        'user-agent': 'countersign-webhooks',
-        ...target.headers,
-        'content-type': contentType,
-        ...signed,
+    const { status, retryAfter, excerpt } = await exchange(
+      egress,
+      {
+        origin: target.origin,
+        path: target.path,
+        method: 'POST',
+        headers: {
+          'user-agent': 'countersign-webhooks',
+          ...target.headers,
+          'content-type': contentType,
+          ...signed,
+        },
+        body,
       },
-      body,
-      signal: limit.signal,
-    });
-    const excerpt = await readExcerpt(response.body, options);
-    found = judge(response.statusCode, response.headers['retry-after'], options, now());
-    if (excerpt) found = { ...found, excerpt };
+      { attemptTimeoutMs, maxResponseBytes, excerptBytes, ...(signal && { signal }) },
+    );
+    found = judge(status, retryAfter, options, now());
+    const text = printable(excerpt);
+    if (text) found = { ...found, excerpt: text };
   } catch (error) {
     found = signal?.aborted ? { verdict: 'aborted' } : failure(error);
-  } finally {
-    limit.dispose();
   }
   const durationMs = Math.round(performance.now() - startedAt);
   const outcome: AttemptOutcome = { attempt, startedAtMs, durationMs, ...found };
@@ -83,35 +84,21 @@ export async function makeAttempt(
 
 function judge(
   status: number,
-  retryAfter: string | string[] | undefined,
+  retryAfter: string | undefined,
   { isPermanent }: AttemptOptions,
   nowMs: number,
 ): { verdict: AttemptOutcome['verdict']; status: number; retryAfterMs?: number } {
   if (status >= 200 && status < 300) return { verdict: 'delivered', status };
   if (status === 410) return { verdict: 'gone', status };
   if (isPermanent(status)) return { verdict: 'rejected', status };
-  const retryAfterMs = parseRetryAfter(
-    typeof retryAfter === 'string' ? retryAfter : undefined,
-    nowMs,
-  );
+  const retryAfterMs = parseRetryAfter(retryAfter, nowMs);
   return { verdict: 'failed', status, ...(retryAfterMs !== undefined && { retryAfterMs }) };
 }
 
-/** Reads the whole response, up to the cap: a peer that never ends its response has not confirmed anything. */
-async function readExcerpt(
-  body: AsyncIterable<Uint8Array>,
-  { maxResponseBytes, excerptBytes }: AttemptOptions,
-): Promise<string> {
-  const kept: Uint8Array[] = [];
-  let read = 0;
-  for await (const chunk of body) {
-    if (read < excerptBytes) kept.push(chunk.subarray(0, excerptBytes - read));
-    read += chunk.byteLength;
-    // Leaving the loop closes the connection: who sends this much is not worth keeping alive.
-    if (read > maxResponseBytes) break;
-  }
-  // Control characters could forge lines of a log, or move a terminal's cursor.
-  return Buffer.concat(kept)
+/** Control characters could forge lines of a log, or move a terminal's cursor. */
+function printable(bytes: Uint8Array): string {
+  if (bytes.byteLength === 0) return '';
+  return Buffer.from(bytes)
     .toString('utf8')
     .replace(/\p{Cc}+/gu, ' ')
     .trim();

@@ -2,22 +2,33 @@ import { WebhookError } from './errors.ts';
 import type { AsyncSigner, Signer } from './signer.ts';
 
 /**
- * What sends requests: undici's `Dispatcher.request`, as `egressAgent()` has it. Only what is used here is named, so
- * that verifying needs no types of undici.
+ * What sends requests: the `dispatch` of any undici dispatcher, such as `egressAgent()`. Only what is used here is
+ * named, so that verifying needs no types of undici.
  */
 export interface WebhookDispatcher {
-  request(options: {
-    readonly origin: string;
-    readonly path: string;
-    readonly method: 'POST';
-    readonly headers: Record<string, string>;
-    readonly body: Uint8Array;
-    readonly signal: AbortSignal;
-  }): Promise<{
-    readonly statusCode: number;
-    readonly headers: Record<string, string | string[] | undefined>;
-    readonly body: AsyncIterable<Uint8Array>;
-  }>;
+  dispatch(
+    options: {
+      readonly origin: string;
+      readonly path: string;
+      readonly method: 'POST';
+      readonly headers: Record<string, string>;
+      readonly body: Uint8Array;
+    },
+    handler: ExchangeHandler,
+  ): boolean;
+}
+
+/** How a dispatcher reports what comes back: undici's `DispatchHandler`. */
+export interface ExchangeHandler {
+  onRequestStart(controller: { abort(reason: Error): void }, context: unknown): void;
+  onResponseStart(
+    controller: { abort(reason: Error): void },
+    statusCode: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void;
+  onResponseData(controller: { abort(reason: Error): void }, chunk: Buffer): void;
+  onResponseEnd(): void;
+  onResponseError(controller: unknown, error: Error): void;
 }
 
 /** Where events go. */

@@ -181,7 +181,7 @@ describe('createSender', () => {
     const { sender } = patient({ schedule: [0], attemptTimeoutMs: 50 });
     const result = await sender.deliver({ endpoint: server.origin, event });
     expect(result.attempts).toMatchObject([
-      { verdict: 'failed', error: 'ERR_RETRY_DEADLINE_EXCEEDED' },
+      { verdict: 'failed', error: 'ERR_WEBHOOKS_ATTEMPT_TIMEOUT' },
     ]);
   });
 
