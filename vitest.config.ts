@@ -6,6 +6,8 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          // A bound against hanging, not a measure: a busy machine may take its time.
+          testTimeout: 30_000,
           include: ['{packages,apps}/*/test/**/*.test.ts', 'tooling/test/**/*.test.ts'],
           exclude: ['**/*.integration.test.ts', '**/node_modules/**'],
         },
