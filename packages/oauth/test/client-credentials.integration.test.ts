@@ -11,6 +11,7 @@ import {
   clientCredentials,
   clientSecretBasic,
   clientSecretPost,
+  memoryTokenStore,
   privateKeyJwt,
 } from '../src/index.ts';
 
@@ -135,4 +136,32 @@ describe('one request for many', () => {
       await source.getToken({ scope: 'orders:read orders:write' }),
     );
   });
+});
+
+it('shares a token in a store only where everything is the same', async () => {
+  await start();
+  const store = memoryTokenStore();
+  const { clientId, clientSecret } = server.clients.basic;
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const differences: Partial<ClientCredentialsOptions>[] = [
+    {},
+    { scope: 'orders:write' },
+    { resource: 'https://other.example.com' },
+    { audience: 'https://api.example.com' },
+    { parameters: { tenant: 'a' } },
+    { parameters: { tenant: 'b' } },
+    { dpop: { key: privateKey } },
+    { dpop: true },
+    { clientId, clientAuth: clientSecretBasic(clientSecret) },
+  ];
+  const ask = () =>
+    Promise.all(differences.map((options) => service({ ...options, store }).getToken()));
+  const first = await ask();
+  expect(new Set(first.map(({ value }) => value)).size).toBe(differences.length);
+  server.forget();
+  const second = await ask();
+  // Only the key that this process made for itself is new.
+  expect(server.count('token')).toBe(1);
+  const reused = second.filter(({ value }) => first.some((token) => token.value === value));
+  expect(reused).toHaveLength(differences.length - 1);
 });

@@ -1,5 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import {
+  type RedisClusterServers,
+  type RedisServer,
+  startRedis,
+  startRedisCluster,
+} from '@countersign/testkit/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { redisTokenStore } from '../src/redis.ts';
@@ -34,6 +39,34 @@ tokenStoreContract('Redis', () => ({
   other: redisTokenStore(server.client(), { encryptionKeys: [key] }),
   advance: rewind,
 }));
+
+describe('on Cluster', () => {
+  let cluster: RedisClusterServers;
+  beforeAll(async () => {
+    cluster = await startRedisCluster();
+  });
+  afterAll(() => cluster.stop());
+
+  it('keeps each token in one slot, wherever that is', async () => {
+    const store = redisTokenStore(cluster.client(), { encryptionKeys: [key], timeoutMs: 10_000 });
+    const other = redisTokenStore(cluster.client(), { encryptionKeys: [key], timeoutMs: 10_000 });
+    const names = Array.from({ length: 50 }, (_, index) => `token-${index}`);
+    const claims = await Promise.all(
+      names.flatMap((name) =>
+        ['a', 'b'].map((owner) =>
+          (owner === 'a' ? store : other).claim(name, { owner, leaseMs: 60_000, generation: 0 }),
+        ),
+      ),
+    );
+    expect(claims.filter(({ status }) => status === 'claimed')).toHaveLength(50);
+    for (const [index, name] of names.entries()) {
+      const owner = claims[index * 2]?.status === 'claimed' ? 'a' : 'b';
+      await store.complete(name, { owner, value: name, ttlMs: 60_000, generation: 0 });
+      const found = await other.claim(name, { owner: 'c', leaseMs: 1000, generation: 0 });
+      expect(found).toMatchObject({ status: 'current', value: name });
+    }
+  });
+});
 
 describe('redisTokenStore', () => {
   const claim = { owner: 'a', leaseMs: 1000, generation: 0 };
