@@ -2,7 +2,12 @@ import type { Guard, GuardRequest, HeaderEntry, Outcome, Pass, Reply } from '@co
 import { type Acquired, acquire, type Recovery } from './acquire.ts';
 import { IdempotencyError } from './errors.ts';
 import { channels } from './events.ts';
-import { type Execution, executionOf, type UnknownOutcome, unprotected } from './idempotency.ts';
+import {
+  type Execution,
+  LeasedExecution,
+  type UnknownOutcome,
+  unprotected,
+} from './idempotency.ts';
 import { fingerprintOf, identityOf } from './identity.ts';
 import { parseIdempotencyKey } from './key.ts';
 import type { Lease } from './lease.ts';
@@ -129,7 +134,7 @@ export function idempotencyGuard<In = object>(
     }
   };
   const pass = (key: string, lease: Lease, method: string): Pass<Execution> => {
-    const execution = executionOf(key, lease);
+    const execution = new LeasedExecution(key, lease);
     return {
       pass: true,
       context: execution,

@@ -129,7 +129,7 @@ async function execute<T>(
   handler: (execution: Execution) => T | Promise<T>,
   encode: (value: T) => Promise<Uint8Array>,
 ): Promise<RunResult<T>> {
-  const execution = executionOf(key, lease);
+  const execution = new LeasedExecution(key, lease);
   let value: T;
   let payload: Uint8Array;
   try {
@@ -149,28 +149,29 @@ async function execute<T>(
 }
 
 /** An execution that holds its record, and what it said about itself. */
-export interface LeasedExecution extends Execution {
-  readonly isExecuted: boolean;
-}
+export class LeasedExecution implements Execution {
+  readonly key: string;
+  readonly fence: number;
+  isExecuted = true;
+  readonly #lease: Lease;
 
-export function executionOf(key: string, lease: Lease): LeasedExecution {
-  const { id, fence } = lease.claim;
-  let isExecuted = true;
-  if (channels.started.hasSubscribers) {
-    channels.started.publish({ id, fence, recovered: lease.recovered });
+  constructor(key: string, lease: Lease) {
+    this.key = key;
+    this.fence = lease.claim.fence;
+    this.#lease = lease;
+    if (channels.started.hasSubscribers) {
+      const { id, fence } = lease.claim;
+      channels.started.publish({ id, fence, recovered: lease.recovered });
+    }
   }
-  return {
-    key,
-    fence,
-    get signal() {
-      return lease.signal;
-    },
-    get isExecuted() {
-      return isExecuted;
-    },
-    notExecuted() {
-      isExecuted = false;
-    },
+
+  get signal(): AbortSignal {
+    return this.#lease.signal;
+  }
+
+  // A function of its own, so that handlers can take it out of the context.
+  readonly notExecuted = (): void => {
+    this.isExecuted = false;
   };
 }
 

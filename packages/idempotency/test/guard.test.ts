@@ -440,6 +440,25 @@ describe('an owner that lost its lease', () => {
   });
 });
 
+test('a renewal that is overtaken by the outcome does not cost the lease', async () => {
+  const memory = memoryIdempotencyStore();
+  let answer: (isHeld: boolean) => void = () => {};
+  const renew = async (): Promise<boolean> =>
+    new Promise((resolve) => {
+      answer = resolve;
+    });
+  store = { ...memory, renew };
+  mount();
+  const { context, settle } = passed(await send());
+  const { signal } = context;
+  await vi.advanceTimersByTimeAsync(leaseMs / 2);
+  await settle?.(created);
+  answer(false); // the store saw the renewal after the outcome
+  await vi.advanceTimersByTimeAsync(leaseMs);
+  expect(signal.aborted).toBe(false);
+  expect(refused(await send()).status).toBe(201);
+});
+
 describe('a store that fails', () => {
   const down = async (): Promise<never> => Promise.reject(new Error('store down'));
 
