@@ -57,6 +57,8 @@ export function createClient(options: ClientOptions): Client {
   const { journal, maxRedirects } = settings;
   const { maxResponseBytes, now } = settings.attempts;
   let closing: Promise<void> | undefined;
+  let running = 0;
+  let lastOneLeft = (): void => {};
 
   /** Runs an order through every policy; reports it, and names its key in what it throws. */
   async function run<R>(
@@ -65,6 +67,7 @@ export function createClient(options: ClientOptions): Client {
   ): Promise<R> {
     if (closing) throw new ClientError('ERR_CLIENT_CLOSED', 'the client has been closed');
     const startedAt = performance.now();
+    running += 1;
     try {
       const [ending, last] = await follow(order);
       const { attempts, answer } = ending;
@@ -85,6 +88,8 @@ export function createClient(options: ClientOptions): Client {
       throw error;
     } finally {
       order.deadline.dispose();
+      running -= 1;
+      if (running === 0) lastOneLeft();
     }
   }
 
@@ -186,6 +191,14 @@ export function createClient(options: ClientOptions): Client {
     }
   }
 
+  /** Calls that wait for their next attempt are under way, too: the agent alone would not know. */
+  async function allDone(): Promise<void> {
+    if (running === 0) return;
+    await new Promise<void>((resolve) => {
+      lastOneLeft = resolve;
+    });
+  }
+
   return {
     request,
     get: (path, requestOptions) => request('GET', path, requestOptions),
@@ -205,7 +218,7 @@ export function createClient(options: ClientOptions): Client {
       }
     },
     async close() {
-      closing ??= settings.close();
+      closing ??= allDone().then(settings.close);
       await closing;
     },
   };

@@ -35,7 +35,13 @@ export function readSettings(options: ClientOptions): Settings {
     throw new TypeError('interceptors must be an array of functions');
   }
   const maxResponseBytes = whole(options.maxResponseBytes, 10_485_760, 'maxResponseBytes');
-  const { dispatcher, close } = openDispatcher(options.egress, maxResponseBytes);
+  const attemptTimeoutMs = whole(
+    options.attemptTimeoutMs,
+    10_000,
+    'attemptTimeoutMs',
+    LONGEST_TIMER_MS,
+  );
+  const { dispatcher, close } = openDispatcher(options.egress, maxResponseBytes, attemptTimeoutMs);
   const bareDispatch = dispatcher.dispatch.bind(dispatcher) as Dispatcher.Dispatch;
   return {
     origin: checkedOrigin(options.origin),
@@ -60,12 +66,7 @@ export function readSettings(options: ClientOptions): Settings {
     keys: keyPolicy(options.idempotency ?? {}),
     attempts: {
       ...retrying(options.retry ?? {}),
-      attemptTimeoutMs: whole(
-        options.attemptTimeoutMs,
-        10_000,
-        'attemptTimeoutMs',
-        LONGEST_TIMER_MS,
-      ),
+      attemptTimeoutMs,
       maxResponseBytes,
       maxErrorBytes: whole(options.maxErrorBytes, 65_536, 'maxErrorBytes'),
       hedgeAfterMs:
@@ -113,9 +114,17 @@ function checkedOrigin(origin: string): string {
 function openDispatcher(
   egress: ClientOptions['egress'] = {},
   maxResponseBytes: number,
+  attemptTimeoutMs: number,
 ): { dispatcher: Dispatcher; close: () => Promise<void> } {
   if ('dispatch' in egress) return { dispatcher: egress, close: async () => {} };
-  const agent = egressAgent({ maxResponseBytes, ...egress });
+  // An attempt that may take long must not be cut short by the agent.
+  const patienceMs = Math.max(30_000, attemptTimeoutMs);
+  const agent = egressAgent({
+    maxResponseBytes,
+    headersTimeoutMs: patienceMs,
+    bodyTimeoutMs: patienceMs,
+    ...egress,
+  });
   return { dispatcher: agent, close: () => agent.close() };
 }
 

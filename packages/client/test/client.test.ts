@@ -156,6 +156,49 @@ describe('createClient', () => {
     expect(error).toMatchObject({ code: 'ERR_CLIENT_DEADLINE_EXCEEDED' });
   });
 
+  test('a stream is whole again when an interceptor sends the request a second time', async () => {
+    const { origin, seen } = await serve(json(401, {}), json(503, {}), json(200, {}));
+    let renewed = 0;
+    const client = clientFor(origin, {
+      interceptors: [
+        (dispatch) =>
+          function renew(request, handler) {
+            return dispatch(request, {
+              onRequestStart: (controller, context) =>
+                handler.onRequestStart?.(controller, context),
+              onResponseStart(controller, status, headers, text) {
+                if (status === 401) renewed += 1;
+                else handler.onResponseStart?.(controller, status, headers, text);
+              },
+              onResponseData(controller, chunk) {
+                if (renewed !== 1 || seen.length > 1) handler.onResponseData?.(controller, chunk);
+              },
+              onResponseEnd(controller, trailers) {
+                if (renewed === 1 && seen.length === 1) dispatch(request, handler);
+                else handler.onResponseEnd?.(controller, trailers);
+              },
+              onResponseError: (controller, error) => handler.onResponseError?.(controller, error),
+            });
+          },
+      ],
+    });
+    const body = async function* (): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('first, ');
+      yield Buffer.from('second');
+    };
+    const { attempts } = await client.put('/upload', { body: () => body() });
+    expect([attempts, renewed]).toEqual([2, 1]);
+    expect(seen.map((request) => request.body)).toEqual(Array(3).fill('first, second'));
+  });
+
+  test('close waits for a call that waits for its next attempt', async () => {
+    const { origin } = await serve(json(503, {}), json(200, { late: true }));
+    const client = clientFor(origin, { retry: { baseMs: 20, capMs: 20, jitter: 'none' } });
+    const call = client.get('/');
+    await client.close();
+    expect((await call).body).toEqual({ late: true });
+  });
+
   test('a closed client refuses calls', async () => {
     const client = clientFor('https://api.example.com');
     await client.close();

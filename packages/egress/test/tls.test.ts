@@ -1,3 +1,4 @@
+import { createSecureServer } from 'node:http2';
 import { createServer, type ServerOptions } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
@@ -78,6 +79,29 @@ describe('TLS', () => {
     const origin = `https://api.example.com:${port}`;
     expect(await get(origin)).toBe('secure');
     await expect(get(origin, { minTlsVersion: 'TLSv1.3' })).rejects.toThrow(/protocol version/);
+  });
+
+  test('HTTP/2 is spoken when it is asked for, under the same rules', async () => {
+    const versions: string[] = [];
+    const server = createSecureServer(
+      { cert: certificate, key: privateKey, allowHTTP1: true },
+      (request, response) => {
+        versions.push(request.httpVersion);
+        response.end('x'.repeat(2000));
+      },
+    );
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    cleanUp.push(() => server.close());
+    const origin = `https://api.example.com:${(server.address() as AddressInfo).port}`;
+    expect((await get(origin)).length).toBe(2000);
+    expect((await get(origin, { allowH2: true })).length).toBe(2000);
+    expect(versions).toEqual(['1.1', '2.0']);
+    await expect(get(origin, { allowH2: true, maxResponseBytes: 1000 })).rejects.toMatchObject({
+      code: 'ERR_EGRESS_RESPONSE_TOO_LARGE',
+    });
+    await expect(get(origin, { allowH2: true, allow: ['public'] })).rejects.toMatchObject({
+      code: 'ERR_EGRESS_DENIED',
+    });
   });
 
   test('resumes sessions only with the origin they belong to', async () => {
