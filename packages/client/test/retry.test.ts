@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
@@ -171,6 +172,18 @@ describe('the retry clock', () => {
     expect(dispatcher.requests.length).toBe(1);
     expect(vi.getTimerCount()).toBe(0);
   });
+});
+
+test('a signal that lives long keeps nothing of the calls it was given to', async () => {
+  const { signal } = new AbortController();
+  const { client } = setUp([{ status: 503 }, { afterMs: 5 }, { errorCode: 'ERR_X' }], {
+    concurrency: { limit: 1 },
+    hedge: { afterMs: 1 },
+  });
+  const calls = Array.from({ length: 10 }, () => settled(client.get('/x', { signal })));
+  await Promise.all([...calls, settled(client.post('/x', { signal }))]);
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
+  expect(vi.getTimerCount()).toBe(0);
 });
 
 describe('what is tried again', () => {
