@@ -1,6 +1,6 @@
 import type { JSONWebKeySet } from 'jose';
 import { type Algorithm, ruleOf } from './algorithms.ts';
-import { type KeySource, staticKeys } from './key-set.ts';
+import { type KeySource, keySet, staticKeys } from './key-set.ts';
 import { importJwks, importKey, type VerificationKey } from './keys.ts';
 import {
   algorithmsOf,
@@ -49,8 +49,8 @@ function keySourceOf(
   algorithms: readonly Algorithm[],
   { keys, now }: JwtVerifierOptions,
 ): KeySource {
-  if (key !== undefined) return staticKeys([{ ...importKey(key, algorithms), kid: undefined }]);
-  if (jwks !== undefined) return staticKeys(importStaticJwks(jwks, algorithms));
+  if (key !== undefined) return staticKeys(keySet([importKey(key, algorithms)], true));
+  if (jwks !== undefined) return staticKeys(keySet(importStaticJwks(jwks, algorithms)));
   if (algorithms.some((name) => ruleOf(name).family === 'oct'))
     throw new TypeError('an HMAC secret cannot be fetched: pass it as key');
   return remoteKeys({ ...keys, issuer, jwksUri, algorithms, now });

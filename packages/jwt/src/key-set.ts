@@ -8,16 +8,15 @@ export interface KeySet {
   find(algorithm: string, kid: string | undefined): VerificationKey | undefined;
 }
 
-export function keySet(keys: readonly VerificationKey[]): KeySet {
+/** @param anyKid - a token's `kid` does not matter: for one key the user chose. Default false. */
+export function keySet(keys: readonly VerificationKey[], anyKid = false): KeySet {
   return {
     keys,
     find(algorithm, kid) {
       let found: VerificationKey | undefined;
       for (const key of keys) {
         if (key.algorithm !== algorithm) continue;
-        if (kid !== undefined && key.kid !== undefined && key.kid !== kid) continue;
-        // A set with kids must be asked by kid; a lone key configured without one serves any.
-        if (kid !== undefined && key.kid === undefined && keys.length > 1) continue;
+        if (!anyKid && kid !== undefined && key.kid !== kid) continue;
         if (found !== undefined) {
           throw new JwtError('ERR_JWT_KEY_AMBIGUOUS', 'More than one key could be meant');
         }
@@ -40,8 +39,7 @@ export interface KeySource {
 }
 
 /** Keys that are known from the start. */
-export function staticKeys(keys: readonly VerificationKey[]): KeySource {
-  const set = keySet(keys);
+export function staticKeys(set: KeySet): KeySource {
   return {
     current: () => set,
     load: async () => set,

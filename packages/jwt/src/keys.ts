@@ -14,7 +14,6 @@ export type KeyInput = string | JWK | KeyObject | webcrypto.CryptoKey | Uint8Arr
 
 /** A key that may verify, and the one algorithm it may verify with (RFC 8725 §3.1). */
 export interface VerificationKey {
-  /** `undefined` on a key configured without one, which then serves any `kid`. */
   readonly kid: string | undefined;
   readonly algorithm: Algorithm;
   readonly key: KeyObject;

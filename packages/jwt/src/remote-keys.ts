@@ -56,7 +56,9 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
   let lastFailure: unknown;
   let flight: Promise<KeySet> | undefined;
-  let flightWaitedOut = false;
+  /** Ends when those who wait for the flight have waited long enough. */
+  let patience: Promise<void> | undefined;
+  let waitedOut = false;
 
   /** The age of the set. A clock that went back makes it as old as can be: it is fetched again. */
   function ageMs(nowMs: number): number {
@@ -70,7 +72,8 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   }
 
   function request(budget: Budget, reason: KeysRequestReason): Promise<KeySet> {
-    flightWaitedOut = false;
+    patience = undefined;
+    waitedOut = false;
     flight = fetchSet()
       .then(
         (keys) => {
@@ -142,7 +145,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       if (age < maxAgeMs) return set;
       if (age >= maxStaleMs) return undefined;
       // Aged keys serve on only once the issuer has been given its chance to say that they changed.
-      return flight === undefined || flightWaitedOut || known.failures > 0 ? set : undefined;
+      return flight === undefined || waitedOut || known.failures > 0 ? set : undefined;
     },
 
     async load(nowMs) {
@@ -157,13 +160,10 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       if (flight === undefined) throw unavailable();
       if (set === undefined || ageMs(nowMs) >= maxStaleMs) return flight;
       const stale = set;
-      return Promise.race([
-        flight.catch(() => stale),
-        delay(maxWaitMs).then(() => {
-          flightWaitedOut = true;
-          return stale;
-        }),
-      ]);
+      patience ??= delay(maxWaitMs).then(() => {
+        waitedOut = true;
+      });
+      return Promise.race([flight.catch(() => stale), patience.then(() => stale)]);
     },
 
     reload(nowMs) {

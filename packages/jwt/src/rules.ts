@@ -32,7 +32,7 @@ export function issuerClaim(claims: JsonObject): string {
   return checkString(claims, 'iss');
 }
 
-/** RFC 8725 §3.1, §3.2, §3.5, §3.10, §3.11; RFC 7515 §4.1.11; RFC 9068 §2.1. */
+/** RFC 8725 §3.1, §3.2, §3.6, §3.10–3.12; RFC 7515 §4.1.11; RFC 9068 §2.1. */
 export function checkHeader(header: JsonObject, rules: TokenRules): asserts header is TokenHeader {
   const { alg, kid, crit } = header;
   if (typeof alg !== 'string' || !rules.algorithms.includes(alg))

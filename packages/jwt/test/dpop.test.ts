@@ -269,6 +269,18 @@ describe('DPoP and tokens that are not bound', () => {
       ).rejects.toThrow(refusal('ERR_JWT_REPLAY_STORE_UNAVAILABLE'));
   });
 
+  it.each([false, undefined, null, 0, 1, 'OK'])(
+    'refuses when the replay store answers %j',
+    async (answer) => {
+      for (const claim of [() => answer, () => Promise.resolve(answer)]) {
+        const replayStore = { claim: claim as unknown as () => boolean };
+        await expect(verifier({ replayStore }).verify(bound, presented(proof()))).rejects.toThrow(
+          refusal('ERR_JWT_DPOP_REPLAYED'),
+        );
+      }
+    },
+  );
+
   it('refuses when the memory for proofs is full, and goes on when they have expired', async () => {
     let time = NOW * 1000;
     const replayStore = memoryDpopReplayStore({ maxEntries: 2, now: () => time });

@@ -175,6 +175,14 @@ describe('a static key set', () => {
     await expect(jwt.verify(swapped)).rejects.toThrow(refusal('ERR_JWT_KEY_UNKNOWN'));
   });
 
+  it('serves a token with a kid by that kid only, beside keys without one', async () => {
+    const mixed = verifier({ jwks: { keys: [{ ...one.jwk, kid: undefined } as never, two.jwk] } });
+    const named = token(one, claims(), header({ kid: 'one' }));
+    await expect(mixed.verify(named)).rejects.toThrow(refusal('ERR_JWT_KEY_UNKNOWN'));
+    const nameless = token(one, claims(), header({ kid: undefined }));
+    await expect(mixed.verify(nameless)).resolves.toBeDefined();
+  });
+
   it('serves a token without kid if only one key can be meant', async () => {
     const nameless = token(one, claims(), header({ kid: undefined }));
     await expect(jwt.verify(nameless)).resolves.toBeDefined();

@@ -60,6 +60,10 @@ describe('createJwtVerifier', () => {
   });
 });
 
+async function* body(text: string): AsyncGenerator<Uint8Array> {
+  yield Buffer.from(text);
+}
+
 describe('the generic profile', () => {
   const jwt = verifier({ profile: 'generic' });
 
@@ -191,6 +195,23 @@ describe('the cache', () => {
     await jwt.verify(token(key));
     revoked = true;
     await expect(jwt.verify(token(key))).rejects.toThrow(refusal('ERR_JWT_REVOKED'));
+  });
+
+  it('checks a token again when the keys of its issuer have changed', async () => {
+    let time = NOW * 1000;
+    let keys = [key.jwk];
+    const answer = async () => ({ status: 200, body: body(JSON.stringify({ keys })) });
+    const jwt = verifier({
+      issuer: { issuer: ISSUER, jwksUri: `${ISSUER}/jwks` },
+      keys: { fetch: answer },
+      now: () => time,
+    });
+    const text = token(key, claims({ exp: NOW + 800 }));
+    const first = await jwt.verify(text);
+    expect(await jwt.verify(text)).toBe(first);
+    keys = [{ ...signingKey().jwk, kid: 'key-2' }];
+    time += 600_000;
+    await expect(jwt.verify(text)).rejects.toThrow(refusal('ERR_JWT_KEY_UNKNOWN'));
   });
 
   it('remembers no refusal', async () => {
