@@ -17,6 +17,7 @@ import {
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
 import fc from 'fast-check';
+import { decodeJwt } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type ClientCredentialsOptions,
@@ -195,6 +196,36 @@ describe('the token endpoint', () => {
     const garbage = await outcome(retryAfter('-1 or so', 503));
     expect(garbage).toMatchObject({ status: 503 });
     expect(garbage).not.toHaveProperty('retryAfterMs');
+  });
+
+  it('changes its DPoP nonce with a success, and the next proof has the new one', async () => {
+    const fresh = await startScriptedServer();
+    const bound = { ...good, token_type: 'DPoP' };
+    for (const nonce of ['n1', 'n2']) {
+      fresh.enqueue(respondJson(bound, { headers: { 'dpop-nonce': nonce } }));
+    }
+    const server = { issuer: fresh.origin, token_endpoint: `${fresh.origin}/token` };
+    const tokens = source({ dpop: true, server });
+    await tokens.getToken();
+    await tokens.getToken({ forceRenewal: true });
+    const proofs = fresh.requests.map(({ headers }) => decodeJwt(String(headers['dpop'])));
+    expect(proofs.map(({ nonce }) => nonce)).toEqual([undefined, 'n1']);
+    await fresh.stop();
+  });
+
+  it('that refuses the nonce it gave is not asked for ever', async () => {
+    const fresh = await startScriptedServer({
+      otherwise: respondJson(
+        { error: 'use_dpop_nonce' },
+        { status: 400, headers: { 'dpop-nonce': 'same' } },
+      ),
+    });
+    const server = { issuer: fresh.origin, token_endpoint: `${fresh.origin}/token` };
+    await expect(source({ dpop: true, server }).getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_DPOP',
+    });
+    expect(fresh.requests).toHaveLength(2);
+    await fresh.stop();
   });
 
   it('cannot get a secret into an error', async () => {

@@ -102,16 +102,21 @@ describe('what is kept', () => {
     const api = await startScriptedServer();
     const answer = (token: string, more = {}) =>
       respondJson({ access_token: token, token_type: 'Bearer', expires_in: 60, ...more });
-    api.enqueue(answer('a1'), answer('a2', { refresh_token: 'second' }), answer('a3'));
+    api.enqueue(
+      answer('a1'),
+      answer('a2', { refresh_token: 'second' }),
+      answer('a3'),
+      answer('a4'),
+    );
     const source = grant({
       server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
       initial: 'first',
     });
-    for (let round = 0; round < 3; round += 1) await source.getToken({ forceRenewal: true });
+    for (let round = 0; round < 4; round += 1) await source.getToken({ forceRenewal: true });
     const sent = api.requests.map(({ body }) =>
       new URLSearchParams(body.toString()).get('refresh_token'),
     );
-    expect(sent).toEqual(['first', 'first', 'second']);
+    expect(sent).toEqual(['first', 'first', 'second', 'second']);
     await api.stop();
   });
 });
