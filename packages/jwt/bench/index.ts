@@ -152,8 +152,8 @@ async function memory(pair: Pair): Promise<void> {
   }
 }
 
-for (const pair of pairs.slice(0, Number(process.env['N'] ?? 3))) await uncached(pair);
+for (const pair of pairs) await uncached(pair);
 const [rsa, , ed25519] = pairs;
 if (rsa) await cached(rsa);
 console.log('\nDistinct valid tokens (run with --expose-gc for exact figures)');
-if (!process.env['N'] && ed25519) await memory(ed25519);
+if (ed25519) await memory(ed25519);

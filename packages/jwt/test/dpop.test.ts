@@ -119,6 +119,23 @@ describe('a DPoP-bound token', () => {
     await expect(jwt.verify(bound)).rejects.toThrow(refusal('ERR_JWT_BOUND'));
   });
 
+  it("is not refused because of somebody else's proof of the same jti", async () => {
+    const other = signingKey('ES256');
+    const theirs = token(key, claims({ cnf: { jkt: keyThumbprint(other.publicKey) } }));
+    const payload = { jti: 'the same' };
+    const jwt = verifier();
+    const first = proof({ by: other, accessToken: theirs, payload });
+    await expect(jwt.verify(theirs, presented(first))).resolves.toBeDefined();
+    await expect(jwt.verify(bound, presented(proof({ payload })))).resolves.toBeDefined();
+  });
+
+  it('is refused when it is bound in an unknown way, too', async () => {
+    const cnf = { jkt: keyThumbprint(holder.publicKey), 'x5t#S512': 'x' };
+    const doubly = token(key, claims({ cnf }));
+    const attempt = verifier().verify(doubly, presented(proof({ accessToken: doubly })));
+    await expect(attempt).rejects.toThrow(refusal('ERR_JWT_BOUND'));
+  });
+
   it('is not used up by a proof that was refused', async () => {
     const jwt = verifier();
     const good = proof();
