@@ -5,7 +5,7 @@ import { egressAgent } from '@countersign/egress';
 import { expectAtLeast } from '@countersign/testkit/bench';
 import { startRedis } from '@countersign/testkit/redis';
 import { generateSecret, memoryEndpointStore } from '@countersign/webhooks';
-import { createWebhookQueue } from '@countersign/webhooks/bullmq';
+import { createWebhookQueue, type WebhookQueue } from '@countersign/webhooks/bullmq';
 import { type ConnectionOptions, Queue, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 
@@ -50,8 +50,42 @@ export async function benchDelivery(): Promise<void> {
   );
   expectAtLeast('p95 alone vs beside bad endpoints (1/1.5)', alone / beside, 1 / 1.5);
 
+  await benchBacklog(redis.client({ maxRetriesPerRequest: null }), origin, ask);
+
   receiver.disconnect();
   await redis.stop();
+}
+
+/** What a pending delivery costs in Redis, and what 100,000 of them to a dead endpoint cost the others. */
+async function benchBacklog(
+  connection: Redis,
+  origin: string,
+  ask: (question: 'read' | 'reset') => Promise<Answer>,
+): Promise<void> {
+  const pending = 100_000;
+  const { queue, close } = await queueOf(connection, origin, ['dead']);
+  const type = `to.${ENDPOINTS}`;
+  const before = await usedBytes(connection);
+  for (let start = 0; start < pending; start += 1000) {
+    const payload = { text: 'x'.repeat(200) };
+    await Promise.all(Array.from({ length: 1000 }, () => queue.publish({ type, payload })));
+  }
+  const each = ((await usedBytes(connection)) - before) / pending;
+  const keys = await connection.keys('*:due:*');
+  const ledger = await connection.memory('USAGE', keys[0] ?? '', 'SAMPLES', '0');
+  console.log(`\n${pending} pending deliveries of 211 bytes to one endpoint`);
+  console.log(`  ${Math.round(each)} bytes of Redis each, payload and history included`);
+  console.log(
+    `  ${Math.round((ledger ?? 0) / pending)} bytes each for what every further endpoint adds (without history)`,
+  );
+  await ask('reset');
+  const beside = await publishSteadily(queue, ENDPOINTS, ask);
+  console.log(`  p95 of healthy endpoints beside it: ${beside.toFixed(1)} ms`);
+  void close().catch(() => undefined);
+}
+
+async function usedBytes(connection: Redis): Promise<number> {
+  return Number(/used_memory:(\d+)/.exec(await connection.info('memory'))?.[1]);
 }
 
 async function emptyJobs(connection: Redis): Promise<number> {
@@ -89,7 +123,7 @@ async function queueOf(connection: Redis, origin: string, bad: readonly string[]
   for (const [index, path] of paths.entries()) {
     await endpoints.put({
       id: `ep_${index}`,
-      url: `${origin}/${path}`,
+      url: path === 'dead' ? 'http://127.0.0.1:9/' : `${origin}/${path}`,
       secrets: [{ secret: generateSecret() }],
       types: [`to.${index}`],
       createdAtMs: 0,
@@ -132,6 +166,18 @@ async function latency(
   ask: (question: 'read' | 'reset') => Promise<Answer>,
 ): Promise<number> {
   const { queue, close, count } = await queueOf(connection, origin, bad);
+  const p95 = await publishSteadily(queue, count, ask);
+  // The hanging endpoint is being called still; its attempts need not be waited for.
+  void close().catch(() => undefined);
+  return p95;
+}
+
+/** Publishes ten events per second to each of the first endpoints for eight seconds; returns the p95 in milliseconds. */
+async function publishSteadily(
+  queue: WebhookQueue,
+  count: number,
+  ask: (question: 'read' | 'reset') => Promise<Answer>,
+): Promise<number> {
   queue.worker();
   await ask('reset');
   const publishing: Promise<unknown>[] = [];
@@ -145,8 +191,6 @@ async function latency(
   await Promise.all(publishing);
   await new Promise((resolve) => setTimeout(resolve, 500));
   const { latencies } = await ask('reset');
-  // The hanging endpoint is being called still; its attempts need not be waited for.
-  void close().catch(() => undefined);
   const sorted = [...latencies].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length * 0.95)] ?? Number.NaN;
 }

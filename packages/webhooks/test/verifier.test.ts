@@ -249,8 +249,7 @@ describe('headers', () => {
 
   it('looks at 16 signatures and no more', () => {
     const wrong = `v1,${Buffer.alloc(32).toString('base64')}`;
-    const at = (position: number) =>
-      [...new Array(position).fill(wrong), signature, wrong].join(' ');
+    const at = (position: number) => `${`${wrong} `.repeat(position)}${signature} ${wrong}`;
     expect(verifier.verify(body, { ...headers, 'webhook-signature': at(15) }).id).toBe(id);
     expect(refusalOf({ ...headers, 'webhook-signature': at(16) })).toBe(
       'ERR_WEBHOOKS_SIGNATURE_MISMATCH',
@@ -258,7 +257,7 @@ describe('headers', () => {
   });
 
   it('refuses a header of 100,000 signatures in less than a millisecond', () => {
-    const many = { ...headers, 'webhook-signature': new Array(100_000).fill(signature).join(' ') };
+    const many = { ...headers, 'webhook-signature': `${signature} `.repeat(100_000) };
     refusalOf(many);
     const startedAt = performance.now();
     for (let round = 0; round < 10; round += 1) {

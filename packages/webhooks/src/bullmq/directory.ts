@@ -70,7 +70,7 @@ export function createDirectory(options: {
       return entry.destination;
     },
     async close() {
-      await Promise.all([...entries.values()].map(({ agent }) => agent?.close()));
+      await Promise.all([...entries.values()].map(async ({ agent }) => await agent?.close()));
       entries.clear();
     },
   };

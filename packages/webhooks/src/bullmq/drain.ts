@@ -134,7 +134,7 @@ async function deliver(
     const log = JSON.stringify({
       attempt: number,
       verdict: 'failed',
-      error: String(code ?? 'ERR_UNKNOWN'),
+      error: typeof code === 'string' ? code : 'ERR_UNKNOWN',
     });
     return { event: eventId, kind: 'defer', attempts, penaltyMs: 1000, log };
   }

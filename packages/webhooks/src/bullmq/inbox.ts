@@ -26,7 +26,7 @@ export type InboxWebhook<T> = Pick<Webhook<T>, 'id' | 'timestampMs' | 'payload' 
 /** A durable queue between a receiver and its handler: give `inbox.add` to `createReceiver` as `handOver`. */
 export interface Inbox<T> {
   /** Resolves once the webhook is in Redis. The same id is queued once while it is pending. */
-  add(webhook: Webhook<T>): Promise<void>;
+  readonly add: (webhook: Webhook<T>) => Promise<void>;
   /** Starts to process in this process, so many at the same time (default 10). */
   worker(options?: { readonly concurrency?: number; readonly onError?: (error: Error) => void }): {
     close(): Promise<void>;

@@ -1,5 +1,5 @@
 import { egressAgent } from '@countersign/egress';
-import type { RedisClient } from '@countersign/redis';
+import { type RedisClient, withDeadline } from '@countersign/redis';
 import { type ConnectionOptions, DelayedError, Queue, Worker } from 'bullmq';
 import type { AttemptOutcome } from '../attempt.ts';
 import { type AttemptSettings, createAttempter } from '../attempter.ts';
@@ -93,7 +93,7 @@ export interface WebhookQueue {
   ): Promise<{ readonly id: string; readonly endpoints: readonly string[] }>;
   /** Starts to deliver in this process. */
   worker(options?: WorkerOptions): WebhookWorker;
-  /** Stops deliveries to an endpoint, or to all; nothing is lost. */
+  /** Stops deliveries to an endpoint, or to all (then within a worker's `sliceMs`); nothing is lost. */
   pause(endpoint?: string): Promise<void>;
   /** Goes on; also enables an endpoint that was disabled. */
   resume(endpoint?: string): Promise<void>;
@@ -166,6 +166,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       connection: connection as unknown as ConnectionOptions,
       prefix: shardPrefix(prefix, shard),
       defaultJobOptions: { removeOnComplete: true, removeOnFail: true, attempts: 1 },
+      // Nobody reads BullMQ's own events.
+      streams: { events: { maxLen: 100 } },
     });
     queue.on('error', () => undefined);
     return { queue, ledger: createLedger(connection, prefix, shard, timeoutMs) };
@@ -179,7 +181,9 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     if (!wake) return;
     const { seq, delayMs } = wake;
     const job = { endpoint, seq };
-    await at(endpoint).queue.add('drain', job, { jobId: jobId(job), delay: delayMs });
+    const adding = at(endpoint).queue.add('drain', job, { jobId: jobId(job), delay: delayMs });
+    // BullMQ would wait for Redis to come back; the publisher is told instead, and a sweep comes for the endpoint.
+    await withDeadline(adding, timeoutMs);
   }
 
   async function enqueue(endpoint: string, event: string, again: boolean): Promise<boolean> {
@@ -201,6 +205,14 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       );
     }
     if (!(await enqueue(endpoint, event, true))) await payloads.release(event, 1);
+  }
+
+  async function stats(): Promise<QueueStats> {
+    const all = await Promise.all(shards.map(({ ledger }) => ledger.counters()));
+    const sum = (name: string): number => all.reduce((total, of) => total + (of[name] ?? 0), 0);
+    const [published, delivered, dead] = [sum('published'), sum('delivered'), sum('dead')];
+    const pending = published - delivered - dead - sum('forgotten');
+    return { published, delivered, retried: sum('retried'), dead, pending };
   }
 
   /** Comes for endpoints whose drain job was never queued, or was lost: their publisher or worker crashed. */
@@ -236,7 +248,14 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       const running = served.map((shard) => {
         const { ledger } = shards[shard] as (typeof shards)[number];
         const settings: DrainSettings = {
-          ...{ ledger, payloads, directory, attempter, nextDelay, leaseMs, sliceMs, now },
+          ledger,
+          payloads,
+          directory,
+          attempter,
+          nextDelay,
+          leaseMs,
+          sliceMs,
+          now,
           maxRetryAfterMs: options.maxRetryAfterMs ?? DAY_MS,
           breaker: { ...defaultBreaker, ...options.breaker },
           logEntries: options.logEntries ?? 1000,
@@ -324,16 +343,10 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       const lines = await at(endpoint).ledger.log(endpoint, limit);
       return lines.map(([event, line]) => ({ event, ...(JSON.parse(line) as AttemptOutcome) }));
     },
-    async stats() {
-      const all = await Promise.all(shards.map(({ ledger }) => ledger.counters()));
-      const sum = (name: string): number => all.reduce((total, of) => total + (of[name] ?? 0), 0);
-      const [published, delivered, dead] = [sum('published'), sum('delivered'), sum('dead')];
-      const pending = published - delivered - dead - sum('forgotten');
-      return { published, delivered, retried: sum('retried'), dead, pending };
-    },
+    stats,
     state: async (endpoint) => await at(endpoint).ledger.state(endpoint),
     async drained(signal) {
-      while ((await this.stats()).pending > 0) {
+      while ((await stats()).pending > 0) {
         signal?.throwIfAborted();
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
