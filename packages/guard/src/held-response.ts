@@ -1,6 +1,6 @@
 import { ServerResponse } from 'node:http';
 import { reportSettleFailure } from './events.ts';
-import { headerLines } from './response-headers.ts';
+import { headerLines, keepReadable } from './response-headers.ts';
 import type { Outcome } from './verdict.ts';
 
 export interface HoldLimits {
@@ -57,6 +57,7 @@ class HeldResponse {
   constructor(res: ServerResponse, limits: HoldLimits) {
     this.res = res;
     this.limits = limits;
+    keepReadable(res);
     this.native = {
       write: res.write.bind(res),
       end: res.end.bind(res),

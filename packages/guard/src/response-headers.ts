@@ -14,28 +14,45 @@ const listed: ReadonlySet<string> = new Set([
   'www-authenticate',
 ]);
 
-const entriesOf = Symbol('countersign.guard.headers');
+/** What runs here is nobody's business. */
+const dropped: ReadonlySet<string> = new Set(['server', 'x-powered-by']);
+
+const additionsOf = Symbol('countersign.guard.headers');
+
+/** What guards add to one response. */
+interface Additions {
+  entries: readonly HeaderEntry[];
+  /** Whether the fields must be readable (`getHeader`) when the head has been written. */
+  readable: boolean;
+}
 
 /** The header fields that `writeHead` takes, in any of its three shapes. */
 export type Fields =
   | OutgoingHttpHeaders
   | readonly OutgoingHttpHeader[]
   | readonly [string, OutgoingHttpHeader][];
-type Guarded = ServerResponse & { [entriesOf]?: HeaderEntry[] };
+type Guarded = ServerResponse & { [additionsOf]?: Additions };
+type WriteHead = (status: number, reason?: string | Fields, fields?: Fields) => ServerResponse;
 
 /**
  * Puts headers on whatever response will be sent, by whomever: every response of node:http passes through `writeHead`,
  * also one that is written by `end` or by a framework's error page.
  */
 export function addHeaders(res: ServerResponse, entries: readonly HeaderEntry[]): void {
-  const known = (res as Guarded)[entriesOf];
-  if (known) known.push(...entries);
-  else watch(res, [...entries]);
+  const known = (res as Guarded)[additionsOf];
+  if (known) known.entries = [...known.entries, ...entries];
+  else watch(res, { entries, readable: false });
 }
 
 /** Whether guards have had their say on this response. */
 export function isGuarded(res: ServerResponse): boolean {
-  return (res as Guarded)[entriesOf] !== undefined;
+  return (res as Guarded)[additionsOf] !== undefined;
+}
+
+/** Makes `headerLines` tell all that was sent, also what the handler gave to `writeHead` alone. */
+export function keepReadable(res: ServerResponse): void {
+  const known = (res as Guarded)[additionsOf];
+  if (known) known.readable = true;
 }
 
 /** The header field lines a response carries, their names in lower case. */
@@ -46,23 +63,6 @@ export function headerLines(res: ServerResponse): HeaderEntry[] {
       ? value.map((line): HeaderEntry => [name, line])
       : [[name, String(value)] satisfies HeaderEntry];
   });
-}
-
-function watch(res: ServerResponse, entries: HeaderEntry[]): void {
-  (res as Guarded)[entriesOf] = entries;
-  const writeHead: (...head: [number, string?]) => unknown = res.writeHead.bind(res);
-  let written = false;
-  res.writeHead = (status: number, reason?: string | Fields, fields?: Fields) => {
-    const given = typeof reason === 'string' ? fields : (fields ?? reason);
-    if (!written && !res.headersSent) {
-      if (given) setFields(res, given);
-      merge(res, entries);
-    }
-    if (typeof reason === 'string') writeHead(status, reason);
-    else writeHead(status);
-    written = true;
-    return res;
-  };
 }
 
 /** What `writeHead` does with its fields, done with the methods it documents. */
@@ -80,6 +80,77 @@ export function setFields(res: ServerResponse, fields: Fields): void {
   }
 }
 
+function watch(res: ServerResponse, additions: Additions): void {
+  (res as Guarded)[additionsOf] = additions;
+  const writeHead = res.writeHead.bind(res) as WriteHead;
+  let written = false;
+  res.writeHead = ((status, reason, fields) => {
+    const given = typeof reason === 'string' ? fields : (fields ?? reason);
+    const phrase = typeof reason === 'string' ? reason : undefined;
+    if (written || res.headersSent || isOdd(given)) return writeHead(status, reason, fields);
+    const head = composed(res, given as Fields | undefined, additions);
+    if (phrase === undefined) writeHead(status, head);
+    else writeHead(status, phrase, head);
+    written = true;
+    return res;
+  }) as WriteHead as ServerResponse['writeHead'];
+}
+
+/** A malformed list is for node:http to refuse. */
+function isOdd(fields: unknown): boolean {
+  return Array.isArray(fields) && fields.length % 2 === 1 && !Array.isArray(fields[0]);
+}
+
+/**
+ * The fields to write, or none when they have been set. A response that has no fields yet gets all of them as a list,
+ * which node:http writes as it is: that costs half of setting one after the other.
+ */
+function composed(
+  res: ServerResponse,
+  given: Fields | undefined,
+  { entries, readable }: Additions,
+): Fields | undefined {
+  if (!readable && res.getHeaderNames().length === 0) return flat(given ?? {}, entries);
+  if (given) setFields(res, given);
+  merge(res, entries);
+  return undefined;
+}
+
+function flat(given: Fields, entries: readonly HeaderEntry[]): OutgoingHttpHeader[] {
+  const out: OutgoingHttpHeader[] = [];
+  const own = (name: string, value: OutgoingHttpHeader): void => {
+    const lower = name.toLowerCase();
+    if (!dropped.has(lower) && (listed.has(lower) || !names(entries, lower))) out.push(name, value);
+  };
+  if (Array.isArray(given)) for (const [name, value] of pairsOf(given)) own(name, value);
+  else for (const name of Object.keys(given)) own(name, Reflect.get(given, name));
+  for (let at = 0; at < entries.length; at += 1) {
+    const [name, value] = entries[at] as HeaderEntry;
+    const lower = name.toLowerCase();
+    const isNew = listed.has(lower) ? !has(out, lower, value) : !names(entries, lower, at + 1);
+    if (isNew) out.push(name, value);
+  }
+  return out;
+}
+
+/** Whether an entry from `start` on is of that name. */
+function names(entries: readonly HeaderEntry[], lower: string, start = 0): boolean {
+  for (let at = start; at < entries.length; at += 1) {
+    const name = (entries[at] as HeaderEntry)[0];
+    if (name.length === lower.length && name.toLowerCase() === lower) return true;
+  }
+  return false;
+}
+
+function has(out: readonly OutgoingHttpHeader[], lower: string, value: string): boolean {
+  for (let at = 0; at < out.length; at += 2) {
+    if (String(out[at]).toLowerCase() !== lower) continue;
+    const lines = out[at + 1];
+    if (Array.isArray(lines) ? lines.includes(value) : lines === value) return true;
+  }
+  return false;
+}
+
 function pairsOf(fields: readonly unknown[]): [string, OutgoingHttpHeader][] {
   if (Array.isArray(fields[0])) return fields as [string, OutgoingHttpHeader][];
   return Array.from({ length: fields.length / 2 }, (_, index) => [
@@ -89,9 +160,7 @@ function pairsOf(fields: readonly unknown[]): [string, OutgoingHttpHeader][] {
 }
 
 function merge(res: ServerResponse, entries: readonly HeaderEntry[]): void {
-  // What runs here is nobody's business.
-  res.removeHeader('x-powered-by');
-  res.removeHeader('server');
+  for (const name of dropped) res.removeHeader(name);
   for (const [name, value] of entries) {
     if (!listed.has(name.toLowerCase())) res.setHeader(name, value);
     else if (!valuesOf(res, name).includes(value)) res.appendHeader(name, value);
