@@ -1,4 +1,5 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 const tables = globSync('docs/conformance/*.md').sort();
@@ -49,3 +50,15 @@ function isThere(reference: string): boolean {
   const [path = '', title = ''] = reference.split(' › ');
   return existsSync(path) && title !== '' && readFileSync(path, 'utf8').includes(title);
 }
+
+test.each([
+  'docs/conformance.md',
+  'docs/storage.md',
+  'docs/architecture.md',
+  'README.md',
+  'CONTRIBUTING.md',
+])('the links of %s lead somewhere', (page) => {
+  const links = [...readFileSync(page, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)\)/g)];
+  const targets = links.map(([, target = '']) => join(dirname(page), target));
+  expect(targets.filter((target) => !existsSync(target))).toEqual([]);
+});
