@@ -154,6 +154,18 @@ describe('sleep', () => {
     expect(over).toBe(true);
   });
 
+  test('a timer that fires before its time is set again', async () => {
+    vi.useRealTimers();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const controller = new AbortController();
+    const sleeping = sleep(60_000, controller.signal);
+    // The timer has fired, the clock says that hardly any time has passed.
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(vi.getTimerCount()).toBe(1);
+    controller.abort(new Error('enough'));
+    await expect(sleeping).rejects.toThrow('enough');
+  });
+
   test('an abort ends it at once, with its reason and without a timer left', async () => {
     const controller = new AbortController();
     const sleeping = sleep(1000, controller.signal);
