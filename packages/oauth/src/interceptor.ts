@@ -50,26 +50,23 @@ export function accessToken(
   }
   const { origins, ...request } = options;
   const shared: Shared = { source, request };
-  const targets = new Map<string, Target>();
-  for (const origin of origins ?? []) {
-    if (!URL.canParse(origin)) throw new TypeError('origins must be URLs');
-    targets.set(new URL(origin).origin, newTarget());
+  if (origins?.length === 0 || origins?.some((origin) => !URL.canParse(origin))) {
+    throw new TypeError('origins must be URLs, at least one');
   }
-  return (dispatch) => (opts, handler) => {
-    const origin = originOf(opts);
-    if (targets.size === 0) targets.set(origin, newTarget());
-    const target = targets.get(origin);
-    const headers = headerList(opts.headers);
-    if (!target || hasHeader(headers, 'authorization')) return dispatch(opts, handler);
-    target.budget.deposit();
-    new AuthorizedRequest(
-      dispatch,
-      { ...opts, headers: headers as string[] },
-      handler,
-      shared,
-      target,
-    ).start();
-    return true;
+  return (dispatch) => {
+    // For each dispatcher: what one of them was first used for says nothing of another.
+    const targets = new Map(origins?.map((origin) => [new URL(origin).origin, newTarget()]));
+    return (opts, handler) => {
+      const origin = originOf(opts);
+      if (targets.size === 0) targets.set(origin, newTarget());
+      const target = targets.get(origin);
+      const headers = headerList(opts.headers);
+      if (!target || hasHeader(headers, 'authorization')) return dispatch(opts, handler);
+      target.budget.deposit();
+      const options = { ...opts, headers: headers as string[] };
+      new AuthorizedRequest(dispatch, options, handler, shared, target, origin).start();
+      return true;
+    };
   };
 }
 
@@ -80,6 +77,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   readonly #handler: Dispatcher.DispatchHandler;
   readonly #shared: Shared;
   readonly #target: Target;
+  readonly #origin: string;
   readonly #controller: RelayController = relayController();
   #token: AccessToken | undefined;
   #started = false;
@@ -93,12 +91,14 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
     handler: Dispatcher.DispatchHandler,
     shared: Shared,
     target: Target,
+    origin: string,
   ) {
     this.#dispatch = dispatch;
     this.#options = options;
     this.#handler = handler;
     this.#shared = shared;
     this.#target = target;
+    this.#origin = origin;
   }
 
   start(): void {
@@ -130,7 +130,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
   #url(): string {
     const { path } = this.#options;
-    return originOf(this.#options) + (path.split(/[?#]/, 1)[0] ?? '');
+    return this.#origin + (path.split(/[?#]/, 1)[0] ?? '');
   }
 
   #fail(error: unknown): void {
@@ -243,9 +243,11 @@ function newTarget(): Target {
   };
 }
 
-/** A `Client` or `Pool` has one origin, and requests to it name none. */
+/** Undici 8 names the origin of a `Client` or `Pool` too. What has none must not be taken for what has been seen. */
 function originOf({ origin }: Dispatcher.DispatchOptions): string {
-  return origin === undefined ? '' : new URL(origin).origin;
+  if (origin === undefined)
+    throw new TypeError('accessToken() needs requests that name their origin');
+  return new URL(origin).origin;
 }
 
 function isReplayable(body: unknown): boolean {

@@ -42,7 +42,7 @@ export type Introspection =
 
 export interface Introspector {
   /** @throws OAuthError when the server cannot be asked or does not answer as it must: the token is then not accepted. */
-  introspect(token: string): Promise<Introspection>;
+  readonly introspect: (token: string) => Promise<Introspection>;
 }
 
 interface Known {

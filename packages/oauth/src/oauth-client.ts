@@ -165,9 +165,7 @@ export function oauthClient(
         throw new OAuthError(
           'ERR_OAUTH_DPOP',
           'the authorization server refuses its own DPoP nonce',
-          {
-            error: error.error,
-          },
+          { error: error.error, status: response.status },
         );
       }
     }

@@ -12,9 +12,9 @@ export type EncryptionKey = KeyObject | Uint8Array | string;
 
 /** Closes values so that only holders of a key can open them, and only under the name they were closed for. */
 export interface Sealing {
-  seal(plaintext: string, name: string): string;
+  readonly seal: (plaintext: string, name: string) => string;
   /** Undefined when it was altered, moved to another name, or closed with a key that is not there. */
-  open(sealed: string, name: string): string | undefined;
+  readonly open: (sealed: string, name: string) => string | undefined;
 }
 
 /** The first key closes; all of them open, so that keys can be rotated. @throws TypeError */

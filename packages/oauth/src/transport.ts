@@ -18,7 +18,7 @@ export type Transport = (
   init: {
     readonly method: string;
     readonly headers: Readonly<Record<string, string>>;
-    readonly body?: unknown;
+    readonly body?: URLSearchParams | undefined;
     readonly signal?: AbortSignal | undefined;
   },
 ) => Promise<Response>;
@@ -43,7 +43,7 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
         dispatcher,
         method: init.method as Dispatcher.HttpMethod,
         headers: init.headers,
-        body: init.body === undefined ? null : String(init.body),
+        body: init.body?.toString() ?? null,
         signal,
       });
       const text = await readBounded(response.body, maxResponseBytes);

@@ -92,13 +92,17 @@ describe('a request', () => {
     expect(api.requests[0]?.headers).toMatchObject({ accept: 'text/plain' });
   });
 
-  it('of a pool, which names no origin, carries it too', async () => {
+  it('of a pool, which knows its origin, carries it too', async () => {
     const pool = new Pool(api.origin);
-    const { statusCode } = await pool
-      .compose(accessToken(source))
-      .request({ path: '/', method: 'GET' });
-    expect(statusCode).toBe(200);
-    expect(authorization(0)).toMatch(/^Bearer ey/);
+    const ask = (composed: Dispatcher) => composed.request({ path: '/', method: 'GET' });
+    await ask(pool.compose(accessToken(source)));
+    await ask(pool.compose(accessToken(source, { origins: [api.origin] })));
+    await ask(pool.compose(accessToken(source, { origins: ['https://other.example.com'] })));
+    expect([0, 1, 2].map(authorization)).toEqual([
+      expect.stringMatching(/^Bearer ey/),
+      expect.stringMatching(/^Bearer ey/),
+      undefined,
+    ]);
     await pool.destroy();
   });
 
@@ -160,6 +164,19 @@ describe('another origin', () => {
     await evil.stop();
   });
 
+  it('does not get it through another dispatcher of the same interceptor’s first origin', async () => {
+    const evil = await startScriptedServer();
+    const shared = accessToken(source);
+    const [first, second] = [agent.compose(shared), agent.compose(shared)];
+    await request(api.origin, { dispatcher: first });
+    await request(evil.origin, { dispatcher: first });
+    expect(evil.requests[0]?.headers).not.toHaveProperty('authorization');
+    await request(api.origin, { dispatcher: second });
+    await request(evil.origin, { dispatcher: second });
+    expect(evil.requests[1]?.headers).not.toHaveProperty('authorization');
+    await evil.stop();
+  });
+
   it('gets it when it is named', async () => {
     const second = await startScriptedServer();
     const both = agent.compose(accessToken(source, { origins: [api.origin, second.origin] }));
@@ -168,6 +185,7 @@ describe('another origin', () => {
     expect(second.requests[0]?.headers['authorization']).toMatch(/^Bearer/);
     await second.stop();
     expect(() => accessToken(source, { origins: ['nonsense'] })).toThrow(/origins/);
+    expect(() => accessToken(source, { origins: [] })).toThrow(/origins/);
     expect(() => accessToken({} as never)).toThrow(/source/);
   });
 });

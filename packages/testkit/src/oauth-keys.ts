@@ -16,8 +16,10 @@ export async function newSigningKey(): Promise<SigningKey & { jwk: JWK }> {
   return { kid, privateKey, jwk };
 }
 
-export function publicPart({ d, p, q, dp, dq, qi, ...rest }: JWK): JWK {
-  return rest;
+/** A key as others may see it. */
+export function publicPart({ kty, kid, alg, use, n, e, crv, x, y }: JWK): JWK {
+  const members = Object.entries({ kty, kid, alg, use, n, e, crv, x, y });
+  return Object.fromEntries(members.filter(([, value]) => value !== undefined)) as unknown as JWK;
 }
 
 /** A DPoP proof (RFC 9449 §4.2) for a request of the testkit's own. */
