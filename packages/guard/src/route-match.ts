@@ -36,12 +36,15 @@ function readings(path: string): string[][] {
 /** Every way to read a path that some router knows, as segments in lower case. */
 function readingsOf(path: string): string[][] {
   const plain = /^(?:\/[\w-][\w.-]*)+$/.test(path);
-  const texts = plain ? [path] : spellings(path);
-  return texts.flatMap((text) => {
-    const parts = segments(text).map((part) => part.toLowerCase());
-    return plain
-      ? [parts]
-      : [parts, parts.map(decoded), resolved(parts), resolved(parts.map(decoded))];
+  if (plain) return [segments(path.toLowerCase())];
+  return spellings(path.toLowerCase()).flatMap((text) => {
+    const parts = text.split('/');
+    return [parts, parts.map(decoded)].flatMap((read) => [
+      filled(read),
+      resolved(filled(read)),
+      // A URL parser lets `..` take back an empty segment as well: `/a//..` is `/a/` to it.
+      filled(resolved(read)),
+    ]);
   });
 }
 
@@ -66,9 +69,13 @@ function stripped(text: string): string {
   return visible.slice(0, end);
 }
 
-/** Without the empty ones: doubled and trailing slashes mean nothing. */
 function segments(path: string): string[] {
-  return path.split('/').filter((part) => part !== '');
+  return filled(path.split('/'));
+}
+
+/** Doubled and trailing slashes mean nothing. */
+function filled(parts: readonly string[]): string[] {
+  return parts.filter((part) => part !== '');
 }
 
 function resolved(parts: readonly string[]): string[] {
@@ -83,11 +90,12 @@ function resolved(parts: readonly string[]): string[] {
 /** Percent-decoding that leaves alone what is none. */
 function decoded(text: string): string {
   if (!text.includes('%')) return text;
-  return text.replace(/(?:%[0-9a-f]{2})+/gi, (run) => {
+  const read = text.replace(/(?:%[0-9a-f]{2})+/gi, (run) => {
     try {
       return decodeURIComponent(run);
     } catch {
       return run.replace(/%[0-7][0-9a-f]/gi, decodeURIComponent);
     }
   });
+  return read.toLowerCase();
 }

@@ -1,10 +1,22 @@
-import { describe, expect, expectTypeOf, test } from 'vitest';
-import { chain, type Guard, type GuardRequest, type Outcome, problem } from '../src/index.ts';
+import { beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
+import {
+  chain,
+  type Guard,
+  GuardError,
+  type GuardRequest,
+  type Outcome,
+  problem,
+} from '../src/index.ts';
 
 const request = { method: 'GET', path: '/' } as GuardRequest;
 const found =
   <const V>(value: V): Guard<V> =>
   () => ({ pass: true, context: value });
+
+beforeEach(() => {
+  vi.spyOn(console, 'error').mockImplementation(() => {});
+  return () => vi.restoreAllMocks();
+});
 
 describe('chain', () => {
   test('gives each guard what the guards before it found, typed', () => {
@@ -76,6 +88,40 @@ describe('chain', () => {
       ['inner', 429, true],
       ['outer', 429, true],
     ]);
+  });
+
+  test('waits for whatever can be waited for', async () => {
+    const thenable = Object.fromEntries([
+      ['then', (resolve: (verdict: unknown) => void) => resolve({ pass: true, context: 3 })],
+    ]) as unknown;
+    const guards = chain().use('a', () => thenable as Promise<{ pass: true; context: number }>);
+    await expect(guards(request, {})).resolves.toMatchObject({ context: { a: 3 } });
+  });
+
+  test.each([
+    ['nothing', undefined],
+    ['null', null],
+    ['something else', { status: 200 }],
+  ])('a guard that returns %s ends in a 500, and lets nothing pass', async (_what, verdict) => {
+    expect(chain().use('a', () => verdict as never)(request, {})).toMatchObject({ status: 500 });
+    await expect(
+      chain().use('a', () => Promise.resolve(verdict as never))(request, {}),
+    ).resolves.toMatchObject({ status: 500 });
+  });
+
+  test('a body that is too large is a 413, and no failure of the guard', () => {
+    const guards = chain().use('a', () => {
+      throw new GuardError('ERR_GUARD_BODY_TOO_LARGE', 'too large');
+    });
+    expect(guards(request, {})).toMatchObject({ status: 413 });
+    expect(console.error).not.toHaveBeenCalled();
+  });
+
+  test('prints what a guard threw when nobody listens', () => {
+    void chain().use('a', () => {
+      throw new Error('secret reason');
+    })(request, {});
+    expect(console.error).toHaveBeenCalledWith('countersign:guard:guard-error:', expect.any(Error));
   });
 
   test('refuses a name twice', () => {

@@ -10,22 +10,9 @@ import {
   type Outcome,
   problem,
 } from '../src/index.ts';
+import { promised } from './promised.ts';
 import { RawConnection, type RawResponse } from './raw-connection.ts';
 import { type Application, large, type RunningServer, servers } from './servers.ts';
-
-interface Promised<T> {
-  readonly promise: Promise<T>;
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-function promised<T>(): Promised<T> {
-  let settlers: Omit<Promised<T>, 'promise'> | undefined;
-  const promise = new Promise<T>((resolve, reject) => {
-    settlers = { resolve, reject };
-  });
-  return { promise, ...(settlers as Omit<Promised<T>, 'promise'>) };
-}
 
 const closing: (() => unknown)[] = [];
 const failures: HandlerFailure[] = [];
