@@ -4,9 +4,16 @@ import type { AccessToken } from './access-token.ts';
 import { OAuthError } from './errors.ts';
 import { type ExtraParameters, form, obtained, tokenGrant } from './grant.ts';
 import type { OAuthClient } from './oauth-client.ts';
-import { type ObtainedToken, pollMs, reportBypass, token } from './shared-token.ts';
+import {
+  type ObtainedToken,
+  pollMs,
+  reportBypass,
+  shareable,
+  sharedRefusal,
+  token,
+} from './shared-token.ts';
 import type { Claim, TokenStore } from './store.ts';
-import { isLasting, REFUSAL_MS, type Variant } from './token-cache.ts';
+import type { Variant } from './token-cache.ts';
 import { neverSent } from './transport.ts';
 
 export interface RotationOptions {
@@ -88,7 +95,7 @@ export function rotation(
   const giveUp = async (key: string, error: unknown): Promise<OAuthError> => {
     const startedAt = performance.now();
     const known = isUnused(error);
-    const refused = isLasting(error) ? { reason: error.error, ttlMs: REFUSAL_MS } : undefined;
+    const refused = shareable(error);
     await store
       .release(key, { owner, keepIntent: !known, ...(refused ? { refused } : {}) })
       .then(() => {
@@ -167,11 +174,8 @@ export function rotation(
           break;
         case 'ambiguous':
           throw ambiguous(`since ${new Date(found.sinceMs).toISOString()}`);
-        case 'refused': {
-          const { reason: error } = found;
-          const message = `the authorization server refused: ${error} (another process asked)`;
-          throw new OAuthError('ERR_OAUTH_REFUSED', message, { error });
-        }
+        case 'refused':
+          throw sharedRefusal(found);
       }
     }
   };

@@ -5,7 +5,7 @@ import { OAuthError } from './errors.ts';
 import { cacheHits, failures } from './events.ts';
 import type { OAuthClient } from './oauth-client.ts';
 import type { Claim, TokenStore } from './store.ts';
-import { isLasting, REFUSAL_MS } from './token-cache.ts';
+import { isLasting, LONGEST_PAUSE_MS, REFUSAL_MS } from './token-cache.ts';
 
 /** A token as the server gave it, before it has a generation. */
 export interface ObtainedToken {
@@ -57,13 +57,11 @@ export async function renewShared(
       }
       case 'claimed':
         return fill(client, store, key, owner, Math.max(known, claim.generation), obtain);
-      case 'refused': {
-        const { reason } = claim;
-        const message = `the authorization server refused: ${reason} (another process asked)`;
-        throw new OAuthError('ERR_OAUTH_REFUSED', message, { error: reason });
-      }
+      case 'refused':
+        throw sharedRefusal(claim);
       case 'held':
-        if (performance.now() - startedAt > client.timeoutMs) return alone();
+        // Those before failed one after another. All who wait asking at once would not help.
+        if (performance.now() - startedAt > client.timeoutMs) throw tooLate(client);
         await sleep(Math.min(claim.remainingMs, pollMs(round)));
         break;
       case 'ambiguous':
@@ -85,7 +83,7 @@ async function fill(
   try {
     obtained = await obtain();
   } catch (error) {
-    const refused = isLasting(error) ? { reason: error.error, ttlMs: REFUSAL_MS } : undefined;
+    const refused = shareable(error);
     await store
       .release(key, { owner, ...(refused ? { refused } : {}) })
       .catch((failure: unknown) => reportBypass(client, failure, startedAt));
@@ -113,6 +111,32 @@ async function offer(
     reportBypass(client, error, startedAt);
     return undefined;
   }
+}
+
+/** Stands for a server that asked to be left alone, where a refusal has the server's `error`. */
+const LEFT_ALONE = 'retry_after';
+
+/** What one process was told that all of them should know. */
+export function shareable(error: unknown): { reason: string; ttlMs: number } | undefined {
+  if (isLasting(error)) return { reason: error.error, ttlMs: REFUSAL_MS };
+  const retryAfterMs = error instanceof OAuthError ? error.retryAfterMs : undefined;
+  if (!retryAfterMs) return undefined;
+  return { reason: LEFT_ALONE, ttlMs: Math.min(retryAfterMs, LONGEST_PAUSE_MS) };
+}
+
+/** The error of the process that asked, for those that did not. */
+export function sharedRefusal(claim: Extract<Claim, { status: 'refused' }>): OAuthError {
+  const { reason, remainingMs: retryAfterMs } = claim;
+  if (reason === LEFT_ALONE) {
+    const message = 'the authorization server asked another process to come back later';
+    return new OAuthError('ERR_OAUTH_UNAVAILABLE', message, { retryAfterMs });
+  }
+  const message = `the authorization server refused: ${reason} (another process asked)`;
+  return new OAuthError('ERR_OAUTH_REFUSED', message, { error: reason });
+}
+
+function tooLate({ timeoutMs }: OAuthClient): OAuthError {
+  return new OAuthError('ERR_OAUTH_TIMEOUT', `no other process got a token within ${timeoutMs} ms`);
 }
 
 /** A stored token, unless it is not worth using any more. */

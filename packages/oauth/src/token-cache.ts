@@ -39,7 +39,7 @@ const BACKGROUND_PAUSE_MS = 5000;
 /** How long a refusal that a repetition will not change is remembered. */
 export const REFUSAL_MS = 10_000;
 /** A server may ask to be left alone longer; it is asked again after this. */
-const LONGEST_PAUSE_MS = 60_000;
+export const LONGEST_PAUSE_MS = 60_000;
 const LASTING: ReadonlySet<string> = new Set([
   'invalid_client',
   'unauthorized_client',

@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { fakeClock } from '@countersign/testkit/clock';
 import {
   type OAuthServer,
   type OAuthServerOptions,
@@ -164,4 +165,28 @@ it('shares a token in a store only where everything is the same', async () => {
   expect(server.count('token')).toBe(1);
   const reused = second.filter(({ value }) => first.some((token) => token.value === value));
   expect(reused).toHaveLength(differences.length - 1);
+});
+
+it('leaves the server alone, in all processes, for as long as it asked one of them to', async () => {
+  await start();
+  const clock = fakeClock(Date.now());
+  const store = memoryTokenStore({ now: clock.now });
+  server.intercept('token', { status: 429, headers: { 'retry-after': '30' } });
+  const busy = { code: 'ERR_OAUTH_UNAVAILABLE', retryAfterMs: 30_000 };
+  for (let process = 0; process < 5; process += 1) {
+    await expect(service({ store, now: clock.now }).getToken()).rejects.toMatchObject(busy);
+  }
+  expect(server.count('token')).toBe(1);
+  clock.advance(30_000);
+  expect((await service({ store }).getToken()).generation).toBe(1);
+});
+
+it('does not join the crowd when those before it keep failing', async () => {
+  await start();
+  const held = { claim: async () => ({ status: 'held', remainingMs: 5 }) as const };
+  const store = { ...memoryTokenStore(), ...held };
+  await expect(service({ store, timeoutMs: 20 }).getToken()).rejects.toMatchObject({
+    code: 'ERR_OAUTH_TIMEOUT',
+  });
+  expect(server.count('token')).toBe(0);
 });
