@@ -3,10 +3,9 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import type { TLSSocket } from 'node:tls';
 import type { JSONWebKeySet, JWK } from 'jose';
-import { type ClientMetadata, type Configuration, errors, Provider } from 'oidc-provider';
-import { clientMetadata, type KeyClient, type TestClients, testClients } from './oauth-clients.ts';
+import { Provider } from 'oidc-provider';
+import { type KeyClient, type TestClients, testClients } from './oauth-clients.ts';
 import { registerTokenExchange } from './oauth-exchange.ts';
 import {
   clientAssertion,
@@ -15,48 +14,18 @@ import {
   publicPart,
   type SigningKey,
 } from './oauth-keys.ts';
+import {
+  ACCESS_TOKEN_SECONDS,
+  DEFAULT_SCOPE,
+  type OAuthServerOptions,
+  providerConfiguration,
+} from './oauth-provider.ts';
 import { oauthStorage } from './oauth-storage.ts';
 
 export type { KeyClient, SecretClient, TestClients, WebClient } from './oauth-clients.ts';
 export { keyClientMetadata, TOKEN_EXCHANGE } from './oauth-clients.ts';
 export { dpopProof, type SigningKey } from './oauth-keys.ts';
-
-/** One resource server (RFC 8707) the authorization server issues tokens for. */
-export interface ResourceOptions {
-  /** Space separated. */
-  readonly scope?: string;
-  /** `jwt` (RFC 9068, RS256), the default, or `opaque`, which can be introspected. */
-  readonly format?: 'jwt' | 'opaque';
-  readonly lifetimeSeconds?: number;
-}
-
-export interface OAuthServerOptions {
-  /** Default 0: any free port. */
-  readonly port?: number;
-  /** Default `127.0.0.1`. */
-  readonly host?: string;
-  /** Lifetime of access tokens; default 600, at most 900. */
-  readonly accessTokenSeconds?: number;
-  /** Default seven days. */
-  readonly refreshTokenSeconds?: number;
-  /** What every resource grants, space separated; default `orders:read orders:write payments:read payments:write`. */
-  readonly scope?: string;
-  /** Used when a request names no `resource`. Without it such a token is opaque. */
-  readonly defaultResource?: string;
-  /** The resources there are. Without it, any absolute URI is one. */
-  readonly resources?: Readonly<Record<string, ResourceOptions>>;
-  /** Demand a DPoP nonce at the token endpoint (RFC 9449 §8); default false. */
-  readonly dpopNonceRequired?: boolean;
-  /** Registered besides the clients of {@link TestClients}. */
-  readonly clients?: readonly ClientMetadata[];
-  /**
-   * Serve https, asking for (not requiring) client certificates; enables mutual TLS (RFC 8705) with an alias of the
-   * token endpoint at 127.0.0.1. PEM.
-   */
-  readonly tls?: { readonly key: string; readonly cert: string; readonly host?: string };
-  /** Anything else oidc-provider understands; wins over what this file sets. */
-  readonly configuration?: Configuration;
-}
+export type { OAuthServerOptions, ResourceOptions } from './oauth-provider.ts';
 
 export type OAuthEndpoint =
   | 'discovery'
@@ -136,16 +105,15 @@ export interface OAuthServer {
 }
 
 const MAX_REQUESTS = 10_000;
-const DEFAULT_SCOPE = 'orders:read orders:write payments:read payments:write';
 const DEFAULT_RESOURCE = 'https://api.example.com';
 
 /** A real authorization server (oidc-provider) on loopback. */
 export async function startOAuthServer(options: OAuthServerOptions = {}): Promise<OAuthServer> {
-  const accessTokenSeconds = options.accessTokenSeconds ?? 600;
+  const accessTokenSeconds = options.accessTokenSeconds ?? ACCESS_TOKEN_SECONDS;
   if (accessTokenSeconds > 900) throw new TypeError('accessTokenSeconds must be at most 900');
   const clients = testClients();
   const storage = oauthStorage();
-  const nonceSecret = randomBytes(32);
+  const secret = randomBytes(32);
   let keys: (SigningKey & { jwk: JWK })[] = [await newSigningKey()];
   const current = () => keys[0] as SigningKey;
   const publicKeys = (): JSONWebKeySet => ({ keys: keys.map(({ jwk }) => publicPart(jwk)) });
@@ -165,85 +133,9 @@ export async function startOAuthServer(options: OAuthServerOptions = {}): Promis
     ? `https://${options.tls.host ?? 'localhost'}:${port}`
     : `http://${options.host ?? '127.0.0.1'}:${port}`;
 
-  const resource = (uri: string) => {
-    const known = options.resources?.[uri];
-    if (options.resources && !known) throw new errors.InvalidTarget();
-    const common = {
-      scope: known?.scope ?? options.scope ?? DEFAULT_SCOPE,
-      audience: uri,
-      accessTokenTTL: known?.lifetimeSeconds ?? accessTokenSeconds,
-    };
-    return known?.format === 'opaque'
-      ? { ...common, accessTokenFormat: 'opaque' as const }
-      : {
-          ...common,
-          accessTokenFormat: 'jwt' as const,
-          jwt: { sign: { alg: 'RS256' as const, kid: current().kid } },
-        };
-  };
-
   const build = () => {
-    const provider = new Provider(issuer, {
-      adapter: storage,
-      clients: [...clientMetadata(clients), ...(options.clients ?? [])],
-      clientAuthMethods: [
-        'client_secret_basic',
-        'client_secret_post',
-        'private_key_jwt',
-        ...(options.tls ? (['self_signed_tls_client_auth'] as const) : []),
-        'none',
-      ],
-      ...(options.tls
-        ? {
-            discovery: {
-              mtls_endpoint_aliases: { token_endpoint: `https://127.0.0.1:${port}/token` },
-            },
-          }
-        : {}),
-      cookies: { keys: [nonceSecret.toString('hex')] },
-      jwks: { keys: keys.map(({ jwk }) => jwk) } as NonNullable<Configuration['jwks']>,
-      features: {
-        clientCredentials: { enabled: true },
-        devInteractions: { enabled: false },
-        dPoP: {
-          enabled: true,
-          nonceSecret,
-          requireNonce: () => options.dpopNonceRequired ?? false,
-        },
-        introspection: { enabled: true, allowedPolicy: () => true },
-        revocation: {
-          enabled: true,
-          allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
-        },
-        resourceIndicators: {
-          enabled: true,
-          defaultResource: (_ctx, _client, oneOf) => oneOf?.[0] ?? options.defaultResource ?? [],
-          useGrantedResource: () => true,
-          getResourceServerInfo: (_ctx, uri) => resource(uri),
-        },
-        userinfo: { enabled: false },
-        ...(options.tls ? { mTLS: mutualTls() } : {}),
-      },
-      findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
-      interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
-      issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
-      expiresWithSession: () => false,
-      pkce: { required: () => true },
-      rotateRefreshToken: () => true,
-      scopes: ['openid', 'offline_access'],
-      ttl: {
-        AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? accessTokenSeconds,
-        ClientCredentials: (_ctx, token) =>
-          token.resourceServer?.accessTokenTTL ?? accessTokenSeconds,
-        AuthorizationCode: 60,
-        Grant: 14 * 86_400,
-        IdToken: 600,
-        Interaction: 600,
-        RefreshToken: options.refreshTokenSeconds ?? 7 * 86_400,
-        Session: 86_400,
-      },
-      ...options.configuration,
-    });
+    const parts = { issuer, clients, storage, secret, keys };
+    const provider = new Provider(issuer, providerConfiguration(options, parts));
     registerTokenExchange(provider, { jwks: publicKeys, current }, accessTokenSeconds);
     provider.use(async (ctx, next) => {
       await next();
@@ -387,20 +279,6 @@ function endpointOf(path: string): OAuthEndpoint {
   if (path === '/token/revocation') return 'revocation';
   if (path.startsWith('/auth')) return 'authorization';
   return 'other';
-}
-
-function mutualTls() {
-  return {
-    enabled: true,
-    certificateBoundAccessTokens: true,
-    selfSignedTlsClientAuth: true,
-    getCertificate: (ctx: { socket: unknown }) => {
-      const { raw } = (ctx.socket as TLSSocket).getPeerCertificate();
-      if (!raw) return undefined;
-      const base64 = raw.toString('base64').replace(/.{64}/g, '$&\n');
-      return `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`;
-    },
-  };
 }
 
 /** Follows redirects with cookies until they leave the authorization server. */
