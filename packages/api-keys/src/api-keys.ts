@@ -229,13 +229,13 @@ function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: IssuerPar
   ): Promise<{ key: string; stored: StoredKey }> {
     if (!peppers.loaded) await peppers.load();
     const id = newId(predecessorId);
-    const { key, payload } = format.write(id, newSecret());
+    const key = format.write(id, newSecret());
     const from = origin(id, nowMs, peppers.currentId);
     const record = newRecord(
       grant,
       predecessorId === undefined ? from : { ...from, predecessorId },
     );
-    return { key, stored: { record, digest: digestOf(payload) } };
+    return { key, stored: { record, digest: digestOf(key) } };
   }
 
   function digestOf(payload: string): string {

@@ -22,6 +22,8 @@ interface Entry {
  * (SHA-256) of keys, never keys.
  */
 export interface KeyCache {
+  /** Whether it is worth taking a fingerprint. */
+  has(id: string): boolean;
   get(id: string, fingerprint: string, nowMs: number): KeyRecord | undefined;
   isUnknown(fingerprint: string, nowMs: number): boolean;
   /** To be taken before the store is read; see `fill`. */
@@ -56,6 +58,7 @@ export function keyCache(options: KeyCacheOptions): KeyCache {
   const fresh = (sinceMs: number, nowMs: number): boolean =>
     nowMs >= sinceMs && nowMs - sinceMs < ttlMs;
   return {
+    has: (id) => known.has(id),
     get(id, fingerprint, nowMs) {
       const entry = known.get(id);
       if (entry?.fingerprint !== fingerprint) return undefined;

@@ -1,5 +1,5 @@
 import { randomBase62 } from './base62.ts';
-import { CHECKSUM_LENGTH, checksum, endsWithChecksum } from './checksum.ts';
+import { CHECKSUM_LENGTH, checksum, endsWithChecksum, MAX_CHECKED_LENGTH } from './checksum.ts';
 
 /** Characters of a key's id. It is no secret: it names the key in logs, lists and commands. */
 export const ID_LENGTH = 16;
@@ -10,7 +10,6 @@ export const LINEAGE_LENGTH = 8;
 /** Characters after the prefix: id, secret, checksum. */
 export const BODY_LENGTH: number = ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH;
 
-const MAX_KEY_LENGTH = 160;
 const NAME = /^[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*$/;
 const ENVIRONMENT = /^[A-Za-z0-9]+$/;
 const KEY_HEAD = /^([A-Za-z0-9_-]+)([-_])([A-Za-z0-9]+)\2$/;
@@ -36,8 +35,7 @@ export interface ParsedKey {
   readonly id: string;
 }
 
-/** The id and what the digest is taken of (all but the checksum), or why there is none. */
-export type Reading = { readonly id: string; readonly payload: string } | Misread;
+/** Why a text is no key of this format. */
 export type Misread = 'malformed' | 'wrong_environment';
 
 /** A format made from its options: reads and writes keys. */
@@ -45,12 +43,11 @@ export interface KeyFormat {
   /** Everything before the id, `sk-live-`. */
   readonly head: string;
   readonly environment: string;
-  /**
-   * The key, and what its digest is taken of. The head is part of that: a test key whose `test` somebody turned
-   * into `live` still has a good checksum, and must not verify.
-   */
-  write(id: string, secret: string): { readonly key: string; readonly payload: string };
-  read(text: string): Reading;
+  write(id: string, secret: string): string;
+  /** Why the text is no key of this format; `undefined` for one that is. */
+  misread(text: string): Misread | undefined;
+  /** Where the id is in a text as long as a key of this format; `undefined` for any other. A slice: see `detached`. */
+  idIn(text: string): string | undefined;
   /** The first key of this family, of whatever environment, anywhere in the text. */
   readonly find: (text: string) => string | undefined;
 }
@@ -67,17 +64,14 @@ export function keyFormat(options: KeyFormatOptions): KeyFormat {
   return {
     head,
     environment,
-    write(id, secret) {
-      const payload = head + id + secret;
-      return { key: payload + checksum(id + secret), payload };
-    },
-    read(text) {
+    write: (id, secret) => head + id + secret + checksum(id + secret),
+    misread(text) {
       if (text.length !== length || !text.startsWith(head)) return misread(text, family);
-      if (!endsWithChecksum(text, head.length)) return 'malformed';
-      return {
-        id: text.slice(head.length, head.length + ID_LENGTH),
-        payload: text.slice(0, -CHECKSUM_LENGTH),
-      };
+      return endsWithChecksum(text, head.length) ? undefined : 'malformed';
+    },
+    idIn(text) {
+      if (text.length !== length) return undefined;
+      return text.slice(head.length, head.length + ID_LENGTH);
     },
     find(text) {
       for (const [candidate] of text.matchAll(anywhere)) {
@@ -108,7 +102,7 @@ export function keyHead(options: KeyFormatOptions): {
  * that it is well-formed says nothing about whether it was ever issued.
  */
 export function parseKey(text: string): ParsedKey | undefined {
-  if (text.length > MAX_KEY_LENGTH || text.length <= BODY_LENGTH) return undefined;
+  if (text.length > MAX_CHECKED_LENGTH || text.length <= BODY_LENGTH) return undefined;
   const start = text.length - BODY_LENGTH;
   const head = KEY_HEAD.exec(text.slice(0, start));
   if (!head || !endsWithChecksum(text, start)) return undefined;
@@ -146,7 +140,7 @@ export function detached(text: string): string {
 }
 
 function misread(text: string, family: string): Misread {
-  if (!text.startsWith(family) || text.length > MAX_KEY_LENGTH) return 'malformed';
+  if (!text.startsWith(family) || text.length > MAX_CHECKED_LENGTH) return 'malformed';
   const start = text.length - BODY_LENGTH;
   const separator = family.at(-1);
   const wellFormed =

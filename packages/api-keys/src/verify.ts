@@ -86,18 +86,30 @@ export function verifier(parts: VerifierParts): Verifier {
   const { format, store, peppers, cache, now } = parts;
 
   function read(presented: string): Claim | Misread {
-    const reading = format.read(presented);
-    if (reading !== 'malformed' || !parts.legacy || presented.length > MAX_LEGACY_LENGTH)
-      return reading;
+    const misread = format.misread(presented);
+    if (misread === undefined) return { id: format.idIn(presented) as string, payload: presented };
+    if (misread !== 'malformed' || !parts.legacy || presented.length > MAX_LEGACY_LENGTH)
+      return misread;
     const claim = parts.legacy(presented);
     return claim ? { ...legacyClaim(presented, claim), lookup: claim.lookup } : 'malformed';
   }
 
   function answer(presented: string, options: VerifyOptions): VerifyResult | Promise<VerifyResult> {
+    if (!cache) {
+      const claim = read(presented);
+      return typeof claim === 'string'
+        ? refuseMisread(claim, options)
+        : ask(claim, options, now(), undefined);
+    }
+    const nowMs = now();
+    const id = format.idIn(presented);
+    // Before the text is even read: what is cached under its fingerprint was read then.
+    if (id !== undefined && cache.has(id)) {
+      const record = cache.get(id, fingerprintOf(presented), nowMs);
+      if (record) return decide(record, options, nowMs);
+    }
     const claim = read(presented);
     if (typeof claim === 'string') return refuseMisread(claim, options);
-    const nowMs = now();
-    if (!cache) return ask(claim, options, nowMs, undefined);
     const fingerprint = fingerprintOf(presented);
     const record = cache.get(claim.id, fingerprint, nowMs);
     if (record) return decide(record, options, nowMs);
@@ -112,13 +124,16 @@ export function verifier(parts: VerifierParts): Verifier {
     fingerprint: string | undefined,
   ): VerifyResult | Promise<VerifyResult> {
     const fence = cache?.fence() ?? 0;
-    const conclude = (stored: StoredKey | undefined): VerifyResult => {
+    const conclude = (stored: StoredKey | undefined, decidedAtMs: number): VerifyResult => {
       if (fingerprint !== undefined) cache?.fill(fence, fingerprint, stored?.record, nowMs);
-      // Decided by the clock as it is now: the store may have taken its time.
-      return stored ? decide(stored.record, options, now()) : refuseUnknown(claim.id, options);
+      return stored
+        ? decide(stored.record, options, decidedAtMs)
+        : refuseUnknown(claim.id, options);
     };
     const stored = lookUp(claim);
-    return stored instanceof Promise ? stored.then(conclude) : conclude(stored);
+    // A store that had to be waited for may have taken its time: the key is judged by the clock as it is then.
+    if (stored instanceof Promise) return stored.then((arrived) => conclude(arrived, now()));
+    return conclude(stored, nowMs);
   }
 
   /** The stored key that the claim proves to be. */
