@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { sendProblem } from './gate.ts';
+import { forgetBody, sendProblem } from './gate.ts';
 import { type Fields, setFields } from './response-headers.ts';
 
 /** Recognises a page that the framework made up by itself. */
@@ -45,6 +45,7 @@ export function replaceErrorPages(
     waiting = undefined;
     const given = fields ?? reason;
     if (typeof given === 'object') setFields(res, given);
+    forgetBody(res);
     replace(res, status);
     return res;
   }) as ServerResponse['end'];

@@ -67,14 +67,14 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     else if (checked.settle) holdResponse(res, (outcome) => checked.settle?.(outcome), limits);
     return checked;
   };
-  return (req, res, { url = req.url ?? '/', route } = {}) => {
+  return (req, res, { url, route } = {}) => {
     if (!(res instanceof ServerResponse)) {
       throw new GuardError(
         'ERR_GUARD_UNSUPPORTED_SERVER',
         'guards run on HTTP/1.1 servers of node:http and node:https (for Hono: through @hono/node-server) only',
       );
     }
-    const request = new NodeRequest(req, res, rules, url, route);
+    const request = new NodeRequest(req, res, rules, url ?? req.url ?? '/', route);
     try {
       const verdict = guard(request, {});
       if ('then' in verdict) {
@@ -105,11 +105,16 @@ export function sendFailure(
   else sendProblem(res, status);
 }
 
-/** Answers with a problem that is the status and nothing else, whatever had been prepared about a body. */
-export function sendProblem(res: ServerResponse, status: number): void {
+/** Takes back what had been said about a body that will not be sent. */
+export function forgetBody(res: ServerResponse): void {
   for (const name of ['content-encoding', 'content-length', 'etag', 'last-modified']) {
     res.removeHeader(name);
   }
+}
+
+/** Answers with a problem that is the status and nothing else. */
+export function sendProblem(res: ServerResponse, status: number): void {
+  forgetBody(res);
   const reply = problem({ status });
   for (const [name, value] of reply.headers) res.setHeader(name, value);
   sendRefusal(res, reply);
