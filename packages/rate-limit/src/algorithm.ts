@@ -20,10 +20,18 @@ export interface Algorithm {
   clearUs(policy: Policy, state: PolicyState, nowUs: number): number;
 }
 
-export const algorithms: Readonly<Record<PolicyKind, Algorithm>> = {
+const algorithms: Readonly<Record<PolicyKind, Algorithm>> = {
   'token-bucket': tokenBucketAlgorithm,
   'sliding-window': slidingWindowAlgorithm,
   'sliding-log': slidingLogAlgorithm,
   'fixed-window': fixedWindowAlgorithm,
   concurrency: concurrencyAlgorithm,
 };
+
+const none: number[] = [];
+
+export function freshState(kind: PolicyKind, windowUs: number): PolicyState {
+  const listed = kind === 'sliding-log' || kind === 'concurrency';
+  const entries = listed ? [] : none;
+  return { kind, algorithm: algorithms[kind], windowUs, at: 0, used: 0, previous: 0, entries };
+}

@@ -2,8 +2,10 @@ import type { Algorithm } from './algorithm.ts';
 
 export const fixedWindowAlgorithm: Algorithm = {
   advance({ windowUs }, state, nowUs) {
+    const { at } = state;
+    if (nowUs >= at && nowUs < at + windowUs) return;
     const start = nowUs - (nowUs % windowUs);
-    if (start > state.at) state.used = 0;
+    if (start > at) state.used = 0;
     state.at = start;
   },
   waitUs({ limit, windowUs }, { at, used }, nowUs, cost) {

@@ -1,184 +1,176 @@
 /**
- * The algorithms once more, for Redis. Each function here has its twin of the same name in TypeScript (`record.ts` and one file
- * per kind), with the same arithmetic in the same order: the model-based suite demands the same answers from both.
+ * The algorithms once more, for Redis. Each function here has its twin in TypeScript (`record.ts` and one file per kind), with the
+ * same arithmetic in the same order: the model-based suite demands the same answers from both.
  *
- * Kinds: b token bucket, s sliding window, l sliding log, f fixed window, c concurrency.
+ * A record is one flat array, read and written by one `struct` call: version, number of policies, allowance, end of the
+ * restriction, and five numbers for each policy (`o` is where they begin): kind, window, at, used, previous. Kinds: 1 token bucket,
+ * 2 sliding window, 3 fixed window, 4 sliding log, 5 concurrency. The last two also have a list of pairs each, behind the array.
  */
 export const prelude = `
 local time = redis.call('TIME')
 local redis_now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local never = 1 / 0
-local specs = {}
+local call, ceil, floor, max, min, fmod = redis.call, math.ceil, math.floor, math.max, math.min, math.fmod
+local pack, unpack_from = struct.pack, struct.unpack
+local header = 4
+local specs, formats = {}, {}
 
 local function parse(spec)
-  local policies = specs[spec]
-  if policies then return policies end
-  policies = {}
-  for kind, window, limit, rate in string.gmatch(spec, '(%a):([^:]+):([^:]+):([^;]+);') do
+  local policies = {}
+  for kind, window, limit, rate in string.gmatch(spec, '(%d):([^:]+):([^:]+):([^;]+);') do
     policies[#policies + 1] = {
-      kind = kind, window = tonumber(window), limit = tonumber(limit), rate = tonumber(rate),
+      kind = tonumber(kind), window = tonumber(window), limit = tonumber(limit), rate = tonumber(rate),
     }
   end
   specs[spec] = policies
   return policies
 end
 
-local function fresh_state(kind, window)
-  local listed = kind == 'l' or kind == 'c'
-  return {kind = kind, window = window, at = 0, used = 0, previous = 0, entries = listed and {} or nil}
+local function format_of(count)
+  local format = '<BBdd' .. string.rep('Bdddd', count)
+  formats[count] = format
+  return format
 end
 
 local function load(value)
-  local version, allowance, restricted_until = struct.unpack('<Bdd', value)
+  local version, count = string.byte(value, 1, 2)
   if version ~= 1 then error('rate-limit record of version ' .. version) end
-  local record = {allowance = allowance, restricted_until = restricted_until, states = {}}
-  local position, size = 18, #value
-  while position <= size do
-    local kind, window
-    kind, window, position = struct.unpack('<c1d', value, position)
-    local state = fresh_state(kind, window)
-    if kind == 's' then
-      state.at, state.used, state.previous, position = struct.unpack('<ddd', value, position)
-    elseif kind == 'b' or kind == 'f' then
-      state.at, state.used, position = struct.unpack('<dd', value, position)
-    else
-      local count
-      state.used, count, position = struct.unpack('<dI4', value, position)
-      local format = kind == 'l' and '<dI4' or '<dd'
-      for index = 1, count * 2, 2 do
-        state.entries[index], state.entries[index + 1], position =
-          struct.unpack(format, value, position)
+  local record = {unpack_from(formats[count] or format_of(count), value)}
+  local last = header + 5 * count + 1
+  local position, lists = record[last]
+  record[last] = nil
+  for index = 1, position <= #value and count or 0 do
+    local kind = record[header + 5 * index - 4]
+    if kind >= 4 then
+      local entries, size = {}
+      size, position = unpack_from('<I4', value, position)
+      local format = kind == 4 and '<dI4' or '<dd'
+      for entry = 1, size * 2, 2 do
+        entries[entry], entries[entry + 1], position = unpack_from(format, value, position)
       end
+      lists = lists or {}
+      lists[index] = entries
     end
-    record.states[#record.states + 1] = state
   end
-  return record
+  return record, lists
 end
 
-local function dump(record)
-  local parts = {struct.pack('<Bdd', 1, record.allowance, record.restricted_until)}
-  for _, state in ipairs(record.states) do
-    local kind = state.kind
-    if kind == 's' then
-      parts[#parts + 1] =
-        struct.pack('<c1dddd', kind, state.window, state.at, state.used, state.previous)
-    elseif kind == 'b' or kind == 'f' then
-      parts[#parts + 1] = struct.pack('<c1ddd', kind, state.window, state.at, state.used)
-    else
-      local entries = state.entries
-      parts[#parts + 1] = struct.pack('<c1ddI4', kind, state.window, state.used, #entries / 2)
-      local format = kind == 'l' and '<dI4' or '<dd'
-      for index = 1, #entries, 2 do
-        parts[#parts + 1] = struct.pack(format, entries[index], entries[index + 1])
+local function dump(record, lists)
+  local count = record[2]
+  local fixed = pack(formats[count] or format_of(count), unpack(record))
+  if not lists then return fixed end
+  local parts = {fixed}
+  for index = 1, count do
+    local kind, entries = record[header + 5 * index - 4], lists[index]
+    if kind >= 4 then
+      entries = entries or {}
+      parts[#parts + 1] = pack('<I4', #entries / 2)
+      local format = kind == 4 and '<dI4' or '<dd'
+      for entry = 1, #entries, 2 do
+        parts[#parts + 1] = pack(format, entries[entry], entries[entry + 1])
       end
     end
   end
   return table.concat(parts)
 end
 
-local function drop_first(entries, count)
-  local size = #entries
-  for index = 1, size do entries[index] = entries[index + count] end
-end
-
 -- Answers whether the clock stepped back: that must be remembered even if nothing is charged, or refusals would last until
 -- the clock is where it was.
-local function advance_state(policy, state, now)
-  local kind, window = state.kind, state.window
+local function advance(record, o, entries, rate, now)
+  local kind, window, at = record[o], record[o + 1], record[o + 2]
+  if kind == 1 then
+    if now > at then record[o + 3] = max(0, record[o + 3] - ((now - at) * rate) / 1000000) end
+    record[o + 2] = now
+    return now < at
+  end
+  if kind <= 3 then
+    if now >= at and now < at + window then return false end
+    local start = now - fmod(now, window)
+    if start > at then
+      record[o + 4] = kind == 2 and start == at + window and record[o + 3] or 0
+      record[o + 3] = 0
+    end
+    record[o + 2] = start
+    return start < at
+  end
   local stepped_back = false
-  if kind == 'b' then
-    if now > state.at then
-      state.used = math.max(0, state.used - ((now - state.at) * policy.rate) / 1000000)
-    end
-    stepped_back = now < state.at
-    state.at = now
-  elseif kind == 's' then
-    local start = now - math.fmod(now, window)
-    if start > state.at then
-      state.previous = start == state.at + window and state.used or 0
-      state.used = 0
-    end
-    stepped_back = start < state.at
-    state.at = start
-  elseif kind == 'f' then
-    local start = now - math.fmod(now, window)
-    if start > state.at then state.used = 0 end
-    stepped_back = start < state.at
-    state.at = start
-  elseif kind == 'l' then
-    local entries, gone = state.entries, 0
-    while gone < #entries and entries[gone + 1] <= now - window do
-      state.used = state.used - entries[gone + 2]
+  if kind == 4 then
+    local gone, size = 0, #entries
+    while gone < size and entries[gone + 1] <= now - window do
+      record[o + 3] = record[o + 3] - entries[gone + 2]
       gone = gone + 2
     end
-    if gone > 0 then drop_first(entries, gone) end
+    if gone > 0 then
+      for index = 1, size do entries[index] = entries[index + gone] end
+    end
     for index = #entries - 1, 1, -2 do
       if entries[index] <= now then break end
       entries[index] = now
       stepped_back = true
     end
-  else
-    local kept = {}
-    for index = 1, #state.entries, 2 do
-      local slot, ends = state.entries[index], state.entries[index + 1]
-      if ends > now then
-        kept[#kept + 1] = slot
-        kept[#kept + 1] = math.min(ends, now + window)
-        stepped_back = stepped_back or ends > now + window
-      end
-    end
-    state.entries = kept
+    return stepped_back
   end
+  local kept = 0
+  for index = 1, #entries, 2 do
+    local slot, ends = entries[index], entries[index + 1]
+    if ends > now then
+      entries[kept + 1], entries[kept + 2] = slot, min(ends, now + window)
+      stepped_back = stepped_back or ends > now + window
+      kept = kept + 2
+    end
+  end
+  for index = #entries, kept + 1, -1 do entries[index] = nil end
   return stepped_back
 end
 
-local function wait_us(policy, state, now, cost)
-  local kind, limit, window = state.kind, policy.limit, state.window
-  if kind == 'c' then
-    local held = #state.entries / 2
+local function wait_us(record, o, entries, policy, now, cost)
+  local kind, limit, window = policy.kind, policy.limit, policy.window
+  if kind == 5 then
+    local held = #entries / 2
     if held < limit then return 0 end
     local ends = {}
-    for index = 2, #state.entries, 2 do ends[#ends + 1] = state.entries[index] end
+    for index = 2, #entries, 2 do ends[#ends + 1] = entries[index] end
     table.sort(ends)
     return ends[held - limit + 1] - now
   end
   if cost > limit then return never end
-  if kind == 'b' then
-    local missing = state.used + cost - limit
+  local used = record[o + 3]
+  if kind == 1 then
+    local missing = used + cost - limit
     if missing <= 0.000001 then return 0 end
-    return math.ceil((missing * 1000000) / policy.rate)
-  elseif kind == 's' then
-    local elapsed = now - state.at
-    local weighted = (state.previous * (window - elapsed)) / window
-    if weighted + state.used + cost <= limit + 0.000001 then return 0 end
-    local room = limit - state.used - cost
-    if room >= 0 then return math.ceil(window - (room * window) / state.previous) - elapsed end
+    return ceil((missing * 1000000) / policy.rate)
+  elseif kind == 2 then
+    local previous = record[o + 4]
+    local elapsed = now - record[o + 2]
+    local weighted = (previous * (window - elapsed)) / window
+    if weighted + used + cost <= limit + 0.000001 then return 0 end
+    local room = limit - used - cost
+    if room >= 0 then return ceil(window - (room * window) / previous) - elapsed end
     local next_room = limit - cost
-    local into_next = math.ceil(window - (next_room * window) / state.used)
-    return window - elapsed + math.max(0, into_next)
-  elseif kind == 'f' then
-    if state.used + cost <= limit then return 0 end
-    return state.at + window - now
-  else
-    local excess = state.used + cost - limit
-    if excess <= 0 then return 0 end
-    for index = 1, #state.entries, 2 do
-      excess = excess - state.entries[index + 1]
-      if excess <= 0 then return state.entries[index] + window - now end
-    end
-    return window
+    local into_next = ceil(window - (next_room * window) / used)
+    return window - elapsed + max(0, into_next)
+  elseif kind == 3 then
+    if used + cost <= limit then return 0 end
+    return record[o + 2] + window - now
   end
+  local excess = used + cost - limit
+  if excess <= 0 then return 0 end
+  for index = 1, #entries, 2 do
+    excess = excess - entries[index + 1]
+    if excess <= 0 then return entries[index] + window - now end
+  end
+  return window
 end
 
-local function take(policy, state, now, cost, slot)
-  local kind, entries = state.kind, state.entries
-  if kind == 'c' then
+local function take(record, o, entries, now, cost, slot)
+  local kind = record[o]
+  if kind == 5 then
     entries[#entries + 1] = slot
-    entries[#entries + 1] = now + state.window
+    entries[#entries + 1] = now + record[o + 1]
     return
   end
-  state.used = state.used + cost
-  if kind ~= 'l' then return end
+  record[o + 3] = record[o + 3] + cost
+  if kind ~= 4 then return end
   if entries[#entries - 1] == now then
     entries[#entries] = entries[#entries] + cost
   else
@@ -187,20 +179,18 @@ local function take(policy, state, now, cost, slot)
   end
 end
 
-local function give(state, cost, slot)
-  local kind, entries = state.kind, state.entries
-  if kind == 'c' then
-    local kept = {}
-    for index = 1, #entries, 2 do
-      if entries[index] ~= slot then
-        kept[#kept + 1] = entries[index]
-        kept[#kept + 1] = entries[index + 1]
+local function give(record, o, entries, cost, slot)
+  local kind, used = record[o], record[o + 3]
+  if kind == 5 then
+    for index = #entries - 1, 1, -2 do
+      if entries[index] == slot then
+        table.remove(entries, index)
+        table.remove(entries, index)
       end
     end
-    state.entries = kept
-  elseif kind == 'l' then
-    local left = math.min(cost, state.used)
-    state.used = state.used - left
+  elseif kind == 4 then
+    local left = min(cost, used)
+    record[o + 3] = used - left
     while left > 0 do
       local charged = entries[#entries]
       if charged <= left then
@@ -209,185 +199,209 @@ local function give(state, cost, slot)
       else
         entries[#entries] = charged - left
       end
-      left = left - math.min(charged, left)
+      left = left - min(charged, left)
     end
   else
-    local from_previous = math.max(0, cost - state.used)
-    state.used = math.max(0, state.used - cost)
-    if kind == 's' then state.previous = math.max(0, state.previous - from_previous) end
+    record[o + 3] = max(0, used - cost)
+    record[o + 4] = max(0, record[o + 4] - max(0, cost - used))
   end
 end
 
-local function used_at(state, now)
-  if state.kind == 'c' then return #state.entries / 2 end
-  if state.kind == 's' then
-    return (state.previous * (state.window - (now - state.at))) / state.window + state.used
+local function used_at(record, o, entries, now)
+  local kind = record[o]
+  if kind == 5 then return #entries / 2 end
+  if kind == 2 then
+    local window = record[o + 1]
+    return (record[o + 4] * (window - (now - record[o + 2]))) / window + record[o + 3]
   end
-  return state.used
+  return record[o + 3]
 end
 
-local function clear_us(policy, state, now)
-  local kind, window, entries = state.kind, state.window, state.entries
-  if kind == 'b' then return math.ceil((state.used * 1000000) / policy.rate) end
-  if kind == 's' then
-    local left = window - (now - state.at)
-    if state.used > 0 then return left + window end
-    return state.previous > 0 and left or 0
+local function clear_us(record, o, entries, rate, now)
+  local kind, window, at, used = record[o], record[o + 1], record[o + 2], record[o + 3]
+  if kind == 1 then return ceil((used * 1000000) / rate) end
+  if kind == 2 then
+    local left = window - (now - at)
+    if used > 0 then return left + window end
+    return record[o + 4] > 0 and left or 0
   end
-  if kind == 'f' then return state.used > 0 and state.at + window - now or 0 end
-  if kind == 'l' then
+  if kind == 3 then return used > 0 and at + window - now or 0 end
+  if kind == 4 then
     return #entries == 0 and 0 or entries[#entries - 1] + window - now
   end
   local latest = now
-  for index = 2, #entries, 2 do latest = math.max(latest, entries[index]) end
+  for index = 2, #entries, 2 do latest = max(latest, entries[index]) end
   return latest - now
 end
 
-local function converted(policy, old, now)
-  local state = fresh_state(policy.kind, policy.window)
-  if policy.kind == 's' or policy.kind == 'f' then
-    advance_state(policy, old, now)
-    advance_state(policy, state, now)
-    state.used = math.ceil(used_at(old, now))
-  else
-    state.used = old.used
-    state.entries = old.entries
-  end
-  return state
-end
-
-local function take_over(left, kind, window)
-  for index = 1, #left do
-    local state = left[index]
-    if state and state.kind == kind and (window == nil or state.window == window) then
-      left[index] = false
-      return state
+-- Carries what was used over to other policies: to the one of the same kind and window, else to the next one of the same kind,
+-- where it counts as used just now.
+local function adopt(old, old_lists, policies, now)
+  local record = {1, #policies, old[3], old[4]}
+  local lists = {}
+  local left = {}
+  for index = 1, old[2] do left[index] = header + 5 * index - 4 end
+  local function take_over(kind, window)
+    for index = 1, old[2] do
+      local o = left[index]
+      if o and old[o] == kind and (window == nil or old[o + 1] == window) then
+        left[index] = false
+        return o, old_lists and old_lists[index]
+      end
     end
   end
-end
-
-local function adopt(record, policies, now)
-  local left = record.states
   local exact = {}
   for index, policy in ipairs(policies) do
-    exact[index] = take_over(left, policy.kind, policy.window) or false
+    exact[index] = {take_over(policy.kind, policy.window)}
   end
-  local states = {}
   for index, policy in ipairs(policies) do
-    local state = exact[index]
-    if not state then
-      local old = take_over(left, policy.kind)
-      state = old and converted(policy, old, now) or fresh_state(policy.kind, policy.window)
+    local o = header + 5 * index - 4
+    local kind, window = policy.kind, policy.window
+    record[o], record[o + 1], record[o + 2], record[o + 3], record[o + 4] = kind, window, 0, 0, 0
+    if kind >= 4 then lists[index] = {} end
+    local from, entries = exact[index][1], exact[index][2]
+    if from then
+      for part = 2, 4 do record[o + part] = old[from + part] end
+    else
+      from, entries = take_over(kind)
+      if from and (kind == 2 or kind == 3) then
+        advance(old, from, nil, 0, now)
+        advance(record, o, nil, 0, now)
+        record[o + 3] = ceil(used_at(old, from, nil, now))
+      elseif from then
+        record[o + 3] = old[from + 3]
+      end
     end
-    states[index] = state
+    if entries then lists[index] = entries end
   end
-  record.states = states
+  return record, lists
 end
 
-local function matches(states, policies)
-  if #states ~= #policies then return false end
-  for index = 1, #states do
-    local state, policy = states[index], policies[index]
-    if state.kind ~= policy.kind or state.window ~= policy.window then return false end
+local function matches(record, policies)
+  if record[2] ~= #policies then return false end
+  for index = 1, #policies do
+    local o, policy = header + 5 * index - 4, policies[index]
+    if record[o] ~= policy.kind or record[o + 1] ~= policy.window then return false end
   end
   return true
 end
 
+local empty = {1, 0, 0, 0}
+local no_lists = {}
+
 local function fetch(key, policies, now)
-  local value = redis.call('GET', key)
-  local record = value and load(value) or {allowance = 0, restricted_until = 0, states = {}}
-  if not matches(record.states, policies) then adopt(record, policies, now) end
+  local value = call('GET', key)
+  local record, lists
+  if value then record, lists = load(value) else record = empty end
+  if not matches(record, policies) then record, lists = adopt(record, lists, policies, now) end
+  lists = lists or no_lists
   local stepped_back = false
   for index = 1, #policies do
-    stepped_back = advance_state(policies[index], record.states[index], now) or stepped_back
+    local o = header + 5 * index - 4
+    stepped_back = advance(record, o, lists[index], policies[index].rate, now) or stepped_back
   end
-  return record, stepped_back
+  return record, lists, stepped_back
 end
 
-local function store(key, policies, record, now, grace)
-  local clear = math.max(0, record.restricted_until - now)
+local function store(key, policies, record, lists, clear, now, grace)
+  clear = max(clear, record[4] - now)
+  if clear == 0 then return call('DEL', key) end
+  call('SET', key, dump(record, next(lists) and lists), 'PX', ceil(clear / 1000) + grace)
+end
+
+local function longest_clear(policies, record, lists, now)
+  local clear = 0
   for index = 1, #policies do
-    clear = math.max(clear, clear_us(policies[index], record.states[index], now))
+    local o = header + 5 * index - 4
+    clear = max(clear, clear_us(record, o, lists[index], policies[index].rate, now))
   end
-  if clear == 0 then return redis.call('DEL', key) end
-  redis.call('SET', key, dump(record), 'PX', string.format('%.0f', math.ceil(clear / 1000) + grace))
+  return clear
 end
 `;
 
 /**
- * ARGV: operation, policies, cost (or remaining), slot (or duration in milliseconds), moment in microseconds (empty: Redis' own).
- * `consume` answers `granted, pausedMs` and, for each policy, `remaining, resetMs, retryAfterMs` (-1: never).
+ * ARGV: operation, policies, cost (or what remains), and, where they are needed, slot (or duration in milliseconds) and moment
+ * in microseconds (else Redis' own).
+ * `take`, `peek` and `force` answer `granted, pausedMs` and, for each policy, `remaining, resetMs, retryAfterMs` (-1: never).
  */
 export const body = `
-local key, operation, policies = KEYS[1], ARGV[1], parse(ARGV[2])
-local cost, slot = tonumber(ARGV[3]), tonumber(ARGV[4])
-local now = ARGV[5] == '' and redis_now or tonumber(ARGV[5])
--- A moment that was handed in stands still while Redis' clock, which ends keys, goes on.
-local grace = ARGV[5] == '' and 0 or 60000
-
-local record, stepped_back = fetch(key, policies, now)
-local states = record.states
+local key, operation = KEYS[1], ARGV[1]
+local policies = specs[ARGV[2]] or parse(ARGV[2])
+local cost, slot = tonumber(ARGV[3]), tonumber(ARGV[4] or 0)
+local now, grace = redis_now, 0
+if ARGV[5] then
+  -- A moment that was handed in stands still while Redis' clock, which ends keys, goes on.
+  now, grace = tonumber(ARGV[5]), 60000
+end
+local record, lists, stepped_back = fetch(key, policies, now)
+local count = #policies
 
 if operation == 'give' then
-  for index = 1, #states do
-    if states[index].kind == 'c' then
-      if slot ~= 0 then give(states[index], cost, slot) end
+  for index = 1, count do
+    local o = header + 5 * index - 4
+    if record[o] == 5 then
+      if slot ~= 0 then give(record, o, lists[index], cost, slot) end
     elseif cost > 0 then
-      give(states[index], cost, slot)
+      give(record, o, lists[index], cost, slot)
     end
   end
-  store(key, policies, record, now, grace)
+  store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
   return 1
 end
 
 if operation == 'renew' then
   local renewed = 0
-  for _, state in ipairs(states) do
-    if state.kind == 'c' then
-      for index = 1, #state.entries, 2 do
-        if state.entries[index] == slot then
-          state.entries[index + 1] = now + state.window
-          renewed = 1
-        end
+  for index = 1, count do
+    local o, entries = header + 5 * index - 4, lists[index]
+    for entry = 1, record[o] == 5 and #entries or 0, 2 do
+      if entries[entry] == slot then
+        entries[entry + 1] = now + record[o + 1]
+        renewed = 1
       end
     end
   end
-  if renewed == 1 then store(key, policies, record, now, grace) end
+  if renewed == 1 then
+    store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
+  end
   return renewed
 end
 
-local restricted = record.restricted_until > now
+local restricted = record[4] > now
 if operation == 'restrict' then
-  record.allowance = restricted and math.min(record.allowance, cost) or cost
-  record.restricted_until = math.max(record.restricted_until, now + slot * 1000)
-  store(key, policies, record, now, grace)
+  record[3] = restricted and min(record[3], cost) or cost
+  record[4] = max(record[4], now + slot * 1000)
+  store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
   return 1
 end
 
-local granted = not (restricted and record.allowance < cost)
-local paused_ms = granted and 0 or math.ceil((record.restricted_until - now) / 1000)
+local granted = not (restricted and record[3] < cost)
+local paused_ms = granted and 0 or ceil((record[4] - now) / 1000)
 if granted then
-  for index = 1, #states do
-    if wait_us(policies[index], states[index], now, cost) ~= 0 then
+  for index = 1, count do
+    if wait_us(record, header + 5 * index - 4, lists[index], policies[index], now, cost) ~= 0 then
       granted = false
       break
     end
   end
 end
 local charge = operation == 'force' or (operation == 'take' and granted)
-if charge and restricted then record.allowance = math.max(0, record.allowance - cost) end
+if charge and restricted then record[3] = max(0, record[3] - cost) end
 
 local answer = {granted and 1 or 0, paused_ms}
-for index = 1, #states do
-  local policy, state = policies[index], states[index]
-  local wait = granted and 0 or wait_us(policy, state, now, cost)
-  if charge then take(policy, state, now, cost, slot) end
-  local remaining = math.max(0, math.floor(policy.limit - used_at(state, now) + 0.000001))
-  if restricted then remaining = math.min(remaining, record.allowance) end
-  answer[#answer + 1] = remaining
-  answer[#answer + 1] = math.ceil(clear_us(policy, state, now) / 1000)
-  answer[#answer + 1] = wait == never and -1 or math.ceil(wait / 1000)
+local clear = 0
+for index = 1, count do
+  local o, entries, policy = header + 5 * index - 4, lists[index], policies[index]
+  local wait = granted and 0 or wait_us(record, o, entries, policy, now, cost)
+  if charge then take(record, o, entries, now, cost, slot) end
+  local remaining = max(0, floor(policy.limit - used_at(record, o, entries, now) + 0.000001))
+  if restricted then remaining = min(remaining, record[3]) end
+  local own_clear = clear_us(record, o, entries, policy.rate, now)
+  clear = max(clear, own_clear)
+  local at = 3 * index
+  answer[at] = remaining
+  answer[at + 1] = ceil(own_clear / 1000)
+  answer[at + 2] = wait == never and -1 or ceil(wait / 1000)
 end
-if charge or stepped_back then store(key, policies, record, now, grace) end
+if charge or stepped_back then store(key, policies, record, lists, clear, now, grace) end
 return answer
 `;

@@ -16,7 +16,7 @@ import type { RateLimitStore, StateKey } from './store.ts';
 export interface MemoryRateLimitStoreOptions {
   /** How many subjects are remembered; beyond that those not seen for longest are forgotten. Default 100,000. */
   readonly maxSubjects?: number;
-  /** The time in milliseconds. Default: a clock that never steps back. */
+  /** The time in milliseconds. Default `Date.now`. */
   readonly now?: () => number;
 }
 
@@ -31,17 +31,19 @@ export interface MemoryRateLimitStore extends RateLimitStore {
 export function memoryRateLimitStore(
   options: MemoryRateLimitStoreOptions = {},
 ): MemoryRateLimitStore {
-  const { maxSubjects = 100_000, now = monotonicNow } = options;
+  const { maxSubjects = 100_000, now = Date.now } = options;
   assertInteger('maxSubjects', maxSubjects, 1e7);
   const counters = new Map<string, Generations<string, SubjectRecord>>();
   const nowUs = (): number => Math.floor(now() * 1000);
 
+  let lastCounter: string | undefined;
+  let lastRecords: Generations<string, SubjectRecord> = new Generations(1);
   const recordsOf = (counter: string): Generations<string, SubjectRecord> => {
-    let records = counters.get(counter);
-    if (records === undefined) {
-      records = new Generations(maxSubjects);
-      counters.set(counter, records);
-    }
+    if (counter === lastCounter) return lastRecords;
+    const records = counters.get(counter) ?? new Generations(maxSubjects);
+    counters.set(counter, records);
+    lastCounter = counter;
+    lastRecords = records;
     return records;
   };
   const known = ({ counter, subject }: StateKey): SubjectRecord | undefined =>
@@ -91,11 +93,4 @@ export function memoryRateLimitStore(
       counters.get(counter)?.delete(subject);
     },
   };
-}
-
-const startedAtMs = performance.timeOrigin;
-
-/** Milliseconds since the epoch, as of the start of the process: whoever sets the clock later does not shift windows. */
-function monotonicNow(): number {
-  return startedAtMs + performance.now();
 }

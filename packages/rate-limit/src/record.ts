@@ -1,6 +1,6 @@
-import { algorithms } from './algorithm.ts';
+import { freshState } from './algorithm.ts';
 import type { Policy, PolicyKind } from './policy.ts';
-import { freshState, type PolicyState } from './state.ts';
+import { type PolicyState, tolerance } from './state.ts';
 import type { ConsumeMode, PolicyStatus, StoreAnswer } from './store.ts';
 
 /** Everything that is remembered of one subject under one counter. */
@@ -47,11 +47,11 @@ export function consume(
   for (let index = 0; index < states.length; index += 1) {
     const policy = policies[index] as Policy;
     const state = states[index] as PolicyState;
-    const algorithm = algorithms[policy.kind];
+    const { algorithm } = state;
     const wait = granted ? 0 : waitUs(policy, state, nowUs, cost);
     if (charge) algorithm.take(policy, state, nowUs, cost, slot);
     const left = policy.limit - algorithm.used(policy, state, nowUs);
-    const remaining = Math.max(0, Math.floor(left + 1e-6));
+    const remaining = Math.max(0, Math.floor(left + tolerance));
     statuses.push({
       name: policy.name,
       limit: policy.limit,
@@ -77,8 +77,8 @@ export function advanced(
   const current = record.policies === policies;
   const states = current ? record.states : adopted(record.states, policies, nowUs);
   for (let index = 0; index < states.length; index += 1) {
-    const policy = policies[index] as Policy;
-    algorithms[policy.kind].advance(policy, states[index] as PolicyState, nowUs);
+    const state = states[index] as PolicyState;
+    state.algorithm.advance(policies[index] as Policy, state, nowUs);
   }
   return current ? record : { states };
 }
@@ -95,23 +95,23 @@ export function commit(
 export function give(record: SubjectRecord, cost: number, slot: number): void {
   for (const state of record.states) {
     if (state.kind === 'concurrency' ? slot !== 0 : cost > 0)
-      algorithms[state.kind].give(state, cost, slot);
+      state.algorithm.give(state, cost, slot);
   }
 }
 
 export function isClear(record: SubjectRecord, nowUs: number): boolean {
   return (
     record.restrictedUntil <= nowUs &&
-    record.states.every((state, index) => {
-      const policy = record.policies[index] as Policy;
-      return algorithms[policy.kind].clearUs(policy, state, nowUs) === 0;
-    })
+    record.states.every(
+      (state, index) =>
+        state.algorithm.clearUs(record.policies[index] as Policy, state, nowUs) === 0,
+    )
   );
 }
 
 function waitUs(policy: Policy, state: PolicyState, nowUs: number, cost: number): number {
   if (policy.kind !== 'concurrency' && cost > policy.limit) return Number.POSITIVE_INFINITY;
-  return algorithms[policy.kind].waitUs(policy, state, nowUs, cost);
+  return state.algorithm.waitUs(policy, state, nowUs, cost);
 }
 
 /**
@@ -147,7 +147,7 @@ function copy(state: PolicyState): PolicyState {
 
 function converted(policy: Policy, old: PolicyState, nowUs: number): PolicyState {
   const state = freshState(policy.kind, policy.windowUs);
-  const algorithm = algorithms[policy.kind];
+  const { algorithm } = state;
   const counted = policy.kind === 'sliding-window' || policy.kind === 'fixed-window';
   if (counted) {
     const oldPolicy = { ...policy, windowUs: old.windowUs };

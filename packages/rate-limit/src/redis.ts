@@ -12,7 +12,10 @@ export interface RedisRateLimitStoreOptions {
 }
 
 type Operation = 'take' | 'peek' | 'force' | 'give' | 'renew' | 'restrict';
-type Arguments = [operation: Operation, policies: string, cost: number, slot: number, now: string];
+type Arguments =
+  | [operation: Operation, policies: string, cost: number]
+  | [operation: Operation, policies: string, cost: number, slot: number]
+  | [operation: Operation, policies: string, cost: number, slot: number, nowUs: number];
 
 const run: Script<Arguments, number[] | number> = script(body, { keys: 1, prelude });
 const remove: Script<[], number> = script(`return redis.call('DEL', KEYS[1])`, { keys: 1 });
@@ -27,7 +30,16 @@ export function redisRateLimitStore(
 ): RateLimitStore {
   const { prefix = 'rl', now } = options;
   assertName('prefix', prefix);
-  const moment = (): string => (now ? String(Math.floor(now() * 1000)) : '');
+  const argumentsFor = (
+    operation: Operation,
+    policies: readonly Policy[],
+    cost: number,
+    slot: number,
+  ): Arguments => {
+    const spec = specOf(policies);
+    if (now) return [operation, spec, cost, slot, Math.floor(now() * 1000)];
+    return slot === 0 ? [operation, spec, cost] : [operation, spec, cost, slot];
+  };
   const keyOf = (counter: string, subject: string): [string] => [
     `${prefix}:${counter}:${printableKey(subject)}`,
   ];
@@ -35,20 +47,20 @@ export function redisRateLimitStore(
   return {
     sync: false,
     async consume(counter, subject, policies, cost, mode, slot, timeoutMs) {
-      const args: Arguments = [mode, specOf(policies), cost, slot, moment()];
+      const args = argumentsFor(mode, policies, cost, slot);
       const reply = await run(redis, keyOf(counter, subject), args, { timeoutMs });
       return answerOf(reply as number[], policies);
     },
     async give({ counter, subject }, policies, cost, slot, timeoutMs) {
-      const args: Arguments = ['give', specOf(policies), cost, slot, moment()];
+      const args = argumentsFor('give', policies, cost, slot);
       await run(redis, keyOf(counter, subject), args, { timeoutMs });
     },
     async renew({ counter, subject }, policies, slot, timeoutMs) {
-      const args: Arguments = ['renew', specOf(policies), 0, slot, moment()];
+      const args = argumentsFor('renew', policies, 0, slot);
       return (await run(redis, keyOf(counter, subject), args, { timeoutMs })) === 1;
     },
     async restrict({ counter, subject }, policies, remaining, durationMs, timeoutMs) {
-      const args: Arguments = ['restrict', specOf(policies), remaining, durationMs, moment()];
+      const args = argumentsFor('restrict', policies, remaining, durationMs);
       await run(redis, keyOf(counter, subject), args, { timeoutMs });
     },
     async reset({ counter, subject }, timeoutMs) {
@@ -57,12 +69,12 @@ export function redisRateLimitStore(
   };
 }
 
-const letters: Readonly<Record<PolicyKind, string>> = {
-  'token-bucket': 'b',
-  'sliding-window': 's',
-  'sliding-log': 'l',
-  'fixed-window': 'f',
-  concurrency: 'c',
+const kindNumbers: Readonly<Record<PolicyKind, number>> = {
+  'token-bucket': 1,
+  'sliding-window': 2,
+  'fixed-window': 3,
+  'sliding-log': 4,
+  concurrency: 5,
 };
 
 const specs = new WeakMap<readonly Policy[], string>();
@@ -73,7 +85,7 @@ function specOf(policies: readonly Policy[]): string {
   const spec = policies
     .map(
       ({ kind, windowUs, limit, refillPerSecond }) =>
-        `${letters[kind]}:${windowUs}:${limit}:${refillPerSecond};`,
+        `${kindNumbers[kind]}:${windowUs}:${limit}:${refillPerSecond};`,
     )
     .join('');
   specs.set(policies, spec);

@@ -3,9 +3,11 @@ import { tolerance } from './state.ts';
 
 export const slidingWindowAlgorithm: Algorithm = {
   advance({ windowUs }, state, nowUs) {
+    const { at } = state;
+    if (nowUs >= at && nowUs < at + windowUs) return;
     const start = nowUs - (nowUs % windowUs);
-    if (start > state.at) {
-      state.previous = start === state.at + windowUs ? state.used : 0;
+    if (start > at) {
+      state.previous = start === at + windowUs ? state.used : 0;
       state.used = 0;
     }
     state.at = start;

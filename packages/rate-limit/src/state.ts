@@ -1,3 +1,4 @@
+import type { Algorithm } from './algorithm.ts';
 import type { PolicyKind } from './policy.ts';
 
 /**
@@ -5,8 +6,9 @@ import type { PolicyKind } from './policy.ts';
  * integer microseconds.
  */
 export interface PolicyState {
-  kind: PolicyKind;
-  windowUs: number;
+  readonly kind: PolicyKind;
+  readonly algorithm: Algorithm;
+  readonly windowUs: number;
   /** Token bucket: when `used` was right. Windows: when the current one began. */
   at: number;
   /** Token bucket: the level. Windows: what was charged in the current one. Log: the sum of its entries. */
@@ -15,13 +17,6 @@ export interface PolicyState {
   previous: number;
   /** Log: time and cost in turns, oldest first. Concurrency: slot and end of lease in turns. */
   readonly entries: number[];
-}
-
-const none: number[] = [];
-
-export function freshState(kind: PolicyKind, windowUs: number): PolicyState {
-  const listed = kind === 'sliding-log' || kind === 'concurrency';
-  return { kind, windowUs, at: 0, used: 0, previous: 0, entries: listed ? [] : none };
 }
 
 /**

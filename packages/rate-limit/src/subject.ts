@@ -3,6 +3,7 @@ import { RateLimitError } from './errors.ts';
 
 const longest = 100;
 const hashMark = '#';
+const hashMarkCode = hashMark.charCodeAt(0);
 
 /**
  * The name under which a subject's state is kept: the subject itself, or, when it is long, its hash, so that what strangers
@@ -14,7 +15,9 @@ export function subjectKey(subject: string): string {
       'ERR_RATE_LIMIT_SUBJECT',
       'the subject must be a string that is not empty',
     );
-  return subject.length <= longest && !subject.startsWith(hashMark) ? subject : hashed(subject);
+  return subject.length <= longest && subject.charCodeAt(0) !== hashMarkCode
+    ? subject
+    : hashed(subject);
 }
 
 /** The same for a store whose keys people look at: control characters are hashed away too. */

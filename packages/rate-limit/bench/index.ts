@@ -1,0 +1,184 @@
+import { compare, expectAtLeast, ratio, report } from '@countersign/testkit/bench';
+import { startRedis, startRedisCluster } from '@countersign/testkit/redis';
+import type { Redis } from 'ioredis';
+import { RateLimiterMemory, RateLimiterRedis } from 'rate-limiter-flexible';
+import {
+  createRateLimiter,
+  memoryRateLimitStore,
+  type RateLimiter,
+  slidingWindow,
+  tokenBucket,
+} from '../src/index.ts';
+import { redisRateLimitStore } from '../src/redis.ts';
+
+const concurrency = 64;
+const plenty = 1e9;
+const subjects = Array.from({ length: 1000 }, (_, index) => `subject-${index}`);
+let turn = 0;
+const next = (): string => {
+  turn = (turn + 1) % subjects.length;
+  return subjects[turn] as string;
+};
+const together = (call: (subject: string) => Promise<unknown>): Promise<unknown> =>
+  Promise.all(Array.from({ length: concurrency }, () => call(next())));
+
+const policies = {
+  one: [tokenBucket({ capacity: plenty, refillPerSecond: 1000 })],
+  window: [slidingWindow({ limit: plenty, windowSeconds: 60 })],
+  two: [
+    slidingWindow({ limit: plenty, windowSeconds: 60 }),
+    slidingWindow({ limit: plenty, windowSeconds: 3600 }),
+  ],
+  none: [slidingWindow({ limit: 1, windowSeconds: 3600 })],
+};
+
+const memory = createRateLimiter({ store: memoryRateLimitStore(), policies });
+const flexibleMemory = new RateLimiterMemory({ points: plenty, duration: 60 });
+const inMemory = await compare({
+  'rate-limiter-flexible': () => flexibleMemory.consume(next()),
+  'check()': () => memory.check(next(), { policy: 'window' }),
+  'checkSync()': () => memory.checkSync(next(), { policy: 'window' }),
+  'checkSync(), token bucket': () => memory.checkSync(next(), { policy: 'one' }),
+  'checkSync(), two policies': () => memory.checkSync(next(), { policy: 'two' }),
+});
+report('memory', inMemory);
+const perSecond = (name: string, results = inMemory): number =>
+  results.find((result) => result.name === name)?.callsPerSecond ?? 0;
+expectAtLeast(
+  'check() against rate-limiter-flexible',
+  ratio(inMemory, 'check()', 'rate-limiter-flexible'),
+  2,
+);
+expectAtLeast(
+  'checkSync() against rate-limiter-flexible',
+  ratio(inMemory, 'checkSync()', 'rate-limiter-flexible'),
+  3,
+);
+expectAtLeast('checkSync(), millions per second', perSecond('checkSync()') / 1e6, 5);
+
+const server = await startRedis();
+const redis: Redis = server.client();
+const store = redisRateLimitStore(redis);
+const shared: RateLimiter<keyof typeof policies> = createRateLimiter({
+  store,
+  policies,
+  timeoutMs: 5000,
+});
+const flexibleRedis = new RateLimiterRedis({ storeClient: redis, points: plenty, duration: 60 });
+const upstash = upstashSlidingWindow(redis);
+
+const inRedis = await compare({
+  'bare PING': () => together(() => redis.ping()),
+  'rate-limiter-flexible': () => together((subject) => flexibleRedis.consume(subject)),
+  'the script of @upstash/ratelimit': () => together((subject) => upstash(subject)),
+  'check(), token bucket': () => together((subject) => shared.check(subject, { policy: 'one' })),
+  'check(), sliding window': () =>
+    together((subject) => shared.check(subject, { policy: 'window' })),
+  'check(), two policies': () => together((subject) => shared.check(subject, { policy: 'two' })),
+});
+report(`Redis, ${concurrency} checks at a time (figures are per ${concurrency})`, inRedis);
+const against = (name: string, peer: string): number => ratio(inRedis, name, peer);
+expectAtLeast('one policy against bare PING', against('check(), sliding window', 'bare PING'), 0.9);
+expectAtLeast('token bucket against bare PING', against('check(), token bucket', 'bare PING'), 0.9);
+expectAtLeast(
+  'two policies against bare PING',
+  against('check(), two policies', 'bare PING'),
+  0.75,
+);
+expectAtLeast(
+  'against rate-limiter-flexible',
+  against('check(), sliding window', 'rate-limiter-flexible'),
+  1.3,
+);
+expectAtLeast(
+  "against @upstash/ratelimit's script",
+  against('check(), sliding window', 'the script of @upstash/ratelimit'),
+  1.5,
+);
+
+const leasing = createRateLimiter({ store, policies, timeoutMs: 5000, lease: { size: 10_000 } });
+await Promise.all(subjects.map((subject) => shared.check(subject, { policy: 'none' })));
+await Promise.all(subjects.map((subject) => shared.check(subject, { policy: 'none' })));
+await Promise.all(subjects.map((subject) => leasing.check(subject, { policy: 'window' })));
+const fast = await compare({
+  leased: () => leasing.check('subject-1', { policy: 'window' }),
+  'refused before': () => shared.check(next(), { policy: 'none' }),
+});
+report('decided in this process, shared through Redis', fast);
+expectAtLeast('leased, millions per second', perSecond('leased', fast) / 1e6, 1);
+expectAtLeast(
+  'leased against one check at a time of 64',
+  perSecond('leased', fast) / (perSecond('check(), sliding window', inRedis) * concurrency),
+  10,
+);
+expectAtLeast('refused before, 100,000 per second', perSecond('refused before', fast) / 1e5, 4);
+
+await redis.flushall();
+const before = await usedMemory(redis);
+const count = 1_000_000;
+for (let start = 0; start < count; start += 1000)
+  await Promise.all(
+    Array.from({ length: 1000 }, (_, index) =>
+      shared.check(`user-${start + index}`, { policy: 'two' }),
+    ),
+  );
+const bytes = ((await usedMemory(redis)) - before) / count;
+console.log(
+  `\nRedis memory for each of ${count.toLocaleString('en')} subjects with two sliding windows: ${bytes.toFixed(0)} bytes`,
+);
+console.log(`  10,000,000 subjects: ${((bytes * 1e7) / 2 ** 30).toFixed(1)} GiB`);
+expectAtLeast('300 bytes against a subject', 300 / bytes, 1);
+await server.stop();
+
+const cluster = await startRedisCluster();
+const clustered = createRateLimiter({
+  store: redisRateLimitStore(cluster.client()),
+  policies,
+  timeoutMs: 5000,
+});
+const bare = cluster.client();
+const inCluster = await compare({
+  'bare PING': () => together(() => bare.ping()),
+  'check(), sliding window': () =>
+    together((subject) => clustered.check(subject, { policy: 'window' })),
+});
+report(
+  `Redis Cluster of three masters, ${concurrency} checks at a time, each in a slot of its own`,
+  inCluster,
+);
+console.log(
+  `  against bare PING: ${ratio(inCluster, 'check(), sliding window', 'bare PING').toFixed(2)}×`,
+);
+await cluster.stop();
+
+async function usedMemory(client: Redis): Promise<number> {
+  return Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1]);
+}
+
+/**
+ * What @upstash/ratelimit's sliding window asks of Redis for each check (two keys, GET, GET, INCRBY, PEXPIRE), on ioredis: its own
+ * client speaks HTTP to Upstash only.
+ */
+function upstashSlidingWindow(client: Redis): (subject: string) => Promise<unknown> {
+  client.defineCommand('slidingWindowPeer', {
+    numberOfKeys: 2,
+    lua: `
+      local current = redis.call('GET', KEYS[1]) or 0
+      local previous = redis.call('GET', KEYS[2]) or 0
+      local elapsed = (ARGV[2] % ARGV[3]) / ARGV[3]
+      local weighted = math.floor((1 - elapsed) * previous)
+      if weighted + current >= tonumber(ARGV[1]) then return -1 end
+      local value = redis.call('INCRBY', KEYS[1], ARGV[4])
+      if value == tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[3] * 2 + 1000) end
+      return tonumber(ARGV[1]) - (value + weighted)`,
+  });
+  const run = client as Redis & {
+    slidingWindowPeer(...args: (string | number)[]): Promise<number>;
+  };
+  return (subject) => {
+    const now = Date.now();
+    const window = Math.floor(now / 60_000);
+    const [current, previous] = [`up:${subject}:${window}`, `up:${subject}:${window - 1}`];
+    return run.slidingWindowPeer(current, previous, plenty, now, 60_000, 1);
+  };
+}
