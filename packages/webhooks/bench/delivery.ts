@@ -32,13 +32,17 @@ export async function benchDelivery(): Promise<void> {
   const origin = `http://127.0.0.1:${port}`;
 
   console.log(`\ndeliver ${EVENTS} events to ${ENDPOINTS} endpoints, receiver in another process`);
-  const rates = { jobs: 0, deliveries: 0 };
+  const rates = { jobs: 0, deliveries: 0, redisMicros: Infinity };
   for (let round = 0; round < 2; round += 1) {
     rates.jobs = Math.max(rates.jobs, await emptyJobs(connection));
+    const cpuBefore = await cpuSeconds(connection);
     rates.deliveries = Math.max(rates.deliveries, await deliveries(connection, origin));
+    const micros = (((await cpuSeconds(connection)) - cpuBefore) * 1e6) / EVENTS;
+    rates.redisMicros = Math.min(rates.redisMicros, micros);
   }
   console.log(`  BullMQ, empty jobs: ${Math.round(rates.jobs)}/s`);
   console.log(`  deliveries:         ${Math.round(rates.deliveries)}/s`);
+  console.log(`  Redis, publishing and delivering: ${rates.redisMicros.toFixed(0)} µs of CPU each`);
   expectAtLeast('deliveries vs empty jobs', rates.deliveries / rates.jobs, 0.5);
 
   await ask('reset');
@@ -82,6 +86,12 @@ async function benchBacklog(
   const beside = await publishSteadily(queue, ENDPOINTS, ask);
   console.log(`  p95 of healthy endpoints beside it: ${beside.toFixed(1)} ms`);
   void close().catch(() => undefined);
+}
+
+async function cpuSeconds(connection: Redis): Promise<number> {
+  const text = await connection.info('cpu');
+  const read = (name: string): number => Number(new RegExp(`${name}:([0-9.]+)`).exec(text)?.[1]);
+  return read('used_cpu_user') + read('used_cpu_sys');
 }
 
 async function usedBytes(connection: Redis): Promise<number> {

@@ -34,27 +34,26 @@ export function verifiesEd25519(
   return verifyDigest(null, joined(prefix, body), key, bytes);
 }
 
-/** Room for two texts of one length, kept because making Buffers costs more than comparing them. */
-type Pair = readonly [expected: Buffer, presented: Buffer];
-const pairs = new Map<number, Pair>();
+// Kept from call to call, because making Buffers costs more than comparing them.
+let expectedRoom = Buffer.alloc(0);
+let presentedRoom = Buffer.alloc(0);
 
 /**
  * Compares two signatures as they are written, in constant time. Text, not decoded bytes: decoders are lenient, and
  * would let many spellings pass for one signature.
- * @param expected - ASCII, of one of the few lengths that signatures have.
+ * @param expected - ASCII.
  */
 export function equalText(expected: string, presented: string): boolean {
   const { length } = expected;
   if (presented.length !== length) return false;
-  let pair = pairs.get(length);
-  if (!pair) {
-    pair = [Buffer.alloc(length), Buffer.alloc(length)];
-    pairs.set(length, pair);
+  if (expectedRoom.length !== length) {
+    expectedRoom = Buffer.alloc(length);
+    presentedRoom = Buffer.alloc(length);
   }
   // Without an encoding: the one path of `write` that goes straight to UTF-8.
-  pair[0].write(expected);
+  expectedRoom.write(expected);
   // Text that is not ASCII does not fit: what does not fill the room must not be compared with what was there before.
-  return pair[1].write(presented) === length && timingSafeEqual(pair[0], pair[1]);
+  return presentedRoom.write(presented) === length && timingSafeEqual(expectedRoom, presentedRoom);
 }
 
 function joined(prefix: string, body: Uint8Array | string): Buffer {

@@ -334,6 +334,81 @@ describe('createWebhookQueue', () => {
     expect(idsSentTo('/a')).toEqual(['evt_1', 'evt_2']);
   });
 
+  test('calls an endpoint with a client certificate through an agent of its own', async () => {
+    const tls = { cert: 'certificate', key: 'key' };
+    await endpoint('plain');
+    await endpoint('mutual', { tls });
+    const made: unknown[] = [];
+    const used: string[] = [];
+    let closed = 0;
+    queueWith({
+      agentFor: (given) => {
+        made.push(given);
+        return {
+          dispatch: (options, handler) => {
+            used.push(options.path);
+            return agent.dispatch(options, handler);
+          },
+          close: async () => {
+            closed += 1;
+          },
+        };
+      },
+    }).worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    await queue.publish({ id: 'evt_2', payload: {} });
+    await queue.drained();
+    expect(made).toEqual([tls]);
+    expect(used).toEqual(['/mutual', '/mutual']);
+    await queue.close();
+    expect(closed).toBe(1);
+  });
+
+  test('signs with both secrets while one is rotated', async () => {
+    const [older, newer] = [generateSecret(), generateSecret()];
+    const expiresAtMs = Date.now() + 60_000;
+    await endpoint('a', { secrets: [{ secret: newer }, { secret: older, expiresAtMs }] });
+    await endpoint('b', { secrets: [{ secret: newer }, { secret: older, expiresAtMs: 1 }] });
+    queueWith().worker();
+    await queue.publish({ payload: {} });
+    await queue.drained();
+    const signaturesAt = (path: string) =>
+      server.requests
+        .find(({ target }) => target === path)
+        ?.headers['webhook-signature']?.split(' ');
+    expect(signaturesAt('/a')).toHaveLength(2);
+    expect(signaturesAt('/b')).toHaveLength(1);
+  });
+
+  test('comes for an endpoint whose publisher crashed before it could queue the job', async () => {
+    await endpoint('a');
+    queueWith();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    // The job is lost, and it is a while ago that somebody should have come.
+    for (const key of await redis.keys('*:drain:*')) await redis.del(key);
+    for (const key of await redis.keys('*:wakes')) await redis.zincrby(key, -60_000, 'a');
+    queue.worker({ sweepMs: 60_000 });
+    await queue.drained();
+    expect(idsSentTo('/a')).toEqual(['evt_1']);
+  });
+
+  test('gives back what it was attempting when it is closed, without losing or repeating it', async () => {
+    await endpoint('a', { concurrency: 5 });
+    queueWith();
+    await Promise.all(Array.from({ length: 200 }, () => queue.publish({ payload: {} })));
+    const first = queue.worker();
+    await until(() => server.requests.length > 20);
+    await first.close();
+    const { delivered, pending } = await queue.stats();
+    expect(delivered).toBe(server.requests.length);
+    expect(delivered + pending).toBe(200);
+    queue.worker();
+    await queue.drained();
+    expect(new Set(idsSentTo('/a')).size).toBe(200);
+    expect(server.requests).toHaveLength(200);
+  });
+
   test('forgets an endpoint that was removed, and says how much was dropped', async () => {
     await endpoint('a');
     queueWith();

@@ -103,5 +103,5 @@ describe('the command line', () => {
     const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
     const { stdout, status } = spawnSync(process.execPath, [cli, 'secret'], { encoding: 'utf8' });
     expect([status, stdout]).toEqual([0, expect.stringMatching(/^whsec_\S{44}\n$/)]);
-  });
+  }, 30_000);
 });

@@ -17,15 +17,20 @@ function strangersOf(entry: string): readonly string[] {
     process.stdout.write(JSON.stringify([...strangers]));`;
   const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
     encoding: 'utf8',
+    timeout: 25_000,
   });
   if (stderr) throw new Error(stderr);
   return JSON.parse(stdout) as string[];
 }
 
-it.each(['index', 'guard'])('%s.ts loads nothing but Node.js itself', (entry) => {
-  expect(strangersOf(entry)).toEqual([]);
-});
+it.each(['index', 'guard'])(
+  '%s.ts loads nothing but Node.js itself',
+  (entry) => {
+    expect(strangersOf(entry)).toEqual([]);
+  },
+  30_000,
+);
 
 it('would notice', () => {
   expect(strangersOf('attempt')).toEqual(['@countersign/retry']);
-});
+}, 30_000);

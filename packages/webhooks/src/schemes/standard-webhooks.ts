@@ -27,10 +27,7 @@ const scheme: Scheme = Object.freeze<Scheme>({
   idFrom: 'header',
   importSecret: importStandardSecret,
   prefix: (id, timestamp) => `${id}.${timestamp}.`,
-  format: (signatures) =>
-    signatures
-      .map(({ algorithm, value }) => `${algorithm === 'ed25519' ? 'v1a' : 'v1'},${value}`)
-      .join(' '),
+  format: (signatures) => signatures.map(marked).join(' '),
   parse(header) {
     // The usual case, a single v1 signature, is worth being read in one go.
     if (header.length === V1_LENGTH && header.startsWith('v1,')) {
@@ -53,3 +50,7 @@ const scheme: Scheme = Object.freeze<Scheme>({
     return { signatures };
   },
 });
+
+function marked({ algorithm, value }: Signature): string {
+  return `${algorithm === 'ed25519' ? 'v1a' : 'v1'},${value}`;
+}
