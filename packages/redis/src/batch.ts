@@ -6,7 +6,7 @@ import type { CompiledScript } from './lua.ts';
 export type ScriptArgument = string | number | Uint8Array;
 
 /** So many calls at most travel together: while Redis runs them it serves nobody else. */
-const maxCalls = 16;
+const maxCalls = 128;
 const maxBytes = 256 * 1024;
 
 interface Call {
