@@ -293,14 +293,16 @@ local function fetch(key, policies, now)
   local value = call('GET', key)
   local record, lists
   if value then record, lists = load(value) else record = empty end
-  if not matches(record, policies) then record, lists = adopt(record, lists, policies, now) end
+  local same = matches(record, policies)
+  if not same then record, lists = adopt(record, lists, policies, now) end
   lists = lists or no_lists
   local stepped_back = false
   for index = 1, #policies do
     local o = header + 5 * index - 4
     stepped_back = advance(record, o, lists[index], policies[index].rate, now) or stepped_back
   end
-  return record, lists, stepped_back
+  -- What another set of policies counts is not touched by a refusal under this one.
+  return record, lists, same and stepped_back
 end
 
 local function store(key, policies, record, lists, clear, now, grace)
