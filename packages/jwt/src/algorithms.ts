@@ -1,4 +1,5 @@
 import { constants, createHmac, type KeyObject, timingSafeEqual, verify } from 'node:crypto';
+import { derSignature } from './ecdsa.ts';
 
 /** The signature algorithms (RFC 7518 §3.1, RFC 8037, RFC 9864) this library verifies. `none` is not among them. */
 export type Algorithm =
@@ -72,7 +73,7 @@ export function verifySignature(
     case 'EC':
       return (
         signature.length === rule.signatureBytes &&
-        verify(rule.hash, data, { key, dsaEncoding: 'ieee-p1363' }, signature)
+        verify(rule.hash, data, key, derSignature(signature))
       );
     case 'OKP':
       return verify(null, data, key, signature);

@@ -46,7 +46,7 @@ export interface JwtErrorOptions extends ErrorOptions {
 export class JwtError extends Error {
   override readonly name = 'JwtError';
   readonly code: JwtErrorCode;
-  readonly member?: string;
+  declare readonly member?: string;
 
   constructor(code: JwtErrorCode, message: string, options?: JwtErrorOptions) {
     super(message, options);

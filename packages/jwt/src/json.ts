@@ -14,7 +14,7 @@ const BACKSLASH = 0x5c;
 /**
  * Parses one JSON object from UTF-8, refusing what parsers disagree about: duplicate member names (RFC 7519 §4,
  * RFC 8725 §2.4), invalid UTF-8, a byte order mark, a member called `__proto__`; and nesting beyond
- * {@link MAX_JSON_DEPTH}, before anything is parsed.
+ * {@link MAX_JSON_DEPTH}, before anything is parsed. The result is frozen all the way down: it may be handed out again.
  */
 export function parseJsonObject(bytes: Buffer): JsonObject {
   const text = decodeUtf8(bytes);
@@ -30,7 +30,7 @@ export function parseJsonObject(bytes: Buffer): JsonObject {
     throw new JwtError('ERR_JWT_JSON', 'A part of the token is not a JSON object');
   }
   // JSON.parse keeps the last of several members of one name, so fewer are left than were written.
-  if (keptMembers(value) !== written) {
+  if (freezeMembers(value) !== written) {
     throw new JwtError('ERR_JWT_DUPLICATE_MEMBER', 'A member name occurs more than once');
   }
   return value as JsonObject;
@@ -76,23 +76,23 @@ function endOfString(text: string, start: number): number {
   }
 }
 
-function keptMembers(value: object): number {
+/** Freezes all of a value, and says how many members its objects have: one walk for both, since both need it all. */
+function freezeMembers(value: object): number {
+  let members = 0;
   if (Array.isArray(value)) {
-    let kept = 0;
     for (const element of value) {
-      if (typeof element === 'object' && element !== null) kept += keptMembers(element);
+      if (typeof element === 'object' && element !== null) members += freezeMembers(element);
     }
-    return kept;
+  } else {
+    // `Object.assign({}, claims)` would turn such a member into the prototype of the copy.
+    if (Object.hasOwn(value, '__proto__'))
+      throw new JwtError('ERR_JWT_JSON', 'A member is called __proto__');
+    for (const name in value) {
+      members += 1;
+      const member = (value as JsonObject)[name];
+      if (typeof member === 'object' && member !== null) members += freezeMembers(member);
+    }
   }
-  // `Object.assign({}, claims)` would turn such a member into the prototype of the copy.
-  if (Object.hasOwn(value, '__proto__')) {
-    throw new JwtError('ERR_JWT_JSON', 'A member is called __proto__');
-  }
-  let kept = 0;
-  for (const name in value) {
-    kept += 1;
-    const member = (value as JsonObject)[name];
-    if (typeof member === 'object' && member !== null) kept += keptMembers(member);
-  }
-  return kept;
+  Object.freeze(value);
+  return members;
 }

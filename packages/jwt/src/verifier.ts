@@ -7,7 +7,6 @@ import { type CompactJws, parseCompact } from './compact.ts';
 import { type DpopPolicy, dpopPolicy, type UsedProof } from './dpop.ts';
 import { JwtError } from './errors.ts';
 import { refused, storeFailed, verified } from './events.ts';
-import { deepFreeze } from './freeze.ts';
 import { type TrustedIssuer, toleranceOf, trustedIssuers } from './issuers.ts';
 import type { KeySet } from './key-set.ts';
 import type { VerificationKey } from './keys.ts';
@@ -138,7 +137,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     if (!verifySignature(ruleOf(key.algorithm), key.key, signingInput, signature))
       throw new JwtError('ERR_JWT_SIGNATURE', 'The signature does not match');
     checkClaims(payload, issuer.rules);
-    const entry = { issuer, keys, token: deepFreeze({ claims: payload, header }) };
+    const entry = { issuer, keys, token: Object.freeze({ claims: payload, header }) };
     remember(headers, jws.headerText, header);
     cache?.set(text, entry);
     return entry;

@@ -172,6 +172,7 @@ describe('scopes', () => {
     ['only begin alike', { scope: 'orders:reader orders:write' }, 403],
     ['are one text', { scope: 'orders:read,orders:write' }, 403],
     ['are in scp beside another scope', { scope: 'x', scp: ['orders:read', 'orders:write'] }, 403],
+    ['are in scp beside an empty scope', { scope: '', scp: ['orders:read', 'orders:write'] }, 403],
     ['are a list in scope', { scope: ['orders:read', 'orders:write'] }, 401],
     [
       'are within a list within scp',
