@@ -4,6 +4,7 @@ import { type Ending, interrupted, type Order, perform } from './call.ts';
 import { ClientError } from './errors.ts';
 import { announceCall } from './events.ts';
 import { policedFetch, type SendFetch } from './fetch.ts';
+import { hasHeader } from './headers.ts';
 import type { ClientOptions, RequestOptions } from './options.ts';
 import { placeOrder } from './order.ts';
 import { type OriginState, originStates } from './origin.ts';
@@ -147,13 +148,15 @@ export function createClient(options: ClientOptions): Client {
     }
   }
 
-  const sendFetch: SendFetch = ({ method, path, headers, body, signal }, handler) => {
+  const sendFetch: SendFetch = (request, handler) => {
+    const { method, path, headers, body, signal, newKey } = request;
+    const needsKey = settings.keys.methods.has(method) && !hasHeader(headers, 'idempotency-key');
     const order = placeOrder(settings, {
       method,
       path,
       body: bytesBody(body),
       headers,
-      idempotencyKey: undefined,
+      idempotencyKey: needsKey ? newKey : undefined,
       signal,
       deadlineMs: undefined,
     });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { Dispatcher, fetch as undiciFetch } from 'undici';
 import { ClientError } from './errors.ts';
 
@@ -10,6 +11,8 @@ export interface FetchRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array | undefined;
   readonly signal: AbortSignal;
+  /** For all requests of one fetch: a POST that is redirected is still the same call. */
+  readonly newKey: string;
 }
 
 /** Makes the call and gives the response to the handler as it arrives. @throws what the call ends with otherwise. */
@@ -45,6 +48,7 @@ class PolicedDispatcher extends Dispatcher {
   readonly #send: SendFetch;
   readonly #body: Uint8Array | undefined;
   readonly #signal: AbortSignal;
+  readonly #newKey = randomUUID();
 
   constructor(origin: string, send: SendFetch, body: Uint8Array | undefined, signal: AbortSignal) {
     super();
@@ -69,6 +73,7 @@ class PolicedDispatcher extends Dispatcher {
       // fetch drops the body when a redirect turns a POST into a GET.
       body: options.body == null ? undefined : this.#body,
       signal: this.#signal,
+      newKey: this.#newKey,
     };
     this.#send(request, handler).catch(fail);
     return true;

@@ -35,11 +35,42 @@ export function idempotencyKey(
   };
 }
 
-/** The options, ready to use. @throws TypeError when an option is not what it must be. */
-export function keyPolicy(options: IdempotencyOptions): {
+/** Which calls have a key, and how it is written. */
+export interface KeyPolicy {
   readonly methods: ReadonlySet<string>;
   readonly serialize: (key: string) => string;
-} {
+}
+
+/** A call's key, and the field that says it to the server. */
+export interface CallKey {
+  readonly key: string;
+  readonly field: string;
+}
+
+/**
+ * The key of a call: the caller's own, as an option or as a header that is sent as it was written, or a new one.
+ * `undefined` when the call has none.
+ * @throws TypeError when it is no key, or the caller gave two.
+ */
+export function keyFor(
+  { methods, serialize }: KeyPolicy,
+  method: string,
+  given: string | undefined,
+  header: string | undefined,
+): CallKey | undefined {
+  if (header !== undefined) {
+    if (given !== undefined && given !== header) {
+      throw new TypeError('idempotencyKey and an Idempotency-Key header cannot both be given');
+    }
+    checkKey(header, /^[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?$/);
+    return { key: header, field: header };
+  }
+  const key = given ?? (methods.has(method) ? randomUUID() : undefined);
+  return key === undefined ? undefined : { key, field: serialize(key) };
+}
+
+/** The options, ready to use. @throws TypeError when an option is not what it must be. */
+export function keyPolicy(options: IdempotencyOptions): KeyPolicy {
   const { methods = ['POST', 'PATCH'], format = 'string' } = options;
   if (!Array.isArray(methods)) throw new TypeError('idempotency.methods must be an array');
   if (format !== 'string' && format !== 'raw') {

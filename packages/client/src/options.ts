@@ -70,7 +70,10 @@ export interface RequestOptions<T = unknown> {
   readonly schema?: StandardSchema<T>;
   /** How a success's body is read. Default `auto`: by its media type. */
   readonly as?: ReadAs;
-  /** A key of your own; it makes a call of any method repeatable. */
+  /**
+   * A key of your own; it makes a call of any method repeatable. So does an `Idempotency-Key` among `headers`, which is
+   * sent as it is written there.
+   */
   readonly idempotencyKey?: string;
   readonly signal?: AbortSignal;
   /** Overrides the client's. */

@@ -1,8 +1,8 @@
-import { randomUUID } from 'node:crypto';
 import { deadline as startDeadline } from '@countersign/retry';
 import type { EncodedBody } from './body.ts';
 import type { Order } from './call.ts';
 import { newRequestId, newTraceparent } from './correlation.ts';
+import { keyFor } from './idempotency-key.ts';
 import { ACCEPT_ENCODING } from './response.ts';
 import { lowerCased, type Settings, whole } from './settings.ts';
 
@@ -34,18 +34,20 @@ export function placeOrder(settings: Settings, wish: Wish): Order {
   if (!path.startsWith('/') || /^\/[/\\]|#/.test(path)) {
     throw new TypeError('path must begin with one "/" and have no fragment');
   }
+  const given = lowerCased(wish.headers);
   const headers: Record<string, string> = {
     accept: 'application/json, */*;q=0.5',
     'accept-encoding': ACCEPT_ENCODING,
     ...settings.headers,
     ...(contentType === undefined ? {} : { 'content-type': contentType }),
-    ...lowerCased(wish.headers),
+    ...given,
   };
   const requestId = headers['x-request-id'] ?? newRequestId();
   headers['x-request-id'] = requestId;
   if (settings.traceparent) headers['traceparent'] ??= newTraceparent();
-  const key = wish.idempotencyKey ?? (keys.methods.has(method) ? randomUUID() : undefined);
-  if (key !== undefined) headers['idempotency-key'] = keys.serialize(key);
+  const callKey = keyFor(keys, method, wish.idempotencyKey, given['idempotency-key']);
+  const key = callKey?.key;
+  if (callKey) headers['idempotency-key'] = callKey.field;
   const deadlineMs = whole(wish.deadlineMs, settings.deadlineMs, 'deadlineMs', 2_147_483_647);
   return {
     identity: {

@@ -2,7 +2,7 @@ import { egressAgent } from '@countersign/egress';
 import { type Backoff, exponentialBackoff } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import type { AttemptPolicy } from './call.ts';
-import { keyPolicy } from './idempotency-key.ts';
+import { type KeyPolicy, keyPolicy } from './idempotency-key.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
 import type { OriginPolicies } from './origin.ts';
 import type { JournalStore } from './store.ts';
@@ -21,7 +21,7 @@ export interface Settings {
   readonly maxRedirects: number;
   readonly journal: JournalStore | undefined;
   readonly keyLifetimeMs: number;
-  readonly keys: ReturnType<typeof keyPolicy>;
+  readonly keys: KeyPolicy;
   readonly attempts: AttemptPolicy;
   readonly policies: OriginPolicies;
 }
@@ -52,7 +52,7 @@ export function readSettings(options: ClientOptions): Settings {
     ),
     close,
     deadlineMs: whole(options.deadlineMs, 30_000, 'deadlineMs', LONGEST_TIMER_MS),
-    headers: lowerCased(options.headers),
+    headers: commonHeaders(options.headers),
     traceparent: options.traceparent ?? true,
     deadlineHeader: deadlineHeader(options.deadlineHeader),
     maxRedirects:
@@ -75,6 +75,14 @@ export function readSettings(options: ClientOptions): Settings {
     },
     policies: { budget, breaker, concurrency },
   };
+}
+
+function commonHeaders(headers: ClientOptions['headers']): Record<string, string> {
+  const lower = lowerCased(headers);
+  if ('idempotency-key' in lower) {
+    throw new TypeError('headers must have no Idempotency-Key: every call has its own');
+  }
+  return lower;
 }
 
 /** Header names in lower case, so that what is given twice in different cases is one header. */

@@ -112,6 +112,25 @@ describe('client.fetch', () => {
     expect(other.seen).toEqual([]);
   });
 
+  test('a redirected POST keeps its key, and a key of the caller is left as it is', async () => {
+    const { origin, seen } = await serve(
+      json(307, {}, { location: '/moved' }),
+      json(201, {}),
+      json(503, {}),
+      json(201, {}),
+    );
+    const client = clientFor(origin);
+    await client.fetch('/payments', { method: 'POST', body: '{}' });
+    await client.fetch('/payments', {
+      method: 'POST',
+      body: '{}',
+      headers: { 'Idempotency-Key': 'mine' },
+    });
+    const keys = seen.map(({ headers }) => headers['idempotency-key']);
+    expect(keys[0]).toMatch(/^"[0-9a-f-]{36}"$/);
+    expect(keys).toEqual([keys[0], keys[0], 'mine', 'mine']);
+  });
+
   test('fails as fetch does, with the reason as cause', async () => {
     const { origin } = await serve((request) => request.socket.destroy());
     const error: unknown = await clientFor(origin)

@@ -60,6 +60,36 @@ describe('Idempotency-Key', () => {
     }
   });
 
+  test('that the caller wrote as a header is sent as it is, with every attempt', async () => {
+    const dispatcher = new FakeDispatcher((index) => ({ status: index === 0 ? 503 : 200 }));
+    const client = createClient({
+      origin: 'https://a.example',
+      egress: dispatcher,
+      retry: { baseMs: 1, capMs: 1 },
+    });
+    const headers = { 'Idempotency-Key': 'order-7' };
+    const { idempotencyKey: told, attempts } = await client.post('/', { headers });
+    expect([told, attempts]).toEqual(['order-7', 2]);
+    const keys = dispatcher.requests.map((request) => request.headers['idempotency-key']);
+    expect(keys).toEqual(['order-7', 'order-7']);
+  });
+
+  test.each(['', ' ', 'a\r\nb', 'ä'])('a header %j is no key', async (value) => {
+    const egress = new FakeDispatcher(() => ({}));
+    const client = createClient({ origin: 'https://a.example', egress });
+    const call = client.post('/', { headers: { 'idempotency-key': value } });
+    await expect(call).rejects.toThrow(TypeError);
+    expect(egress.requests).toEqual([]);
+  });
+
+  test('is given once, and never for all calls of a client', async () => {
+    const egress = new FakeDispatcher(() => ({}));
+    const client = createClient({ origin: 'https://a.example', egress });
+    const headers = { 'idempotency-key': 'a' };
+    await expect(client.post('/', { headers, idempotencyKey: 'b' })).rejects.toThrow(TypeError);
+    expect(() => createClient({ origin: 'https://a.example', headers })).toThrow(TypeError);
+  });
+
   test.each([
     [{ format: 'quoted' }, /format/],
     [{ methods: 'POST' }, /methods/],
