@@ -1,5 +1,5 @@
 import { createHmac, createSecretKey, generateKeyPairSync } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, expectTypeOf, it } from 'vitest';
 import {
   createSigner,
   createVerifier,
@@ -139,6 +139,10 @@ describe('secrets', () => {
     await expect(lively.verify(body, signer.sign({ id, body }))).rejects.toMatchObject({
       code: 'ERR_WEBHOOKS_SIGNATURE_MISMATCH',
     });
+    expectTypeOf(lively.verify).returns.resolves.toHaveProperty('keyIndex');
+    expectTypeOf(verifier.verify(Buffer.from(body), signer.sign({ id, body })).body).toEqualTypeOf<
+      Buffer<ArrayBuffer>
+    >();
     const asynchronous = createSigner({ secrets: async () => [secret], now });
     expect(await asynchronous.sign({ id, body })).toEqual(signer.sign({ id, body }));
   });
