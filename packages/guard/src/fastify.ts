@@ -12,7 +12,6 @@ import {
   together,
 } from './gate.ts';
 import { pathOf } from './node-request.ts';
-import { isGuarded } from './response-headers.ts';
 import type { Guard, GuardContext, Verdict } from './verdict.ts';
 
 export type { AdapterOptions } from './gate.ts';
@@ -82,9 +81,7 @@ function report({ method, raw }: FastifyRequest, error: unknown): void {
 
 /** What cannot be routed (a malformed URL, a parameter too long) is answered before any hook: the guards run then. */
 function guardEarlyAnswers<C>(gate: Gate<C>, req: IncomingMessage, res: ServerResponse): void {
-  const isEarly = (status: number, body: string): boolean =>
-    !isGuarded(res) && isEarlyPage(status, body);
-  replaceErrorPages(res, isEarly, (_res, status) => {
+  replaceErrorPages(res, isEarlyPage, (_res, status) => {
     void Promise.resolve(gate(req, res)).then((verdict) => {
       if (verdict.pass) sendProblem(res, status);
       else sendRefusal(res, verdict);

@@ -78,7 +78,9 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     try {
       const verdict = guard(request, {});
       if ('then' in verdict) {
-        return verdict.then(undefined, broken).then((late) => apply(late, req, res));
+        return Promise.resolve(verdict)
+          .catch(broken)
+          .then((late) => apply(late, req, res));
       }
       return apply(verdict, req, res);
     } catch (error) {

@@ -166,6 +166,23 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect(found).toEqual({ remoteAddress: '203.0.113.7', secure: true });
     });
 
+    test.each([
+      ['http, https', true],
+      ['https, http', false],
+      ['HTTPS', true],
+      ['', false],
+    ])(
+      'takes the last word about the protocol (%s) from a trusted proxy',
+      async (value, secure) => {
+        const found = await seen(
+          (request) => request.secure,
+          get('/hello', `X-Forwarded-Proto: ${value}\r\n`),
+          { trustedProxies: ['127.0.0.1'] },
+        );
+        expect(found).toBe(secure);
+      },
+    );
+
     test('aborts its signal when the caller goes away, and only then', async () => {
       const signals: AbortSignal[] = [];
       const began = promised<void>();
@@ -361,6 +378,19 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       const response = await connection.response();
       expectProblem(response, 403);
       expect(response.header('connection')).toBe('close');
+      await connection.closed;
+    });
+
+    test('reach a caller that sends everything before it reads anything', async () => {
+      const guard = chain().use('no', () => problem({ status: 403 }));
+      const connection = await connected({ guard });
+      connection.socket.pause();
+      connection.send('POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n');
+      await new Promise((resolve) => {
+        connection.socket.write(Buffer.alloc(8_000_000), resolve);
+      });
+      connection.socket.resume();
+      expectProblem(await connection.response(), 403);
       await connection.closed;
     });
 

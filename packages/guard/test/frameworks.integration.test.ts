@@ -15,6 +15,9 @@ import { chain, type Guard, type HandlerFailure, problem, route } from '../src/i
 
 /** What each framework has of its own: its error handlers, its scopes, its ways to throw. */
 
+/** `@hono/node-server` puts its own in the place of the global one. */
+const NativeResponse = Response;
+
 const closing: (() => unknown)[] = [];
 const failures: HandlerFailure[] = [];
 const onFailure = (event: unknown): void => void failures.push(event as HandlerFailure);
@@ -382,13 +385,23 @@ describe('Hono', () => {
   test('tells nothing of a body that fails before it has begun', async () => {
     const app = new Hono();
     app.use(hono(marked));
-    app.get('/', () => new Response(Readable.toWeb(failing()) as never));
+    app.get('/', () => new Response(failingBody()));
     const at = await listen(app as never);
     const text = await ask(at, '/').then(
       (answer) => answer.text,
       () => '',
     );
     expect(text).not.toContain('secret');
+  });
+
+  test('tells nothing of a body that fails, in a response that Hono did not make', async () => {
+    const app = new Hono();
+    app.use(hono(marked));
+    app.get('/', () => new NativeResponse(failingBody()));
+    const at = await listen(app as never);
+    const answer = await ask(at, '/').catch(() => undefined);
+    expect(answer?.text ?? '').not.toContain('secret');
+    if (answer) expect(answer).toMatchObject({ status: 500, guarded: true });
   });
 
   test('keeps a response of its own to an HTTPException', async () => {
@@ -446,6 +459,14 @@ function failing(): Readable {
   return new Readable({
     read() {
       this.destroy(new Error('secret reason'));
+    },
+  });
+}
+
+function failingBody(): ReadableStream {
+  return new ReadableStream({
+    pull(controller) {
+      controller.error(new Error('secret reason'));
     },
   });
 }

@@ -246,6 +246,19 @@ describe('a response that is held back', () => {
     expect((await connection.send(get).response()).status).toBe(200);
   });
 
+  test('sends its head alone when that is what is flushed', async () => {
+    const more = promised<void>();
+    const connection = await held(async (_req, res) => {
+      res.flushHeaders();
+      await more.promise;
+      res.end('x');
+    });
+    connection.send(get);
+    await connection.until('\r\n\r\n');
+    more.resolve();
+    expect((await connection.response()).body.toString()).toBe('x');
+  });
+
   test('lets the events of a stream through when they happen', async () => {
     const more = promised<void>();
     const connection = await held(async (_req, res) => {
