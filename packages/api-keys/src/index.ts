@@ -1,11 +1,9 @@
 export {
   type ApiKeys,
   type ApiKeysOptions,
-  type CreatedKey,
   createApiKeys,
   type DueRequest,
   type RevokeOptions,
-  type RotateOptions,
 } from './api-keys.ts';
 export type { AuditEntry } from './audit.ts';
 export type { KeyCacheOptions } from './cache.ts';
@@ -13,6 +11,7 @@ export { ApiKeysError, type ApiKeysErrorCode } from './errors.ts';
 export type { ApiKeysEvents } from './events.ts';
 export { type GithubKeysOptions, githubKeys, type ReportKeys } from './github-keys.ts';
 export type { CreateKey, MaxAgeDays } from './issue.ts';
+export type { CreatedKey, RotateOptions } from './issuer.ts';
 export { type KeyFormatOptions, type ParsedKey, parseKey } from './key-format.ts';
 export {
   createLeakReceiver,

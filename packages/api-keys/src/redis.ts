@@ -1,11 +1,12 @@
-import { type RedisClient, script, withDeadline } from '@countersign/redis';
+import { type RedisClient, withDeadline } from '@countersign/redis';
 import type { Redis } from 'ioredis';
 import type { AuditEntry } from './audit.ts';
 import { LINEAGE_LENGTH, lineage } from './key-format.ts';
 import type { KeyRecord } from './record.ts';
 import { redisChanges } from './redis-changes.ts';
 import { fromFields, toFields } from './redis-record.ts';
-import { type ApiKeyStore, type Page, pageLimit, type RotationOutcome } from './store.ts';
+import { redisScripts } from './redis-scripts.ts';
+import { type ApiKeyStore, type Page, pageLimit } from './store.ts';
 
 export interface RedisApiKeyStoreOptions {
   /** Begins every key name and the channel. Default `ak:`. */
@@ -31,95 +32,6 @@ const DAY_MS = 86_400_000;
 /** An index entry without a record is one being written, unless it is older than this. */
 const ABANDONED_MS = 3_600_000;
 
-const PRELUDE = `
-local function keep(key, ttlMs)
-  if tonumber(ttlMs) > 0 then redis.call('PEXPIRE', key, ttlMs) end
-end
-local function note(record, trail, entry, maxTrail)
-  if entry == '' then return end
-  redis.call('LPUSH', trail, entry)
-  redis.call('LTRIM', trail, 0, tonumber(maxTrail) - 1)
-  keep(trail, redis.call('PTTL', record))
-end
-`;
-
-// KEYS record trail · ARGV id channel ttlMs entry maxTrail field value …
-const CREATE = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 6))
-keep(KEYS[1], ARGV[3])
-note(KEYS[1], KEYS[2], ARGV[4], ARGV[5])
-if redis.call('HEXISTS', KEYS[1], 'y') == 1 then redis.call('PUBLISH', ARGV[2], ARGV[1]) end
-return 1`;
-
-const FIND = `return redis.call('HGETALL', KEYS[1])`;
-
-// KEYS record trail successor · ARGV id channel atMs overlapEndsAtMs retentionMs successorId successorTtlMs entry maxTrail field value …
-const ROTATE = `
-local known = redis.call('HMGET', KEYS[1], 'c', 'z', 'x', 'R', 'y')
-if not known[1] then return 'not_found' end
-if known[2] then return 'revoked' end
-if known[4] then return 'already_rotated' end
-if known[3] and tonumber(known[3]) <= tonumber(ARGV[3]) then return 'expired' end
-if redis.call('EXISTS', KEYS[3]) == 1 then return 'id_taken' end
-redis.call('HSET', KEYS[3], unpack(ARGV, 10))
-keep(KEYS[3], ARGV[7])
-local ends = ARGV[4]
-if known[3] and tonumber(known[3]) < tonumber(ends) then ends = known[3] end
-redis.call('HSET', KEYS[1], 'r', ARGV[3], 'R', ARGV[6], 'x', ends)
-if not known[5] then
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', tonumber(ends) - tonumber(ARGV[3]) + tonumber(ARGV[5])))
-end
-note(KEYS[1], KEYS[2], ARGV[8], ARGV[9])
-redis.call('PUBLISH', ARGV[2], ARGV[1])
-return redis.call('HGETALL', KEYS[1])`;
-
-// KEYS record trail · ARGV id channel atMs reason entry maxTrail
-const REVOKE = `
-local known = redis.call('HMGET', KEYS[1], 'c', 'z')
-if known[1] and not known[2] then
-  redis.call('HSET', KEYS[1], 'z', ARGV[3], 'Z', ARGV[4])
-  note(KEYS[1], KEYS[2], ARGV[5], ARGV[6])
-end
--- Also when it was revoked before: whoever repeats it may do so because a cache did not hear of it.
-redis.call('PUBLISH', ARGV[2], ARGV[1])
-return redis.call('HGETALL', KEYS[1])`;
-
-// KEYS record · ARGV from to pepperId
-const REHASH = `
-if redis.call('HGET', KEYS[1], 'h') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'h', ARGV[2])
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], 'k') else redis.call('HSET', KEYS[1], 'k', ARGV[3]) end
-return 1`;
-
-// KEYS record trail · ARGV atMs intervalMs entry maxTrail
-const TOUCH = `
-local known = redis.call('HMGET', KEYS[1], 'c', 'u')
-if not known[1] then return 0 end
-if known[2] and tonumber(ARGV[1]) - tonumber(known[2]) < tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'u', ARGV[1])
-note(KEYS[1], KEYS[2], ARGV[3], ARGV[4])
-return 1`;
-
-// KEYS record trail · ARGV entry maxTrail
-const APPEND = `
-if redis.call('EXISTS', KEYS[1]) == 1 then note(KEYS[1], KEYS[2], ARGV[1], ARGV[2]) end`;
-
-const TRAIL = `return redis.call('LRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)`;
-
-// KEYS index · ARGV ttlMs member. An index lives as long as the longest-lived of its members.
-const INDEX = `
-local left = redis.call('PTTL', KEYS[1])
-redis.call('ZADD', KEYS[1], 0, ARGV[2])
-local ttl = tonumber(ARGV[1])
-if ttl <= 0 then redis.call('PERSIST', KEYS[1])
-elseif left == -2 or (left >= 0 and left < ttl) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end`;
-
-// KEYS index · ARGV after until limit
-const RANGE = `return redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])`;
-
-const FORGET = `redis.call('ZREM', KEYS[1], unpack(ARGV))`;
-
 /**
  * Keeps records in Redis or Redis Cluster. A key, its trail and all its successors live in one slot; the indexes by
  * owner and by day of expiry are keys of their own, written first and checked against the records when read.
@@ -132,7 +44,7 @@ export function redisApiKeyStore(
   const { now = Date.now } = options;
   const channel = `${prefix}changes`;
   const changes = redisChanges(redis, channel);
-  const scripts = compile(timeoutMs);
+  const scripts = redisScripts(timeoutMs);
   const recordKey = (id: string): string =>
     `${prefix}k:${id.slice(0, -LINEAGE_LENGTH)}{${lineage(id)}}`;
   const trailKey = (id: string): string =>
@@ -274,9 +186,11 @@ export function redisApiKeyStore(
     subscribe: changes.subscribe,
     async repairIndexes() {
       let count = 0;
+      // Unlike other commands, SCAN is not given the client's own prefix by ioredis.
+      const begin = `${redis.options.keyPrefix ?? ''}${prefix}k:`;
       for (const node of mastersOf(redis)) {
-        for await (const keys of scan(node, `${prefix}k:*`, timeoutMs)) {
-          const ids = keys.map((key) => key.slice(prefix.length + 2).replace(/[{}]/g, ''));
+        for await (const keys of scan(node, `${begin.replace(/[\\*?[\]]/g, '\\$&')}*`, timeoutMs)) {
+          const ids = keys.map((key) => key.slice(begin.length).replace(/[{}]/g, ''));
           const found = await Promise.all(ids.map(find));
           const known = found.filter((stored) => stored !== undefined);
           await Promise.all(known.map(({ record }) => index(record)));
@@ -288,26 +202,6 @@ export function redisApiKeyStore(
     async close() {
       changes.close();
     },
-  };
-}
-
-type Values = (string | number)[];
-
-function compile(timeoutMs: number) {
-  const make = <Reply>(lua: string, keys: number) =>
-    script<Values, Reply>(lua, { keys, prelude: PRELUDE, timeoutMs });
-  return {
-    create: make<number>(CREATE, 2),
-    find: make<string[]>(FIND, 1),
-    rotate: make<string[] | Exclude<RotationOutcome['status'], 'rotated'>>(ROTATE, 3),
-    revoke: make<string[]>(REVOKE, 2),
-    rehash: make<number>(REHASH, 1),
-    touch: make<number>(TOUCH, 2),
-    append: make<null>(APPEND, 2),
-    trail: make<string[]>(TRAIL, 1),
-    index: make<null>(INDEX, 1),
-    range: make<string[]>(RANGE, 1),
-    forget: make<null>(FORGET, 1),
   };
 }
 

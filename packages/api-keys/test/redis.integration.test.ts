@@ -117,6 +117,27 @@ describe('one Redis', () => {
     for (const { record } of made) expect(due.records.map(({ id }) => id)).toContain(record.id);
   });
 
+  it('works, and repairs, under a key prefix of the client', async () => {
+    const client = server.client({ keyPrefix: 'team[1]:' });
+    const { keys, store } = service(client);
+    const { key, record } = await keys.create({ owner: 'prefixed', scopes: [] });
+    expect((await keys.verify(key)).status).toBe('valid');
+    expect(await redis.exists(`team[1]:ak:k:${record.id.slice(0, 8)}{${record.id.slice(8)}}`)).toBe(
+      1,
+    );
+    await redis.del('team[1]:ak:o:prefixed');
+    expect(await store.repairIndexes()).toBe(1);
+    expect((await keys.list({ owner: 'prefixed' })).records).toHaveLength(1);
+    const { store: listening } = service(client);
+    const heard: unknown[] = [];
+    const stop = listening.subscribe?.((change) => heard.push(change));
+    await vi.waitFor(() => expect(heard).toEqual(['all']));
+    await keys.revoke(record.id, { reason: 'lost' });
+    await vi.waitFor(() => expect(heard).toContainEqual({ id: record.id }));
+    stop?.();
+    await keys.close();
+  });
+
   it('forgets index entries whose record was never written, once that is certain', async () => {
     const { keys, clock } = service(redis);
     const { record } = await keys.create({ owner: 'abandoned', scopes: [] });

@@ -1,4 +1,5 @@
 // Run as a process of its own: verifies keys without pause and tells when it first saw each of them refused.
+import { once } from 'node:events';
 import { createApiKeys } from '@countersign/api-keys';
 import { redisApiKeyStore } from '@countersign/api-keys/redis';
 import { Redis } from 'ioredis';
@@ -17,20 +18,19 @@ const report = (message: Report): void => {
   process.send?.(message);
 };
 
-process.once('message', async ({ url, peppers, keys: presented }: Watch) => {
-  const redis = new Redis(url);
-  const keys = createApiKeys({ store: redisApiKeyStore(redis), peppers });
-  const refused = new Set<number>();
-  for (let round = 0; ; round += 1) {
-    for (const [index, key] of presented.entries()) {
-      const { status } = await keys.verify(key);
-      if (status === 'valid' && refused.has(index)) report({ kind: 'resurrected', index });
-      if (status === 'valid' || refused.has(index)) continue;
-      refused.add(index);
-      report({ kind: 'refused', index, atNs: String(process.hrtime.bigint()) });
-    }
-    if (round === 10) report({ kind: 'watching' });
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-});
 process.once('disconnect', () => process.exit());
+const [watch] = (await once(process, 'message')) as [Watch];
+const redis = new Redis(watch.url);
+const keys = createApiKeys({ store: redisApiKeyStore(redis), peppers: watch.peppers });
+const refused = new Set<number>();
+for (let round = 0; ; round += 1) {
+  for (const [index, key] of watch.keys.entries()) {
+    const { status } = await keys.verify(key);
+    if (status === 'valid' && refused.has(index)) report({ kind: 'resurrected', index });
+    if (status === 'valid' || refused.has(index)) continue;
+    refused.add(index);
+    report({ kind: 'refused', index, atNs: String(process.hrtime.bigint()) });
+  }
+  if (round === 10) report({ kind: 'watching' });
+  await new Promise((resolve) => setTimeout(resolve, 1));
+}
