@@ -58,28 +58,36 @@ async function read(
   maxBodyBytes = 1_048_576,
 ): Promise<Incoming | Reply> {
   const { headers, remoteAddress } = request;
-  const refuse = (status: number, code: string): Reply => {
-    if (receivedChannel.hasSubscribers) {
-      receivedChannel.publish({
-        outcome: 'refused',
-        status,
-        code,
-        scheme: '',
-        source,
-        remoteAddress,
-      });
-    }
-    return { pass: false, ...refusal(status) };
+  const audit = (status: number, code: string): void => {
+    if (!receivedChannel.hasSubscribers) return;
+    receivedChannel.publish({
+      outcome: 'refused',
+      status,
+      code,
+      scheme: '',
+      source,
+      remoteAddress,
+    });
   };
   // Before a byte of it is read; an honest sender states the length.
   if (Number(headers.get('content-length') ?? 0) > maxBodyBytes) {
-    return refuse(413, 'ERR_WEBHOOKS_BODY_TOO_LARGE');
+    audit(413, 'ERR_WEBHOOKS_BODY_TOO_LARGE');
+    return { pass: false, ...refusal(413) };
   }
   try {
     return { body: await request.rawBody(), headers, remoteAddress };
   } catch (error) {
-    const { code, status } = error as { code?: unknown; status?: unknown };
-    const known = typeof status === 'number' && status >= 400 && status < 600;
-    return refuse(known ? status : 400, typeof code === 'string' ? code : 'ERR_UNKNOWN');
+    const { code } = error as { code?: unknown };
+    const status = STATUS[String(code)];
+    audit(status ?? 500, String(code ?? 'ERR_UNKNOWN'));
+    // A body parser that ran first is a mistake in this program: the adapter reports it and answers 500.
+    if (status === undefined) throw error;
+    return { pass: false, ...refusal(status) };
   }
 }
+
+/** What the adapters say of a body that its sender spoiled. */
+const STATUS: Readonly<Record<string, number | undefined>> = {
+  ERR_GUARD_BODY_TOO_LARGE: 413,
+  ERR_GUARD_BODY_ABORTED: 400,
+};

@@ -94,8 +94,14 @@ describe('webhookGuard', () => {
     });
   });
 
+  it('leaves a body that a parser already read to the adapter: it is our own mistake', async () => {
+    const consumed = Object.assign(new Error('consumed'), { code: 'ERR_GUARD_BODY_CONSUMED' });
+    const request = requestOf(signer.sign({ id: 'a', body }), () => Promise.reject(consumed));
+    await expect(async () => await guarded()(request, {})).rejects.toBe(consumed);
+  });
+
   it('answers with the status of what kept the body from being read', async () => {
-    const tooLarge = Object.assign(new Error('too large'), { status: 413, code: 'ERR_X' });
+    const tooLarge = Object.assign(new Error('x'), { code: 'ERR_GUARD_BODY_TOO_LARGE' });
     const request = requestOf(signer.sign({ id: 'a', body }), () => Promise.reject(tooLarge));
     expect(await guarded()(request, {})).toMatchObject({ pass: false, status: 413 });
   });
