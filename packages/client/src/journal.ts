@@ -1,12 +1,13 @@
-import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ClientError } from './errors.ts';
+import { takeLock } from './lock.ts';
 import type { JournalEntry, JournalStore } from './store.ts';
 
 export type { JournalEntry, JournalStore } from './store.ts';
 
 interface Write {
-  readonly text: string;
+  readonly line: Line;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
@@ -19,7 +20,7 @@ const COMPACT_AFTER_LINES = 1000;
 /**
  * A journal in a file, for one process at a time: JSON lines, readable by the owner only, on the disk (`fdatasync`)
  * before a call is sent. It holds request bodies as they are: put it where they may be.
- * @throws ClientError `ERR_CLIENT_JOURNAL`, from the first use, when the file is in use or damaged.
+ * @throws ClientError `ERR_CLIENT_JOURNAL`, from every use, when the file is in use, damaged or cannot be written.
  */
 export function fileJournal(path: string): JournalStore {
   if (typeof path !== 'string' || path === '') throw new TypeError('path must name a file');
@@ -27,26 +28,35 @@ export function fileJournal(path: string): JournalStore {
   const entries = new Map<string, JournalEntry>();
   /** What this process is at work on itself, and until when. */
   const leases = new Map<string, number>();
-  let opening: Promise<FileHandle> | undefined;
+  let opening: Promise<void> | undefined;
+  let file: FileHandle | undefined;
+  let fileBytes = 0;
+  /** Before the next line: the file is long, or may end in a line that was written in part. */
+  let rewriteDue = true;
   let finished = 0;
   let queue: Write[] = [];
   let writing: Promise<void> | undefined;
   let closed = false;
 
-  const opened = (): Promise<FileHandle> => {
+  function opened(): Promise<void> {
     if (closed) return Promise.reject(problem('it has been closed'));
-    opening ??= openJournal();
+    opening ??= load().catch((error: unknown) => {
+      opening = undefined;
+      throw error;
+    });
     return opening;
-  };
+  }
 
-  async function openJournal(): Promise<FileHandle> {
-    await lock(lockPath);
+  async function load(): Promise<void> {
+    await takeLock(lockPath).catch((error: unknown) => {
+      throw problem((error as Error).message, error);
+    });
     try {
+      entries.clear();
       for (const line of parseLines(await readFile(path, 'utf8').catch(ignoreMissing))) {
         if ('begin' in line) entries.set(line.begin.key, line.begin);
         else entries.delete(line.settle);
       }
-      return await rewrite();
     } catch (error) {
       await rm(lockPath, { force: true });
       throw error;
@@ -55,23 +65,23 @@ export function fileJournal(path: string): JournalStore {
 
   /** Writes what is still open into a new file and puts it in place of the old one, at once or not at all. */
   async function rewrite(): Promise<FileHandle> {
-    const next = `${path}.next`;
     const text = [...entries.values()].map((begin) => `${JSON.stringify({ begin })}\n`).join('');
-    const handle = await open(next, 'w', 0o600);
-    await handle.writeFile(text);
-    await handle.datasync();
-    await handle.close();
-    await rename(next, path);
+    await file?.close();
+    file = undefined;
+    await writeDurably(`${path}.next`, text);
+    await rename(`${path}.next`, path);
     await syncDirectory(dirname(path));
+    file = await open(path, 'a', 0o600);
+    fileBytes = Buffer.byteLength(text);
     finished = 0;
-    return open(path, 'a', 0o600);
+    rewriteDue = false;
+    return file;
   }
 
   /** Lines that are added while the disk is busy go to it together. */
-  async function append(line: Line): Promise<void> {
-    await opened();
+  function append(line: Line): Promise<void> {
     return new Promise((resolve, reject) => {
-      queue.push({ text: `${JSON.stringify(line)}\n`, resolve, reject });
+      queue.push({ line, resolve, reject });
       writing ??= drain().finally(() => {
         writing = undefined;
       });
@@ -83,33 +93,43 @@ export function fileJournal(path: string): JournalStore {
       const batch = queue;
       queue = [];
       try {
-        const handle = await opened();
-        await handle.appendFile(batch.map(({ text }) => text).join(''));
-        await handle.datasync();
-        for (const { resolve } of batch) resolve();
-        if (finished > COMPACT_AFTER_LINES) {
-          await handle.close();
-          opening = rewrite();
-          await opening;
+        const target = file === undefined || rewriteDue ? await rewrite() : file;
+        const text = batch.map(({ line }) => `${JSON.stringify(line)}\n`).join('');
+        await target.appendFile(text);
+        await target.datasync();
+        fileBytes += Buffer.byteLength(text);
+        for (const { line, resolve } of batch) {
+          apply(line);
+          resolve();
         }
       } catch (error) {
+        // What was written of it must go: its callers are told that nothing is sent, now or later.
+        rewriteDue = true;
+        await file?.truncate(fileBytes).catch(() => {});
         for (const { reject } of batch) reject(problem('it cannot be written', error));
       }
+    }
+  }
+
+  function apply(line: Line): void {
+    if ('begin' in line) {
+      entries.set(line.begin.key, line.begin);
+      leases.set(line.begin.key, line.begin.deadlineAtMs);
+    } else {
+      finished += 2;
+      if (finished > COMPACT_AFTER_LINES) rewriteDue = true;
     }
   }
 
   return {
     async begin(entry) {
       await opened();
-      entries.set(entry.key, entry);
-      leases.set(entry.key, entry.deadlineAtMs);
       await append({ begin: entry });
     },
     async settle(_origin, key) {
       await opened();
       leases.delete(key);
       if (!entries.delete(key)) return;
-      finished += 2;
       // Nobody waits for this line: without it the call is finished once more, with the same key. A disk that fails
       // is noticed by the next call that begins.
       append({ settle: key }).catch(() => {});
@@ -120,17 +140,20 @@ export function fileJournal(path: string): JournalStore {
       for (const entry of entries.values()) {
         if (entry.origin !== origin || (leases.get(entry.key) ?? 0) > now) continue;
         leases.set(entry.key, now + leaseMs);
+        // To the end of the line: one that fails again and again must not keep others from their turn.
+        entries.delete(entry.key);
+        entries.set(entry.key, entry);
         return entry;
       }
       return undefined;
     },
     async close() {
       if (closed) return;
-      const handle = await opening?.catch(() => undefined);
-      await writing;
       closed = true;
-      await handle?.close();
-      if (handle) await rm(lockPath, { force: true });
+      await opening?.catch(() => {});
+      await writing;
+      await file?.close();
+      if (opening) await rm(lockPath, { force: true });
     },
   };
 }
@@ -150,30 +173,13 @@ function parseLines(text: string): readonly Line[] {
   });
 }
 
-async function lock(lockPath: string): Promise<void> {
-  for (let tries = 0; tries < 2; tries += 1) {
-    try {
-      await writeFile(lockPath, String(process.pid), { flag: 'wx', mode: 0o600 });
-      return;
-    } catch (error) {
-      if ((error as { code?: unknown }).code !== 'EEXIST')
-        throw problem('it cannot be locked', error);
-    }
-    const holder = Number(await readFile(lockPath, 'utf8').catch(ignoreMissing));
-    if (holder > 0 && isAlive(holder)) {
-      throw problem(`process ${holder} has it open; if that is not so, remove ${lockPath}`);
-    }
-    await rm(lockPath, { force: true });
-  }
-  throw problem('another process was faster');
-}
-
-function isAlive(pid: number): boolean {
+async function writeDurably(path: string, text: string): Promise<void> {
+  const handle = await open(path, 'w', 0o600);
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as { code?: unknown }).code === 'EPERM';
+    await handle.writeFile(text);
+    await handle.datasync();
+  } finally {
+    await handle.close();
   }
 }
 

@@ -1,7 +1,18 @@
-import { appendFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  appendFile,
+  type FileHandle,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { setImmediate } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type ClientOptions, createClient, type JournalStore } from '../src/index.ts';
 import { fileJournal } from '../src/journal.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
@@ -108,6 +119,70 @@ describe('fileJournal', () => {
     expect(left.map((each) => each?.key)).toEqual(['open', 'last']);
     await next.close();
   });
+
+  test('a write that fails halfway spoils nothing, and what it was for is never sent later', async () => {
+    const journal = fileJournal(path);
+    await journal.begin(entry('a'));
+    const probe = await open(path);
+    const file = Object.getPrototypeOf(probe) as FileHandle;
+    await probe.close();
+    const full = vi.spyOn(file, 'appendFile').mockImplementationOnce(async function (
+      this: FileHandle,
+      text,
+    ) {
+      await this.write(String(text).slice(0, 30));
+      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+    });
+    onTestFinished(() => full.mockRestore());
+    await expect(journal.begin(entry('b'))).rejects.toMatchObject({ code: 'ERR_CLIENT_JOURNAL' });
+    await journal.begin(entry('c'));
+    const live = [await journal.claim(origin, 9e9), await journal.claim(origin, 9e9)];
+    expect(live.map((each) => each?.key)).toEqual(['a', 'c']);
+    expect(await journal.claim(origin, 9e9)).toBeUndefined();
+    await journal.close();
+    const next = fileJournal(path);
+    const left = [await next.claim(origin, 9e9), await next.claim(origin, 9e9)];
+    expect(left.map((each) => each?.key)).toEqual(['a', 'c']);
+    expect(await next.claim(origin, 9e9)).toBeUndefined();
+    await next.close();
+  });
+
+  test('gives the entry that was claimed longest ago last', async () => {
+    const journal = fileJournal(path);
+    for (const key of ['a', 'b', 'c']) await journal.begin(entry(key));
+    const claimed = [];
+    for (let round = 0; round < 4; round += 1) claimed.push((await journal.claim(origin, 0))?.key);
+    expect(claimed).toEqual(['a', 'b', 'c', 'a']);
+    await journal.close();
+  });
+
+  test('of many that find a dead lock, one gets it', async () => {
+    for (let round = 0; round < 20; round += 1) {
+      await writeFile(`${path}.lock`, round % 2 === 0 ? NOBODY : '');
+      const journals = Array.from({ length: 8 }, () => fileJournal(path));
+      const opened = await Promise.allSettled(
+        journals.map(async (each, index) => {
+          // Not in step with each other, so that one finds what another has done in part.
+          for (let turn = 0; turn < index * round; turn += 1) await setImmediate();
+          await each.begin(entry('a'));
+        }),
+      );
+      expect(opened.filter(({ status }) => status === 'fulfilled').length).toBe(1);
+      await Promise.all(journals.map((each) => each.close()));
+      expect((await readdir(directory)).filter((name) => name.includes('lock'))).toEqual([]);
+    }
+  });
+
+  test.runIf(process.platform === 'linux')(
+    'a process that was given the number of a dead one is not that one',
+    async () => {
+      // As in a container, where every process of a service is number 1.
+      await writeFile(`${path}.lock`, `${process.pid} 1`);
+      const journal = fileJournal(path);
+      await journal.begin(entry('a'));
+      await journal.close();
+    },
+  );
 
   test('is of no use when it has been closed, or in a directory that is not there', async () => {
     const journal = fileJournal(path);
