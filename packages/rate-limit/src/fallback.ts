@@ -40,7 +40,7 @@ export function fallback(choice: OnStoreError, replicas: number, now: () => numb
     const counted = share.filter(({ kind }) => kind !== 'concurrency');
     const affordable = Math.min(cost, ...counted.map(({ limit }) => limit));
     const answer = store.consume(set.counter, subject, share, affordable, 'take', slot, 0);
-    return decide(set, answer as Awaited<typeof answer>, 'degraded', slot, false);
+    return decide(set, answer, 'degraded', slot, false);
   };
 }
 

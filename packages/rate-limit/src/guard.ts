@@ -7,8 +7,11 @@ import type { RateLimiter } from './limiter.ts';
 export { type AddressKeyOptions, addressKey } from './address.ts';
 
 export interface RateLimitGuardOptions<Name extends string, In> {
-  /** Which set of limits: one for all, or chosen by request (its route, the caller's tier). */
-  readonly policy: Name | ((request: GuardRequest, context: In) => Name);
+  /**
+   * Which set of limits: one for all, or chosen by request (its route, the caller's tier). May be left out when the limiter has
+   * one only.
+   */
+  readonly policy?: Name | ((request: GuardRequest, context: In) => Name);
   /**
    * Whose limits; default the client's address, an IPv6 address by its /56. Behind an identity guard use what it found out:
    * `(_, { principal }) => principal.clientId`. `undefined`: this request is not limited.
@@ -28,15 +31,15 @@ export interface RateLimitGuardOptions<Name extends string, In> {
  */
 export function rateLimitGuard<Name extends string, In = object>(
   limiter: RateLimiter<Name>,
-  options: RateLimitGuardOptions<Name, In>,
+  options: RateLimitGuardOptions<Name, In> = {},
 ): Guard<Decision | undefined, In> {
   const { policy, key = byAddress, cost = 1 } = options;
-  if (policy === undefined) throw new TypeError('policy: expected the name of a set of limits');
   return (request, context) => {
     const subject = key(request, context);
     if (subject === undefined) return { pass: true, context: undefined };
+    const name = typeof policy === 'function' ? policy(request, context) : policy;
     const asked = {
-      policy: typeof policy === 'function' ? policy(request, context) : policy,
+      ...(name !== undefined && { policy: name }),
       cost: typeof cost === 'function' ? cost(request, context) : cost,
     };
     const verdictOf = (decision: Decision): Verdict<Decision> =>
@@ -56,7 +59,7 @@ function byAddress(request: GuardRequest): string {
 function pass<Name extends string, In>(
   limiter: RateLimiter<Name>,
   subject: string,
-  asked: { readonly policy: Name; readonly cost: number },
+  asked: { readonly policy?: Name; readonly cost: number },
   decision: Decision,
   { actualCost, headers }: RateLimitGuardOptions<Name, In>,
 ): Pass<Decision> {

@@ -33,8 +33,8 @@ export interface RateLimiterOptions<Name extends string> {
 }
 
 export interface CheckOptions<Name extends string> {
-  /** Which set of limits. */
-  readonly policy: Name;
+  /** Which set of limits; may be left out when there is only one. */
+  readonly policy?: Name;
   /** An integer of at least 1; default 1. */
   readonly cost?: number;
 }
@@ -46,13 +46,13 @@ export interface AcquireOptions<Name extends string> extends CheckOptions<Name> 
 }
 
 export interface SlotOptions<Name extends string> {
-  readonly policy: Name;
+  readonly policy?: Name;
   /** `decision.slot` */
   readonly slot: number;
 }
 
 export interface SettleOptions<Name extends string> {
-  readonly policy: Name;
+  readonly policy?: Name;
   /** What was charged. */
   readonly cost: number;
   /** What it turned out to be: an integer of at least 0. */
@@ -62,7 +62,7 @@ export interface SettleOptions<Name extends string> {
 }
 
 export interface RestrictOptions<Name extends string> {
-  readonly policy: Name;
+  readonly policy?: Name;
   /** At most so many more; 0: none. */
   readonly remaining: number;
   /** For how long, in milliseconds: an integer from 1 to 86,400,000. */
@@ -77,27 +77,27 @@ export interface Reservation extends Decision {
 
 export interface RateLimiter<Name extends string = string> {
   /** Charges the cost to every limit of the set, or, when one of them refuses, to none. Never throws for a store that fails. */
-  check(subject: string, options: CheckOptions<Name>): Promise<Decision>;
+  check(subject: string, options?: CheckOptions<Name>): Promise<Decision>;
   /** The same, at once; only with a store in this process. */
-  checkSync(subject: string, options: CheckOptions<Name>): Decision;
+  checkSync(subject: string, options?: CheckOptions<Name>): Decision;
   /** Whether `checkSync` can be used. */
   readonly sync: boolean;
   /** What `check` would say, charging nothing. */
-  peek(subject: string, options: CheckOptions<Name>): Promise<Decision>;
+  peek(subject: string, options?: CheckOptions<Name>): Promise<Decision>;
   /** Charges an estimate now, the truth with `settle`. */
-  reserve(subject: string, options: CheckOptions<Name>): Promise<Reservation>;
+  reserve(subject: string, options?: CheckOptions<Name>): Promise<Reservation>;
   /** What `settle` of a reservation does, for who keeps the numbers rather than the reservation. Not idempotent. */
   settle(subject: string, options: SettleOptions<Name>): Promise<void>;
   /** Gives back a cost that was charged; never more than was. */
-  refund(subject: string, options: CheckOptions<Name>): Promise<void>;
+  refund(subject: string, options?: CheckOptions<Name>): Promise<void>;
   /** Forgets the subject under this set. */
-  reset(subject: string, options: Pick<CheckOptions<Name>, 'policy'>): Promise<void>;
+  reset(subject: string, options?: Pick<CheckOptions<Name>, 'policy'>): Promise<void>;
   /** Gives a concurrency slot back. */
   release(subject: string, options: SlotOptions<Name>): Promise<void>;
   /** Leases a concurrency slot anew; `false` when its lease had ended. */
   renew(subject: string, options: SlotOptions<Name>): Promise<boolean>;
   /** Waits until `check` grants, first come, first served. */
-  acquire(subject: string, options: AcquireOptions<Name>): Promise<Decision>;
+  acquire(subject: string, options?: AcquireOptions<Name>): Promise<Decision>;
   /** Lets the subject have at most `remaining` more for a while, in every process that shares the store. */
   restrict(subject: string, options: RestrictOptions<Name>): Promise<void>;
   /** Replaces the limits of a set; what was used carries over to limits of the same kind. */
@@ -121,6 +121,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   readonly sync: boolean;
   readonly #store: RateLimitStore;
   readonly #sets: Map<string, CompiledSet> = new Map();
+  /** The set that is meant when none is named. */
+  readonly #onlyPolicy: Name | undefined;
   readonly #timeoutMs: number;
   readonly #overrides: RateLimiterOptions<Name>['overrides'];
   readonly #overridden = new WeakMap<readonly Policy[], CompiledSet>();
@@ -151,6 +153,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     this.#leases = options.lease && new Leases(options.lease);
     const names = Object.keys(options.policies) as Name[];
     if (names.length === 0) throw new TypeError('policies: expected at least one set of limits');
+    this.#onlyPolicy = names.length === 1 ? names[0] : undefined;
     for (const name of names) this.setPolicies(name, options.policies[name]);
   }
 
@@ -162,7 +165,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     this.#leases?.clear();
   }
 
-  checkSync(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Decision {
+  checkSync(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Decision {
     if (!this.sync) throw new TypeError('checkSync: the store is not in this process; use check');
     const key = subjectKey(subject);
     assertCost(cost);
@@ -175,7 +178,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     return this.#report(key, cost, decide(set, answer as StoreAnswer, 'store', slot, impossible));
   }
 
-  check(subject: string, options: CheckOptions<Name>): Promise<Decision> {
+  check(subject: string, options: CheckOptions<Name> = {}): Promise<Decision> {
     try {
       return this.sync
         ? Promise.resolve(this.checkSync(subject, options))
@@ -243,7 +246,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     return decide(set, answer, source, slot, cost > largestCost);
   }
 
-  async peek(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Promise<Decision> {
+  async peek(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<Decision> {
     const key = subjectKey(subject);
     assertCost(cost);
     const set = this.#setFor(subject, policy);
@@ -251,15 +254,16 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     return { ...(await this.#orStoreError(this.#consume(set, key, cost, 'peek', 0))), slot: 0 };
   }
 
-  async reserve(subject: string, options: CheckOptions<Name>): Promise<Reservation> {
-    const { cost: estimate = 1, policy } = options;
+  async reserve(subject: string, options: CheckOptions<Name> = {}): Promise<Reservation> {
+    const { cost: estimate = 1 } = options;
     const decision = await this.check(subject, options);
     let settled = !decision.allowed || decision.shadowed;
     const settle = async (actualCost: number): Promise<void> => {
       assertActualCost(actualCost);
       if (settled) return;
       settled = true;
-      await this.settle(subject, { policy, cost: estimate, actualCost, slot: decision.slot });
+      const { slot } = decision;
+      await this.settle(subject, { ...options, cost: estimate, actualCost, slot });
     };
     return { ...decision, settle };
   }
@@ -276,7 +280,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     if (difference < 0 || slot !== 0) await this.#give(set, key, Math.max(0, -difference), slot);
   }
 
-  async refund(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Promise<void> {
+  async refund(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<void> {
     assertCost(cost);
     await this.#give(this.#setFor(subject, policy), subjectKey(subject), cost, 0);
   }
@@ -300,7 +304,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     return await this.#orStoreError(this.#store.renew(key, set.limits, slot, this.#timeoutMs));
   }
 
-  async reset(subject: string, { policy }: Pick<CheckOptions<Name>, 'policy'>): Promise<void> {
+  async reset(subject: string, { policy }: Pick<CheckOptions<Name>, 'policy'> = {}): Promise<void> {
     const set = this.#setFor(subject, policy);
     const key = subjectKey(subject);
     await this.#orStoreError(this.#store.reset(stateKey(set, key), this.#timeoutMs));
@@ -322,10 +326,10 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       this.#store.restrict(stateKey(set, key), set.limits, remaining, durationMs, this.#timeoutMs),
     );
     if (restrictedChannel.hasSubscribers)
-      restrictedChannel.publish({ subject: key, policy, remaining, durationMs });
+      restrictedChannel.publish({ subject: key, policy: set.name, remaining, durationMs });
   }
 
-  async acquire(subject: string, options: AcquireOptions<Name>): Promise<Decision> {
+  async acquire(subject: string, options: AcquireOptions<Name> = {}): Promise<Decision> {
     const { policy, signal, maxWaitMs = defaultMaxWaitMs } = options;
     if (!(maxWaitMs >= 0)) throw new TypeError('maxWaitMs: expected milliseconds, at least 0');
     const set = this.#setFor(subject, policy);
@@ -350,13 +354,10 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     await this.#store.close?.();
   }
 
-  #setFor(subject: string, policy: Name): CompiledSet {
-    const set = this.#sets.get(policy);
-    if (set === undefined)
-      throw new RateLimitError(
-        'ERR_RATE_LIMIT_POLICY',
-        `no policy is named "${String(policy).slice(0, 64)}"`,
-      );
+  #setFor(subject: string, asked: Name | undefined): CompiledSet {
+    const policy = asked ?? this.#onlyPolicy;
+    const set = policy === undefined ? undefined : this.#sets.get(policy);
+    if (policy === undefined || set === undefined) throw unknownPolicy(policy);
     const limits = this.#overrides?.(subject, policy);
     if (limits === undefined) return set;
     const known = this.#overridden.get(limits);
@@ -386,6 +387,14 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       );
     }
   }
+}
+
+function unknownPolicy(name: string | undefined): RateLimitError {
+  const message =
+    name === undefined
+      ? 'several sets of limits: say which by `policy`'
+      : `no policy is named ${JSON.stringify(String(name).slice(0, 64))}`;
+  return new RateLimitError('ERR_RATE_LIMIT_POLICY', message);
 }
 
 /** What one set does not know, it forgets: sets that share a counter must know the same. */

@@ -11,7 +11,7 @@ import {
   restrict,
   type SubjectRecord,
 } from './record.ts';
-import type { RateLimitStore, StateKey } from './store.ts';
+import type { RateLimitStore, StateKey, StoreAnswer } from './store.ts';
 
 export interface MemoryRateLimitStoreOptions {
   /** How many subjects are remembered; beyond that those not seen for longest are forgotten. Default 100,000. */
@@ -23,6 +23,11 @@ export interface MemoryRateLimitStoreOptions {
 /** A store that answers synchronously. */
 export interface MemoryRateLimitStore extends RateLimitStore {
   readonly sync: true;
+  consume(...args: Parameters<RateLimitStore['consume']>): StoreAnswer;
+  give(...args: Parameters<RateLimitStore['give']>): void;
+  renew(...args: Parameters<RateLimitStore['renew']>): boolean;
+  restrict(...args: Parameters<RateLimitStore['restrict']>): void;
+  reset(...args: Parameters<RateLimitStore['reset']>): void;
   /** How many subjects are remembered now. */
   readonly size: number;
 }

@@ -1,5 +1,5 @@
 import { parseRetryAfter } from '@countersign/retry';
-import { type BareItem, parseList } from 'structured-headers';
+import { parseList } from 'structured-headers';
 
 /** What a server says of one of its limits. */
 export interface ServerLimit {
@@ -133,7 +133,7 @@ function digits(value: string | undefined): number | undefined {
   return text === undefined ? undefined : Number(text);
 }
 
-function count(value: BareItem | undefined): number | undefined {
+function count(value: unknown): number | undefined {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 }
 

@@ -5,7 +5,7 @@ const maxWaiters = 10_000;
 /** Lets those who wait for the same thing try one at a time, in the order in which they came. */
 export class Turnstile {
   /** Who waits behind the one whose turn it is. */
-  readonly #queues = new Map<string, (() => void)[]>();
+  readonly #queues = new Map<string, { readonly turn: () => void }[]>();
   readonly #sleepers = new Map<string, () => void>();
 
   /** Waits for the turn; the returned function passes it on and must be called. */
@@ -20,29 +20,28 @@ export class Turnstile {
     else {
       if (queue.length >= maxWaiters) throw waitTooLong();
       const place = { turn: (): void => {} };
-      const proceed = (): void => place.turn();
-      queue.push(proceed);
-      const came = await pause(maxWaitMs, signal, (wake) => {
-        place.turn = wake;
-      }).catch((error: unknown) => {
-        queue.splice(queue.indexOf(proceed), 1);
-        throw error;
+      const outcome = await pause(maxWaitMs, signal, {
+        began: (wake) => {
+          place.turn = wake;
+          queue.push(place);
+        },
+        // At once, so that the turn is never passed to somebody who has left.
+        ended: () => {
+          const position = queue.indexOf(place);
+          if (position >= 0) queue.splice(position, 1);
+        },
       });
-      if (came === 'expired') {
-        queue.splice(queue.indexOf(proceed), 1);
-        throw waitTooLong();
-      }
+      if (outcome === 'expired') throw waitTooLong();
     }
     return () => this.#next(key);
   }
 
   /** Sleeps, at the head of the queue, until the time is over or somebody wakes it. */
   async sleep(key: string, ms: number, signal: AbortSignal | undefined): Promise<void> {
-    try {
-      await pause(ms, signal, (wake) => this.#sleepers.set(key, wake));
-    } finally {
-      this.#sleepers.delete(key);
-    }
+    await pause(ms, signal, {
+      began: (wake) => this.#sleepers.set(key, wake),
+      ended: () => this.#sleepers.delete(key),
+    });
   }
 
   /** Something was given back: the head of the queue may try now. */
@@ -51,8 +50,8 @@ export class Turnstile {
   }
 
   #next(key: string): void {
-    const proceed = this.#queues.get(key)?.shift();
-    if (proceed) proceed();
+    const next = this.#queues.get(key)?.shift();
+    if (next) next.turn();
     else this.#queues.delete(key);
   }
 }
@@ -66,13 +65,14 @@ export function waitTooLong(retryAfterMs?: number): RateLimitError {
 async function pause(
   ms: number,
   signal: AbortSignal | undefined,
-  sleeping: (wake: () => void) => void,
+  watch: { began(wake: () => void): void; ended(): void },
 ): Promise<'woken' | 'expired'> {
   signal?.throwIfAborted();
   return await new Promise((resolve, reject) => {
     const end = (): void => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', abort);
+      watch.ended();
     };
     const abort = (): void => {
       end();
@@ -85,7 +85,7 @@ async function pause(
       },
       Math.min(ms, 2 ** 31 - 1),
     );
-    sleeping(() => {
+    watch.began(() => {
       end();
       resolve('woken');
     });

@@ -1,0 +1,189 @@
+import type { GuardRequest, Pass, Reply, Verdict } from '@countersign/guard';
+import { describe, expect, test } from 'vitest';
+import { addressKey, rateLimitGuard } from '../src/guard.ts';
+import {
+  concurrency,
+  createRateLimiter,
+  type Decision,
+  fixedWindow,
+  memoryRateLimitStore,
+  type RateLimitStore,
+} from '../src/index.ts';
+
+function request(remoteAddress = '192.0.2.1', overrides: Partial<GuardRequest> = {}): GuardRequest {
+  return {
+    method: 'GET',
+    path: '/things',
+    query: new URLSearchParams(),
+    headers: { get: () => undefined, all: () => [] },
+    remoteAddress,
+    secure: true,
+    signal: new AbortController().signal,
+    rawBody: async () => new Uint8Array(),
+    ...overrides,
+  };
+}
+
+const two = [fixedWindow({ limit: 2, windowSeconds: 60 })];
+const outcome = { headers: [], aborted: false };
+
+function passed(verdict: Verdict<Decision | undefined>): Pass<Decision | undefined> {
+  if (!verdict.pass) throw new Error(`expected a pass, got ${verdict.status}`);
+  return verdict;
+}
+
+function refused(
+  verdict: Verdict<Decision | undefined>,
+): Reply & { problem: Record<string, unknown> } {
+  if (verdict.pass) throw new Error('expected a refusal');
+  return { ...verdict, problem: JSON.parse(String(verdict.body)) as Record<string, unknown> };
+}
+
+describe('rateLimitGuard', () => {
+  test('decides at once with a store in this process, and tells every response where it stands', () => {
+    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+    const guard = rateLimitGuard(limiter);
+    const verdict = guard(request(), {}) as Verdict<Decision | undefined>;
+    expect(passed(verdict).context).toMatchObject({ allowed: true, remaining: 1 });
+    expect(passed(verdict).headers?.map(([name]) => name)).toEqual([
+      'x-ratelimit-limit',
+      'x-ratelimit-remaining',
+      'x-ratelimit-reset',
+      'ratelimit-policy',
+      'ratelimit',
+    ]);
+  });
+
+  test('refuses with 429 and names the violated policies', async () => {
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore(),
+      policies: { p: [...two, fixedWindow({ limit: 5, windowSeconds: 3600 })] },
+    });
+    const guard = rateLimitGuard(limiter);
+    await guard(request(), {});
+    await guard(request(), {});
+    const reply = refused(await guard(request(), {}));
+    expect(reply.status).toBe(429);
+    expect(reply.problem).toEqual({
+      type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
+      title: 'Request cannot be satisfied as assigned quota has been exceeded',
+      status: 429,
+      'violated-policies': ['p-60s'],
+    });
+    const headers = Object.fromEntries(reply.headers);
+    expect(headers['content-type']).toBe('application/problem+json');
+    expect(Number(headers['retry-after'])).toBeGreaterThan(0);
+    expect(passed(await guard(request('192.0.2.2'), {})).pass).toBe(true);
+  });
+
+  test('chooses subject, policy and cost by request and by what earlier guards found out', async () => {
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore(),
+      policies: { free: two, paid: [fixedWindow({ limit: 100, windowSeconds: 60 })] },
+    });
+    const guard = rateLimitGuard<'free' | 'paid', { principal: { id: string; paying: boolean } }>(
+      limiter,
+      {
+        key: (_, { principal }) => principal.id,
+        policy: (_, { principal }) => (principal.paying ? 'paid' : 'free'),
+        cost: ({ method }) => (method === 'POST' ? 2 : 1),
+      },
+    );
+    const free = { principal: { id: 'a', paying: false } };
+    const paid = { principal: { id: 'b', paying: true } };
+    passed(await guard(request('192.0.2.1', { method: 'POST' }), free));
+    expect(refused(await guard(request('192.0.2.9'), free)).status).toBe(429);
+    expect(passed(await guard(request(), paid)).context?.remaining).toBe(99);
+  });
+
+  test('limits nobody where there is no subject', async () => {
+    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+    const guard = rateLimitGuard(limiter, { key: () => undefined });
+    for (let count = 0; count < 5; count += 1)
+      expect(passed(await guard(request(), {})).context).toBeUndefined();
+  });
+
+  test('answers 403 to who is denied, and 429 without Retry-After to what is impossible', async () => {
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore(),
+      policies: { p: two },
+      deny: (subject) => subject === 'ip:192.0.2.66',
+    });
+    expect(refused(await rateLimitGuard(limiter)(request('192.0.2.66'), {})).status).toBe(403);
+    const impossible = refused(await rateLimitGuard(limiter, { cost: 3 })(request(), {}));
+    expect(impossible.status).toBe(429);
+    expect(impossible.headers.map(([name]) => name)).not.toContain('retry-after');
+  });
+
+  test('answers 503 where the store is down and the choice is closed', async () => {
+    const store = {
+      ...memoryRateLimitStore(),
+      sync: false,
+      consume: async () => Promise.reject(new Error('down')),
+    } as RateLimitStore;
+    const closed = createRateLimiter({ store, policies: { p: two }, onStoreError: 'closed' });
+    const reply = refused(await rateLimitGuard(closed)(request(), {}));
+    expect(reply.status).toBe(503);
+    expect(Object.fromEntries(reply.headers)['retry-after']).toBe('1');
+    expect(String(reply.body)).not.toContain('down');
+    const open = createRateLimiter({ store, policies: { p: two }, onStoreError: 'open' });
+    expect(passed(await rateLimitGuard(open)(request(), {})).headers).toEqual([]);
+  });
+
+  test('releases its slot when the response is finished', async () => {
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore(),
+      policies: { p: [concurrency({ limit: 1 })] },
+    });
+    const guard = rateLimitGuard(limiter);
+    const first = passed(await guard(request(), {}));
+    expect(refused(await guard(request(), {})).status).toBe(429);
+    await first.settle?.({ ...outcome, status: 200 });
+    expect(passed(await guard(request(), {})).pass).toBe(true);
+  });
+
+  test('charges what a request turned out to cost', async () => {
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore(),
+      policies: { p: [fixedWindow({ limit: 100, windowSeconds: 60 })] },
+    });
+    const guard = rateLimitGuard(limiter, {
+      cost: 10,
+      actualCost: (status, body) => (status === 304 ? 0 : body?.byteLength),
+    });
+    const settle = async (status: number, body?: Uint8Array): Promise<void> => {
+      const { settle: finish } = passed(await guard(request(), {}));
+      await finish?.({ ...outcome, status, ...(body && { body }) });
+    };
+    await settle(200, new Uint8Array(30));
+    await settle(304);
+    await settle(200);
+    expect((await limiter.peek('ip:192.0.2.1')).remaining).toBe(60);
+  });
+});
+
+describe('addressKey', () => {
+  test.each([
+    ['192.0.2.1', 'ip:192.0.2.1'],
+    ['::ffff:192.0.2.1', 'ip:192.0.2.1'],
+    ['2001:db8:1:2:3:4:5:6', 'ip:2001:db8:1::/56'],
+    ['2001:db8:1:ff:ffff:ffff:ffff:ffff', 'ip:2001:db8:1::/56'],
+    ['2001:db8:1:100::1', 'ip:2001:db8:1:100::/56'],
+    ['fe80::1%eth0', 'ip:fe80::/56'],
+    ['', 'ip:unknown'],
+    ['not an address', 'ip:unknown'],
+  ])('%s → %s', (address, key) => {
+    expect(addressKey(address)).toBe(key);
+  });
+
+  test('somebody who rotates through a /64 stays one subject', () => {
+    const keys = new Set(
+      Array.from({ length: 1000 }, (_, index) => addressKey(`2001:db8::${index.toString(16)}`)),
+    );
+    expect(keys.size).toBe(1);
+  });
+
+  test.each([0, 129, 1.5, Number.NaN])('refuses a prefix of %d bits', (ipv6PrefixLength) => {
+    expect(() => addressKey('::1', { ipv6PrefixLength })).toThrow(/^ipv6PrefixLength: /);
+  });
+});

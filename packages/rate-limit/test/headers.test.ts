@@ -1,0 +1,189 @@
+import { fakeClock } from '@countersign/testkit/clock';
+import fc from 'fast-check';
+import { parseRateLimit } from 'ratelimit-header-parser';
+import { type BareItem, parseList } from 'structured-headers';
+import { describe, expect, test } from 'vitest';
+import {
+  concurrency,
+  createRateLimiter,
+  type Decision,
+  fixedWindow,
+  memoryRateLimitStore,
+  parseRateLimitHeaders,
+  rateLimitHeaders,
+  slidingWindow,
+} from '../src/index.ts';
+
+const { now } = fakeClock(Date.UTC(2026, 0, 1) + 12_345);
+const limiter = createRateLimiter({
+  store: memoryRateLimitStore({ now }),
+  policies: {
+    free: [
+      fixedWindow({ limit: 60, windowSeconds: 60 }),
+      slidingWindow({ limit: 1000, windowSeconds: 3600 }),
+    ],
+    calls: [concurrency({ limit: 3 }), fixedWindow({ limit: 9, windowSeconds: 10 })],
+  },
+});
+const fieldsOf = (
+  decision: Decision,
+  style: 'legacy' | 'ietf' | 'both' = 'both',
+): Record<string, string> => Object.fromEntries(rateLimitHeaders(decision, { style, now }));
+
+describe('rateLimitHeaders', () => {
+  test('writes both styles', () => {
+    expect(fieldsOf(limiter.checkSync('a', { policy: 'free', cost: 10 }))).toEqual({
+      'x-ratelimit-limit': '60',
+      'x-ratelimit-remaining': '50',
+      'x-ratelimit-reset': String(Date.UTC(2026, 0, 1, 0, 1) / 1000),
+      'ratelimit-policy': '"free-60s";q=60;w=60, "free-3600s";q=1000;w=3600',
+      ratelimit: '"free-60s";r=50;t=48, "free-3600s";r=990;t=7188',
+    });
+  });
+
+  test('tells who is refused when to come back, never too early, at the same moment everywhere', () => {
+    limiter.checkSync('b', { policy: 'free', cost: 60 });
+    const refused = limiter.checkSync('b', { policy: 'free' });
+    expect(refused.retryAfterMs).toBe(47_655);
+    expect(fieldsOf(refused)).toMatchObject({
+      'x-ratelimit-remaining': '0',
+      'x-ratelimit-reset': String(Date.UTC(2026, 0, 1, 0, 1) / 1000),
+      ratelimit: '"free-60s";r=0;t=48, "free-3600s";r=940;t=7188',
+      'retry-after': '48',
+    });
+  });
+
+  test('does not tell who can never be granted to come back', () => {
+    expect(fieldsOf(limiter.checkSync('c', { policy: 'free', cost: 61 }))).not.toHaveProperty(
+      'retry-after',
+    );
+  });
+
+  test('writes one style when asked to', () => {
+    const decision = limiter.checkSync('d', { policy: 'free' });
+    expect(Object.keys(fieldsOf(decision, 'legacy'))).toEqual([
+      'x-ratelimit-limit',
+      'x-ratelimit-remaining',
+      'x-ratelimit-reset',
+    ]);
+    expect(Object.keys(fieldsOf(decision, 'ietf'))).toEqual(['ratelimit-policy', 'ratelimit']);
+    expect(() => rateLimitHeaders(decision, { draft: 11 as 10 })).toThrow(/^draft: /);
+  });
+
+  test('are structured fields', () => {
+    const fields = fieldsOf(limiter.checkSync('e', { policy: 'calls' }));
+    expect(parseList(fields['ratelimit-policy'] as string)).toEqual([
+      [
+        'calls-concurrency',
+        new Map<string, BareItem>([
+          ['q', 3],
+          ['qu', 'concurrent-requests'],
+        ]),
+      ],
+      [
+        'calls-10s',
+        new Map<string, BareItem>([
+          ['q', 9],
+          ['w', 10],
+        ]),
+      ],
+    ]);
+    expect(parseList(fields['ratelimit'] as string)).toEqual([
+      [
+        'calls-concurrency',
+        new Map([
+          ['r', 2],
+          ['t', 60],
+        ]),
+      ],
+      [
+        'calls-10s',
+        new Map([
+          ['r', 8],
+          ['t', 8],
+        ]),
+      ],
+    ]);
+  });
+
+  test('are read by ratelimit-header-parser', () => {
+    const fields = fieldsOf(limiter.checkSync('f', { policy: 'free', cost: 7 }), 'legacy');
+    expect(parseRateLimit(fields)).toMatchObject({
+      limit: 60,
+      remaining: 53,
+      used: 7,
+      reset: new Date(Date.UTC(2026, 0, 1, 0, 1)),
+    });
+  });
+});
+
+describe('parseRateLimitHeaders', () => {
+  test('reads what rateLimitHeaders writes', () => {
+    const decision = limiter.checkSync('g', { policy: 'free', cost: 3 });
+    const read = parseRateLimitHeaders(fieldsOf(decision), now());
+    expect(read.limits).toEqual([
+      { name: 'free-60s', limit: 60, remaining: 57, resetMs: 48_000 },
+      { name: 'free-3600s', limit: 1000, remaining: 997, resetMs: 7_188_000 },
+    ]);
+    expect(parseRateLimitHeaders(fieldsOf(decision, 'legacy'), now()).limits).toEqual([
+      { limit: 60, remaining: 57, resetMs: 47_655 },
+    ]);
+  });
+
+  test.each([
+    [{ ratelimit: 'default;r=5;t=7' }, [{ name: 'default', remaining: 5, resetMs: 7000 }]],
+    [
+      { RateLimit: 'limit=100, remaining=50, reset=30' },
+      [{ limit: 100, remaining: 50, resetMs: 30_000 }],
+    ],
+    [
+      { 'RateLimit-Limit': '10, 10;w=1', 'RateLimit-Remaining': '9', 'RateLimit-Reset': '1' },
+      [{ limit: 10, remaining: 9, resetMs: 1000 }],
+    ],
+    [
+      { 'X-RateLimit-Remaining': '0', 'X-RateLimit-Reset': String(Math.floor(now() / 1000) + 5) },
+      [{ remaining: 0, resetMs: 4655 }],
+    ],
+    [
+      { 'X-RateLimit-Remaining': '0', 'X-RateLimit-Reset': String(now() + 5000) },
+      [{ remaining: 0, resetMs: 5000 }],
+    ],
+    [{ 'X-Rate-Limit-Remaining': '3', 'X-Rate-Limit-Limit': '15' }, [{ limit: 15, remaining: 3 }]],
+    [{ ratelimit: '"a";r=-1;t=5' }, []],
+    [{ ratelimit: '"a";r=1.5' }, []],
+    [{ ratelimit: '"unterminated;r=1' }, []],
+    [{ 'x-ratelimit-remaining': 'many' }, []],
+    [{}, []],
+  ])('%j', (fields, limits) => {
+    expect(parseRateLimitHeaders(fields, now()).limits).toEqual(limits);
+  });
+
+  test('reads Retry-After in both forms, from any kind of headers', () => {
+    expect(parseRateLimitHeaders(new Headers({ 'Retry-After': '7' }), now()).retryAfterMs).toBe(
+      7000,
+    );
+    const date = new Date(now() + 8000).toUTCString();
+    const lookup = (name: string): string | undefined =>
+      name === 'retry-after' ? date : undefined;
+    expect(parseRateLimitHeaders(lookup, now()).retryAfterMs).toBe(8000 - (now() % 1000));
+    expect(parseRateLimitHeaders({ 'retry-after': 'soon' }, now())).toEqual({ limits: [] });
+  });
+
+  test('never throws, whatever a server sends', () => {
+    const names = [
+      'ratelimit',
+      'ratelimit-policy',
+      'x-ratelimit-remaining',
+      'x-ratelimit-reset',
+      'retry-after',
+    ];
+    fc.assert(
+      fc.property(fc.dictionary(fc.constantFrom(...names), fc.string()), (fields) => {
+        for (const { remaining, resetMs } of parseRateLimitHeaders(fields).limits) {
+          expect(remaining).toBeGreaterThanOrEqual(0);
+          expect(resetMs ?? 0).toBeGreaterThanOrEqual(0);
+        }
+      }),
+    );
+  });
+});

@@ -1,0 +1,537 @@
+import { channel } from 'node:diagnostics_channel';
+import { fakeClock } from '@countersign/testkit/clock';
+import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
+import {
+  concurrency,
+  createRateLimiter,
+  defaultTiers,
+  fixedWindow,
+  memoryRateLimitStore,
+  RateLimitError,
+  type RateLimiter,
+  type RateLimitStore,
+  slidingWindow,
+  tokenBucket,
+} from '../src/index.ts';
+
+const clock = fakeClock();
+const { now } = clock;
+
+function limiterOf<Name extends string>(
+  options: Omit<Parameters<typeof createRateLimiter<Name>>[0], 'store'> & {
+    store?: RateLimitStore;
+  },
+): RateLimiter<Name> {
+  return createRateLimiter<Name>({ store: memoryRateLimitStore({ now }), now, ...options });
+}
+
+/** A store as it looks when it is not in this process; counts what it is asked, and fails on demand. */
+function remoteStore(): RateLimitStore & { asked: number; failing: boolean } {
+  const memory = memoryRateLimitStore({ now });
+  return {
+    sync: false,
+    asked: 0,
+    failing: false,
+    async consume(...args) {
+      this.asked += 1;
+      if (this.failing) throw new Error('down');
+      return memory.consume(...args);
+    },
+    async give(...args) {
+      memory.give(...args);
+    },
+    async renew(...args) {
+      return memory.renew(...args);
+    },
+    async restrict(...args) {
+      memory.restrict(...args);
+    },
+    async reset(...args) {
+      memory.reset(...args);
+    },
+  };
+}
+
+async function allowed(limiter: RateLimiter<never>, times: number, subject = 's'): Promise<number> {
+  let count = 0;
+  for (let index = 0; index < times; index += 1)
+    if ((await limiter.check(subject)).allowed) count += 1;
+  return count;
+}
+
+const five = [fixedWindow({ limit: 5, windowSeconds: 60 })];
+
+describe('a check', () => {
+  test('reports the limit that binds and all the others', () => {
+    const limiter = limiterOf({ policies: { free: defaultTiers.free } });
+    expect(limiter.checkSync('s', { policy: 'free', cost: 59 })).toMatchObject({
+      allowed: true,
+      policy: 'free',
+      limit: 60,
+      remaining: 1,
+      retryAfterMs: 0,
+      source: 'store',
+      policies: [
+        { name: 'free-60s', remaining: 1 },
+        { name: 'free-3600s', remaining: 941 },
+      ],
+    });
+    const refused = limiter.checkSync('s', { cost: 2 });
+    expect(refused).toMatchObject({ allowed: false, limit: 60, remaining: 1 });
+    expect(refused.retryAfterMs).toBeGreaterThan(0);
+  });
+
+  test('names sets by type', () => {
+    const limiter = limiterOf({ policies: { a: five, b: five } });
+    expectTypeOf(limiter).toEqualTypeOf<RateLimiter<'a' | 'b'>>();
+    // @ts-expect-error there is no policy c
+    expect(() => limiter.checkSync('s', { policy: 'c' })).toThrow(/no policy is named "c"/);
+    expect(() => limiter.checkSync('s')).toThrow(/say which/);
+  });
+
+  test('a cost above the limit is impossible, and does not lock the subject out', async () => {
+    const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
+    expect(await limiter.check('s', { cost: 6 })).toMatchObject({
+      allowed: false,
+      impossible: true,
+      retryAfterMs: Number.POSITIVE_INFINITY,
+    });
+    expect(await allowed(limiter as never, 8)).toBe(5);
+  });
+
+  test.each([
+    ['', 'ERR_RATE_LIMIT_SUBJECT'],
+    [undefined as unknown as string, 'ERR_RATE_LIMIT_SUBJECT'],
+    [{} as string, 'ERR_RATE_LIMIT_SUBJECT'],
+  ])('of %j is refused', async (subject, code) => {
+    const limiter = limiterOf({ policies: { p: five } });
+    await expect(limiter.check(subject)).rejects.toMatchObject({ code });
+  });
+
+  test.each([0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, '1' as unknown as number])(
+    'with a cost of %j is refused',
+    async (cost) => {
+      const limiter = limiterOf({ policies: { p: five } });
+      await expect(limiter.check('s', { cost })).rejects.toMatchObject({
+        code: 'ERR_RATE_LIMIT_COST',
+      });
+    },
+  );
+
+  test('a subject of 10 MB, or with control characters, is one subject like any other', async () => {
+    const limiter = limiterOf({ policies: { p: [fixedWindow({ limit: 1, windowSeconds: 60 })] } });
+    const long = 'x'.repeat(1e7);
+    for (const subject of [long, `${long}y`, 'a\u0000b\r\n', '#', '\ud800']) {
+      expect(await allowed(limiter as never, 2, subject)).toBe(1);
+    }
+  });
+
+  test('of several limits charges all or nothing', async () => {
+    const limiter = limiterOf({
+      policies: {
+        p: [
+          tokenBucket({ capacity: 1, refillPerSecond: 0.1 }),
+          slidingWindow({ limit: 10, windowSeconds: 60 }),
+        ],
+      },
+    });
+    expect(await allowed(limiter as never, 20)).toBe(1);
+    expect((await limiter.peek('s')).policies[1]?.remaining).toBe(9);
+  });
+});
+
+describe('options that make no sense are refused, by name', () => {
+  const nonsense: [string, () => unknown][] = [
+    ['store', () => createRateLimiter({ store: {} as RateLimitStore, policies: { p: five } })],
+    ['policies', () => limiterOf({ policies: {} })],
+    ['policies', () => limiterOf({ policies: { 'white space': five } })],
+    ['policies.p', () => limiterOf({ policies: { p: [] } })],
+    ['policies.p', () => limiterOf({ policies: { p: [...five, ...five] } })],
+    ['timeoutMs', () => limiterOf({ policies: { p: five }, timeoutMs: 0 })],
+    ['replicas', () => limiterOf({ policies: { p: five }, replicas: 0.5 })],
+    ['onStoreError', () => limiterOf({ policies: { p: five }, onStoreError: 'ignore' as 'open' })],
+    ['lease.size', () => limiterOf({ policies: { p: five }, lease: { size: 1 } })],
+    ['lease.maxAgeMs', () => limiterOf({ policies: { p: five }, lease: { size: 5, maxAgeMs: 0 } })],
+    ...[0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1.5, 1e10].flatMap(
+      (bad): [string, () => unknown][] => [
+        ['limit', () => fixedWindow({ limit: bad, windowSeconds: 1 })],
+        ['windowSeconds', () => slidingWindow({ limit: 1, windowSeconds: bad })],
+        ['capacity', () => tokenBucket({ capacity: bad, refillPerSecond: 1 })],
+        ['leaseSeconds', () => concurrency({ limit: 1, leaseSeconds: bad })],
+      ],
+    ),
+    ...[0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1e-12].map((bad): [string, () => unknown] => [
+      'refillPerSecond',
+      () => tokenBucket({ capacity: 1, refillPerSecond: bad }),
+    ]),
+    ['name', () => fixedWindow({ limit: 1, windowSeconds: 1, name: 'a"b' })],
+    [
+      'policies.b',
+      () =>
+        limiterOf({
+          policies: {
+            a: { limits: five, counter: 'x' },
+            b: { limits: [tokenBucket({ capacity: 1, refillPerSecond: 1 })], counter: 'x' },
+          },
+        }),
+    ],
+  ];
+  test.each(nonsense)('%s', (option, make) => {
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow(new RegExp(`^${option}: `));
+  });
+});
+
+describe('tiers', () => {
+  test('share what was used: who upgrades has more, not everything anew', () => {
+    const limiter = limiterOf({ policies: defaultTiers });
+    limiter.checkSync('s', { policy: 'free', cost: 60 });
+    expect(limiter.checkSync('s', { policy: 'free' }).allowed).toBe(false);
+    expect(limiter.checkSync('s', { policy: 'paid' })).toMatchObject({
+      allowed: true,
+      remaining: 239,
+    });
+    expect(limiter.checkSync('s', { policy: 'unauthenticated' }).allowed).toBe(false);
+  });
+
+  test.each([
+    ['unauthenticated', 20, 100],
+    ['free', 60, 1000],
+    ['paid', 300, 10_000],
+  ] as const)('%s: %d a minute, %d an hour', (name, perMinute, perHour) => {
+    expect(defaultTiers[name].limits).toMatchObject([
+      { limit: perMinute, windowSeconds: 60 },
+      { limit: perHour, windowSeconds: 3600 },
+    ]);
+  });
+
+  test('limits change at run time and per subject', () => {
+    const more = [fixedWindow({ limit: 9, windowSeconds: 60 })];
+    const limiter = limiterOf({
+      policies: { p: five },
+      overrides: (subject) => (subject === 'vip' ? more : undefined),
+    });
+    limiter.checkSync('s', { cost: 5 });
+    limiter.checkSync('vip', { cost: 5 });
+    expect(limiter.checkSync('s').allowed).toBe(false);
+    expect(limiter.checkSync('vip')).toMatchObject({ allowed: true, limit: 9, remaining: 3 });
+    limiter.setPolicies('p', [fixedWindow({ limit: 7, windowSeconds: 60 })]);
+    expect(limiter.checkSync('s')).toMatchObject({ allowed: true, remaining: 1 });
+  });
+});
+
+test('shadow mode lets pass what it would have refused, and says so', () => {
+  const events: unknown[] = [];
+  const record = (message: unknown): void => void events.push(message);
+  channel('countersign:rate-limit:refused').subscribe(record);
+  const limiter = limiterOf({ policies: { p: { limits: five, shadow: true } } });
+  limiter.checkSync('s', { cost: 5 });
+  expect(limiter.checkSync('s')).toMatchObject({ allowed: true, shadowed: true });
+  channel('countersign:rate-limit:refused').unsubscribe(record);
+  expect(events).toMatchObject([{ subject: 's', cost: 1, decision: { shadowed: true } }]);
+});
+
+test('a denied subject is refused for good', () => {
+  const limiter = limiterOf({ policies: { p: five }, deny: (subject) => subject === 'bad' });
+  expect(limiter.checkSync('bad')).toMatchObject({
+    allowed: false,
+    denied: true,
+    retryAfterMs: Number.POSITIVE_INFINITY,
+  });
+  expect(limiter.checkSync('good').allowed).toBe(true);
+});
+
+describe('a cost known afterwards', () => {
+  test('is settled: more is charged, less given back', async () => {
+    const limiter = limiterOf({
+      policies: { p: [fixedWindow({ limit: 100, windowSeconds: 60 })] },
+    });
+    const first = await limiter.reserve('s', { cost: 50 });
+    await first.settle(20);
+    expect((await limiter.peek('s')).remaining).toBe(80);
+    await first.settle(0);
+    expect((await limiter.peek('s')).remaining).toBe(80);
+    const second = await limiter.reserve('s', { cost: 10 });
+    await second.settle(95);
+    expect(await limiter.peek('s')).toMatchObject({ remaining: 0, allowed: false });
+  });
+
+  test('a refused reservation settles nothing', async () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    await limiter.check('s', { cost: 5 });
+    const refused = await limiter.reserve('s', { cost: 3 });
+    await refused.settle(0);
+    expect((await limiter.peek('s')).remaining).toBe(0);
+  });
+
+  test('refund and reset', async () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    await limiter.check('s', { cost: 5 });
+    await limiter.refund('s', { cost: 2 });
+    expect((await limiter.peek('s')).remaining).toBe(2);
+    await limiter.reset('s');
+    expect((await limiter.peek('s')).remaining).toBe(5);
+  });
+});
+
+describe('a slot', () => {
+  const policies = { p: [concurrency({ limit: 1, leaseSeconds: 10 })] };
+
+  test('is released, or frees itself', async () => {
+    const limiter = limiterOf({ policies });
+    const first = await limiter.check('s');
+    expect((await limiter.check('s')).allowed).toBe(false);
+    await limiter.release('s', { slot: first.slot });
+    const second = await limiter.check('s');
+    expect(second.allowed).toBe(true);
+    clock.advance(9000);
+    expect(await limiter.renew('s', { slot: second.slot })).toBe(true);
+    clock.advance(9000);
+    expect((await limiter.check('s')).allowed).toBe(false);
+    clock.advance(1000);
+    expect((await limiter.check('s')).allowed).toBe(true);
+    expect(await limiter.renew('s', { slot: second.slot })).toBe(false);
+  });
+
+  test('of a settled reservation is given back', async () => {
+    const limiter = limiterOf({
+      policies: { p: [...policies.p, fixedWindow({ limit: 10, windowSeconds: 60 })] },
+    });
+    await (await limiter.reserve('s', { cost: 2 })).settle(5);
+    expect((await limiter.peek('s')).policies).toMatchObject([{ remaining: 1 }, { remaining: 5 }]);
+  });
+});
+
+describe('refusals are remembered', () => {
+  test('for as long as they hold, and not a moment longer', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({
+      store,
+      policies: { p: [fixedWindow({ limit: 5, windowSeconds: 4 })] },
+    });
+    clock.set(Date.UTC(2026, 0, 1));
+    expect(await allowed(limiter as never, 6)).toBe(5);
+    const { asked } = store;
+    clock.advance(1000);
+    expect(await limiter.check('s')).toMatchObject({
+      allowed: false,
+      source: 'blocked',
+      retryAfterMs: 3000,
+    });
+    expect(store.asked).toBe(asked);
+    clock.advance(3000);
+    expect((await limiter.check('s')).allowed).toBe(true);
+  });
+
+  test('for no smaller cost', async () => {
+    const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
+    await limiter.check('s', { cost: 4 });
+    expect((await limiter.check('s', { cost: 3 })).allowed).toBe(false);
+    expect((await limiter.check('s', { cost: 1 })).allowed).toBe(true);
+  });
+
+  test('until something is given back, or limits change', async () => {
+    const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
+    expect(await allowed(limiter as never, 6)).toBe(5);
+    await limiter.refund('s');
+    expect(await allowed(limiter as never, 3)).toBe(1);
+    await limiter.reset('s');
+    expect(await allowed(limiter as never, 6)).toBe(5);
+    limiter.setPolicies('p', [fixedWindow({ limit: 6, windowSeconds: 60 })]);
+    expect(await allowed(limiter as never, 3)).toBe(1);
+  });
+
+  test('never for slots, which are freed at any moment', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies: { p: [concurrency({ limit: 1 })] } });
+    await limiter.check('s');
+    await limiter.check('s');
+    await limiter.check('s');
+    expect(store.asked).toBe(3);
+  });
+});
+
+describe('a store that fails', () => {
+  test.each([
+    ['open', true],
+    ['closed', false],
+  ] as const)('%s', async (onStoreError, expected) => {
+    const store = remoteStore();
+    store.failing = true;
+    const limiter = limiterOf({ store, policies: { p: five }, onStoreError });
+    expect(await limiter.check('s')).toMatchObject({ allowed: expected, source: 'degraded' });
+  });
+
+  test('local: an equal share of the limit is kept in this process', async () => {
+    const store = remoteStore();
+    store.failing = true;
+    const limiter = limiterOf({
+      store,
+      policies: { p: [fixedWindow({ limit: 10, windowSeconds: 60 })] },
+      replicas: 4,
+    });
+    expect(await allowed(limiter as never, 10)).toBe(2);
+    expect(await limiter.check('t', { cost: 9 })).toMatchObject({
+      allowed: true,
+      source: 'degraded',
+    });
+  });
+
+  test('is asked by one request a second until it answers again', async () => {
+    const events: string[] = [];
+    const names = ['countersign:rate-limit:store-failed', 'countersign:rate-limit:store-recovered'];
+    const record = (_: unknown, name: string | symbol): void => void events.push(String(name));
+    for (const name of names) channel(name).subscribe(record);
+    const store = remoteStore();
+    store.failing = true;
+    const limiter = limiterOf({ store, policies: { p: five }, onStoreError: 'open' });
+    await allowed(limiter as never, 50);
+    expect(store.asked).toBe(3);
+    clock.advance(999);
+    await allowed(limiter as never, 5);
+    expect(store.asked).toBe(3);
+    clock.advance(1);
+    await allowed(limiter as never, 5);
+    expect(store.asked).toBe(4);
+    store.failing = false;
+    clock.advance(1000);
+    expect((await limiter.check('s')).source).toBe('store');
+    expect((await limiter.check('s')).source).toBe('store');
+    for (const name of names) channel(name).unsubscribe(record);
+    expect(events).toEqual([...Array(4).fill(names[0]), names[1]]);
+  });
+
+  test('is an error where nothing can be decided without it', async () => {
+    const store = remoteStore();
+    store.failing = true;
+    const limiter = limiterOf({ store, policies: { p: five } });
+    await expect(limiter.peek('s')).rejects.toMatchObject({ code: 'ERR_RATE_LIMIT_STORE' });
+  });
+});
+
+describe('leases', () => {
+  const policies = { p: [fixedWindow({ limit: 100, windowSeconds: 60 })] };
+
+  test('ask the store once for many requests, and grant the limit exactly', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies, lease: { size: 10 } });
+    const decisions = await Promise.all(Array.from({ length: 10 }, () => limiter.check('s')));
+    expect(decisions.every((decision) => decision.allowed && decision.source === 'local')).toBe(
+      true,
+    );
+    expect(store.asked).toBe(1);
+    expect(10 + (await allowed(limiter as never, 200))).toBe(100);
+  });
+
+  test('several processes together never get more than the limit from the store', async () => {
+    const store = remoteStore();
+    const fleet = Array.from({ length: 3 }, () =>
+      limiterOf({ store, policies, lease: { size: 30 } }),
+    );
+    const counts = await Promise.all(fleet.map((limiter) => allowed(limiter as never, 200)));
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(100);
+  });
+
+  test('carry at most their size over the end of a window, for as long as they last', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies, lease: { size: 10, maxAgeMs: 1000 } });
+    clock.set(Date.UTC(2026, 0, 1, 0, 0, 59, 900));
+    expect(await allowed(limiter as never, 1)).toBe(1);
+    clock.advance(200);
+    expect(await allowed(limiter as never, 300)).toBe(9 + 100);
+  });
+
+  test('end, and what was not used is lost', async () => {
+    clock.set(Date.UTC(2026, 0, 1));
+    const limiter = limiterOf({
+      store: remoteStore(),
+      policies,
+      lease: { size: 10, maxAgeMs: 1000 },
+    });
+    await limiter.check('s');
+    clock.advance(1000);
+    expect(await allowed(limiter as never, 300)).toBe(90);
+  });
+});
+
+describe('acquire', () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+  const pass = async (ms: number): Promise<void> => {
+    clock.advance(ms);
+    await vi.advanceTimersByTimeAsync(ms);
+  };
+  const bucket = { p: [tokenBucket({ capacity: 1, refillPerSecond: 1 })] };
+
+  test('waits, first come, first served', async () => {
+    const limiter = limiterOf({ policies: bucket });
+    const order: number[] = [];
+    const all = [0, 1, 2, 3].map((index) =>
+      limiter.acquire('s').then(() => {
+        order.push(index);
+      }),
+    );
+    await pass(0);
+    expect(order).toEqual([0]);
+    for (let second = 0; second < 40; second += 1) await pass(100);
+    await Promise.all(all);
+    expect(order).toEqual([0, 1, 2, 3]);
+  });
+
+  test('gives up at once when it would take too long, and says how long', async () => {
+    const limiter = limiterOf({ policies: bucket });
+    await limiter.acquire('s');
+    await expect(limiter.acquire('s', { maxWaitMs: 500 })).rejects.toMatchObject({
+      code: 'ERR_RATE_LIMIT_WAIT',
+      retryAfterMs: 1000,
+    });
+  });
+
+  test('gives up when its turn does not come in time', async () => {
+    const limiter = limiterOf({ policies: bucket });
+    await limiter.acquire('s');
+    const first = limiter.acquire('s');
+    const second = expect(limiter.acquire('s', { maxWaitMs: 300 })).rejects.toMatchObject({
+      code: 'ERR_RATE_LIMIT_WAIT',
+    });
+    await pass(300);
+    await second;
+    await pass(1000);
+    await first;
+  });
+
+  test('leaves the queue when aborted, wherever it stands', async () => {
+    const limiter = limiterOf({ policies: bucket });
+    await limiter.acquire('s');
+    const [head, tail] = [new AbortController(), new AbortController()];
+    const first = expect(limiter.acquire('s', { signal: head.signal })).rejects.toThrow('gone 1');
+    const second = expect(limiter.acquire('s', { signal: tail.signal })).rejects.toThrow('gone 2');
+    const third = limiter.acquire('s');
+    tail.abort(new Error('gone 2'));
+    head.abort(new Error('gone 1'));
+    await Promise.all([first, second]);
+    for (let step = 0; step < 12; step += 1) await pass(100);
+    expect((await third).allowed).toBe(true);
+  });
+
+  test('fails for what can never be had, and for who is denied', async () => {
+    const limiter = limiterOf({ policies: bucket, deny: (subject) => subject === 'bad' });
+    await expect(limiter.acquire('s', { cost: 2 })).rejects.toMatchObject({
+      code: 'ERR_RATE_LIMIT_IMPOSSIBLE',
+    });
+    await expect(limiter.acquire('bad')).rejects.toBeInstanceOf(RateLimitError);
+  });
+
+  test('takes a slot as soon as it is released', async () => {
+    const limiter = limiterOf({ policies: { p: [concurrency({ limit: 1 })] } });
+    const { slot } = await limiter.acquire('s');
+    const next = limiter.acquire('s');
+    await pass(0);
+    await limiter.release('s', { slot });
+    expect((await next).allowed).toBe(true);
+  });
+});
