@@ -123,6 +123,10 @@ local function advance(record, o, entries, rate, now)
   return stepped_back
 end
 
+local function drain_us(tokens, rate)
+  return ceil((max(0, tokens - 0.000001 / 2) * 1000000) / rate)
+end
+
 local function wait_us(record, o, entries, policy, now, cost)
   local kind, limit, window = policy.kind, policy.limit, policy.window
   if kind == 5 then
@@ -138,7 +142,7 @@ local function wait_us(record, o, entries, policy, now, cost)
   if kind == 1 then
     local missing = used + cost - limit
     if missing <= 0.000001 then return 0 end
-    return ceil((missing * 1000000) / policy.rate)
+    return drain_us(missing, policy.rate)
   elseif kind == 2 then
     local previous = record[o + 4]
     local elapsed = now - record[o + 2]
@@ -219,7 +223,7 @@ end
 
 local function clear_us(record, o, entries, rate, now)
   local kind, window, at, used = record[o], record[o + 1], record[o + 2], record[o + 3]
-  if kind == 1 then return ceil((used * 1000000) / rate) end
+  if kind == 1 then return drain_us(used, rate) end
   if kind == 2 then
     local left = window - (now - at)
     if used > 0 then return left + window end

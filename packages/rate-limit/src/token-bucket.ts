@@ -9,7 +9,7 @@ export const tokenBucketAlgorithm: Algorithm = {
   },
   waitUs({ limit, refillPerSecond }, { used }, _nowUs, cost) {
     const missing = used + cost - limit;
-    return missing <= tolerance ? 0 : Math.ceil((missing * 1e6) / refillPerSecond);
+    return missing <= tolerance ? 0 : drainUs(missing, refillPerSecond);
   },
   take(_policy, state, _nowUs, cost) {
     state.used += cost;
@@ -18,5 +18,10 @@ export const tokenBucketAlgorithm: Algorithm = {
     state.used = Math.max(0, state.used - cost);
   },
   used: (_policy, { used }) => used,
-  clearUs: ({ refillPerSecond }, { used }) => Math.ceil((used * 1e6) / refillPerSecond),
+  clearUs: ({ refillPerSecond }, { used }) => drainUs(used, refillPerSecond),
 };
+
+/** Without the half of the tolerance, the rounding of a sum could make a whole number of microseconds one more. */
+function drainUs(tokens: number, refillPerSecond: number): number {
+  return Math.ceil((Math.max(0, tokens - tolerance / 2) * 1e6) / refillPerSecond);
+}

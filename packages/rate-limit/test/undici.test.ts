@@ -1,0 +1,146 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Agent, type Dispatcher, request } from 'undici';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  createRateLimiter,
+  fixedWindow,
+  memoryRateLimitStore,
+  type RateLimiter,
+  type RateLimitStore,
+} from '../src/index.ts';
+import { type PaceOptions, pace } from '../src/undici.ts';
+
+let server: Server;
+let origin: string;
+let requests = 0;
+let answer: (request: IncomingMessage, response: ServerResponse) => void;
+const agents: Agent[] = [];
+
+beforeEach(async () => {
+  requests = 0;
+  answer = (_, response) => response.end('ok');
+  server = createServer((incoming, response) => {
+    requests += 1;
+    answer(incoming, response);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterEach(async () => {
+  await Promise.all(agents.splice(0).map((agent) => agent.destroy()));
+  server.close();
+});
+
+const thousand = { p: [fixedWindow({ limit: 1000, windowSeconds: 3600 })] };
+
+function member(
+  store: RateLimitStore,
+  options: PaceOptions<'p'> = {},
+  policies: typeof thousand = thousand,
+): { limiter: RateLimiter<'p'>; dispatcher: Dispatcher } {
+  const limiter = createRateLimiter({ store, policies });
+  const agent = new Agent();
+  agents.push(agent);
+  return { limiter, dispatcher: agent.compose(pace(limiter, options)) };
+}
+
+async function get(dispatcher: Dispatcher): Promise<number> {
+  const { statusCode, body } = await request(origin, { dispatcher });
+  await body.dump();
+  return statusCode;
+}
+
+describe('pace', () => {
+  test('lets requests through, whole, and charges each', async () => {
+    const { limiter, dispatcher } = member(memoryRateLimitStore());
+    const { body, statusCode } = await request(`${origin}/a`, {
+      dispatcher,
+      method: 'POST',
+      body: 'x',
+    });
+    expect([statusCode, await body.text()]).toEqual([200, 'ok']);
+    expect((await limiter.peek(origin)).remaining).toBe(999);
+  });
+
+  test('fails a request that would have to wait too long, without sending it', async () => {
+    const few = { p: [fixedWindow({ limit: 2, windowSeconds: 3600 })] };
+    const { dispatcher } = member(memoryRateLimitStore(), { maxWaitMs: 10 }, few);
+    await get(dispatcher);
+    await get(dispatcher);
+    await expect(get(dispatcher)).rejects.toMatchObject({ code: 'ERR_RATE_LIMIT_WAIT' });
+    expect(requests).toBe(2);
+  });
+
+  test('lets a request that waits be aborted', async () => {
+    const few = { p: [fixedWindow({ limit: 1, windowSeconds: 10 })] };
+    const { dispatcher } = member(memoryRateLimitStore(), {}, few);
+    await get(dispatcher);
+    const controller = new AbortController();
+    const waiting = request(origin, { dispatcher, signal: controller.signal });
+    controller.abort(new Error('never mind'));
+    await expect(waiting).rejects.toThrow('never mind');
+    expect(requests).toBe(1);
+  });
+
+  test('paces by what the caller says, or not at all', async () => {
+    const { limiter, dispatcher } = member(memoryRateLimitStore(), {
+      key: ({ path }) => (path === '/free' ? undefined : 'tenant'),
+      cost: ({ method }) => (method === 'POST' ? 5 : 1),
+    });
+    await (await request(`${origin}/free`, { dispatcher })).body.dump();
+    await (await request(origin, { dispatcher, method: 'POST' })).body.dump();
+    expect((await limiter.peek('tenant')).remaining).toBe(995);
+  });
+
+  test.each([
+    ['429 with Retry-After', 429, { 'retry-after': '30' }],
+    ['503 with Retry-After', 503, { 'retry-after': '30' }],
+    ['429 with RateLimit', 429, { ratelimit: '"q";r=0;t=30' }],
+    ['the last of the quota', 200, { ratelimit: '"q";r=0;t=30' }],
+    [
+      'the last of an old-style quota',
+      200,
+      { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '30' },
+    ],
+  ])('the whole fleet slows down when one member is told to: %s', async (_, status, headers) => {
+    const store = memoryRateLimitStore();
+    const [told, other] = [member(store), member(store, { maxWaitMs: 1000 })];
+    answer = (_incoming, response) => response.writeHead(status, headers).end();
+    await get(told.dispatcher);
+    await expect.poll(async () => (await other.limiter.peek(origin)).allowed).toBe(false);
+    expect((await other.limiter.peek(origin)).retryAfterMs).toBeGreaterThan(29_000);
+    await expect(get(other.dispatcher)).rejects.toMatchObject({ code: 'ERR_RATE_LIMIT_WAIT' });
+    expect(requests).toBe(1);
+  });
+
+  test('what the server has left counts for the fleet', async () => {
+    const store = memoryRateLimitStore();
+    const [told, other] = [member(store), member(store, { maxWaitMs: 10 })];
+    answer = (_incoming, response) => response.writeHead(200, { ratelimit: '"q";r=2;t=60' }).end();
+    await get(told.dispatcher);
+    await expect.poll(async () => (await other.limiter.peek(origin)).remaining).toBe(2);
+    await get(other.dispatcher);
+    await get(other.dispatcher);
+    await expect(get(other.dispatcher)).rejects.toMatchObject({ code: 'ERR_RATE_LIMIT_WAIT' });
+    expect(requests).toBe(3);
+  });
+
+  test('a server that knows more than we have left changes nothing', async () => {
+    const { limiter, dispatcher } = member(memoryRateLimitStore());
+    answer = (_incoming, response) =>
+      response.writeHead(200, { ratelimit: '"q";r=5000;t=60' }).end();
+    await get(dispatcher);
+    expect((await limiter.peek(origin)).remaining).toBe(999);
+  });
+
+  test('no server can stop the fleet for longer than it may', async () => {
+    const { limiter, dispatcher } = member(memoryRateLimitStore(), { maxRestrictMs: 5000 });
+    answer = (_incoming, response) => response.writeHead(429, { 'retry-after': '999999999' }).end();
+    await get(dispatcher);
+    await expect.poll(async () => (await limiter.peek(origin)).allowed).toBe(false);
+    expect((await limiter.peek(origin)).retryAfterMs).toBeLessThanOrEqual(5000);
+    expect(() => pace(limiter, { maxRestrictMs: 0 })).toThrow(/^maxRestrictMs: /);
+  });
+});
