@@ -80,7 +80,7 @@ const signing = await compare({
     createHmac('sha256', key).update(`${id}.${timestamp}.`).update(bytes).digest('base64'),
   'countersign, Buffer': () => signer.sign({ id, body: bytes }),
   standardwebhooks: () => reference.sign(id, sentAt, body),
-  'countersign stripe()': () => stripeSigner.sign({ body }),
+  'countersign stripe()': () => stripeSigner.sign({ body: bytes }),
   'stripe generateTestHeaderString': () =>
     peer.generateTestHeaderString({ payload: body, secret: stripeSecret }),
 });

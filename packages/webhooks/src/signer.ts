@@ -65,13 +65,14 @@ function fixedSigner(options: SignerOptions): Signer {
     sign({ id, body, timestampMs = now() }) {
       assertBytes(body);
       if (idHeader !== undefined) assertId(id);
-      const timestamp = String(Math.floor(timestampMs / 1000));
-      if (!isTimestamp(timestamp)) {
+      const seconds = Math.floor(timestampMs / 1000);
+      if (!(seconds >= 0 && seconds <= LAST_SECOND)) {
         throw new WebhookError(
           'ERR_WEBHOOKS_TIMESTAMP_MALFORMED',
           'timestampMs must be milliseconds since the epoch',
         );
       }
+      const timestamp = String(seconds);
       const prefix = scheme.prefix(id ?? '', timestamp);
       const signatures = keys.map((key) => ({
         algorithm: key.algorithm,
@@ -88,6 +89,7 @@ function fixedSigner(options: SignerOptions): Signer {
 
 // Strict: parseInt and Number would also read "123abc", "1e9", " 5" and "0x1f".
 const TIMESTAMP = /^(?:0|[1-9][0-9]{0,11})$/;
+const LAST_SECOND = 999_999_999_999;
 // Visible ASCII without the full stop that separates the signed parts.
 const NOT_IN_ID = /[^!-\-/-~]/;
 

@@ -27,7 +27,14 @@ const scheme: Scheme = Object.freeze<Scheme>({
   idFrom: 'header',
   importSecret: importStandardSecret,
   prefix: (id, timestamp) => `${id}.${timestamp}.`,
-  format: (signatures) => signatures.map(marked).join(' '),
+  format(signatures) {
+    let header = '';
+    for (const { algorithm, value } of signatures) {
+      if (header !== '') header += ' ';
+      header += algorithm === 'ed25519' ? `v1a,${value}` : `v1,${value}`;
+    }
+    return header;
+  },
   parse(header) {
     // The usual case, a single v1 signature, is worth being read in one go.
     if (header.length === V1_LENGTH && header.startsWith('v1,')) {
@@ -50,7 +57,3 @@ const scheme: Scheme = Object.freeze<Scheme>({
     return { signatures };
   },
 });
-
-function marked({ algorithm, value }: Signature): string {
-  return `${algorithm === 'ed25519' ? 'v1a' : 'v1'},${value}`;
-}
