@@ -22,9 +22,7 @@ interface Entry {
  * (SHA-256) of keys, never keys.
  */
 export interface KeyCache {
-  /** Whether it is worth taking a fingerprint. */
-  has(id: string): boolean;
-  get(id: string, fingerprint: string, nowMs: number): KeyRecord | undefined;
+  get(id: string, presented: string, nowMs: number): KeyRecord | undefined;
   isUnknown(fingerprint: string, nowMs: number): boolean;
   /** To be taken before the store is read; see `fill`. */
   fence(): number;
@@ -58,13 +56,14 @@ export function keyCache(options: KeyCacheOptions): KeyCache {
   const fresh = (sinceMs: number, nowMs: number): boolean =>
     nowMs >= sinceMs && nowMs - sinceMs < ttlMs;
   return {
-    has: (id) => known.has(id),
-    get(id, fingerprint, nowMs) {
+    get(id, presented, nowMs) {
       const entry = known.get(id);
-      if (entry?.fingerprint !== fingerprint) return undefined;
-      if (fresh(entry.sinceMs, nowMs)) return entry.record;
-      known.delete(id);
-      return undefined;
+      if (!entry) return undefined;
+      if (!fresh(entry.sinceMs, nowMs)) {
+        known.delete(id);
+        return undefined;
+      }
+      return entry.fingerprint === fingerprintOf(presented) ? entry.record : undefined;
     },
     isUnknown(fingerprint, nowMs) {
       const sinceMs = unknown.get(fingerprint);

@@ -104,15 +104,13 @@ export function verifier(parts: VerifierParts): Verifier {
     const nowMs = now();
     const id = format.idIn(presented);
     // Before the text is even read: what is cached under its fingerprint was read then.
-    if (id !== undefined && cache.has(id)) {
-      const record = cache.get(id, fingerprintOf(presented), nowMs);
-      if (record) return decide(record, options, nowMs);
-    }
+    const known = id === undefined ? undefined : cache.get(id, presented, nowMs);
+    if (known) return decide(known, options, nowMs);
     const claim = read(presented);
     if (typeof claim === 'string') return refuseMisread(claim, options);
+    const adopted = claim.id === id ? undefined : cache.get(claim.id, presented, nowMs);
+    if (adopted) return decide(adopted, options, nowMs);
     const fingerprint = fingerprintOf(presented);
-    const record = cache.get(claim.id, fingerprint, nowMs);
-    if (record) return decide(record, options, nowMs);
     if (cache.isUnknown(fingerprint, nowMs)) return refuseUnknown(claim.id, options);
     return ask(claim, options, nowMs, fingerprint);
   }
