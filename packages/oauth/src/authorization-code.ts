@@ -65,6 +65,9 @@ const FIXED: ReadonlySet<string> = new Set([
   'dpop_jkt',
   'nonce',
   'redirect_uri',
+  // What a request object says replaces the rest.
+  'request',
+  'request_uri',
   'resource',
   'response_type',
   'scope',
@@ -189,7 +192,8 @@ export async function authorizationCode(
     },
   });
   const parsed = await boundToken(client, response.clone());
-  const claims = parsed.idToken
+  const expected = parsed.idToken !== undefined || pending.nonce !== undefined;
+  const claims = expected
     ? await idTokenClaims(metadata, self, response, pending.nonce)
     : undefined;
   const variant = variantOf(pending.scope, pending.resource);

@@ -32,7 +32,9 @@ export function createBreaker(): Breaker {
   return {
     waitMs: (nowMs) => {
       if (failures < THRESHOLD) return 0;
-      if (nowMs < openUntilMs) return openUntilMs - nowMs;
+      const leftMs = openUntilMs - nowMs;
+      // It never opens for longer: if more is left, the clock was set back.
+      if (leftMs > 0 && leftMs <= PROBE_MS) return leftMs;
       // This caller probes; the rest wait for what it finds, or for its being lost.
       openUntilMs = nowMs + PROBE_MS;
       return 0;

@@ -18,8 +18,8 @@ export interface ClientAuth {
   identity(): Promise<string>;
   /** The credential for one attempt, fresh each time. */
   authenticator(now: () => number): Promise<Authenticate>;
-  /** The certificate to present when connecting (RFC 8705). PEM. */
-  readonly tls?: TlsCredential;
+  /** The certificate to present when connecting (RFC 8705). A function, so that nothing shows the key. */
+  readonly tls?: () => TlsCredential;
 }
 
 export interface TlsCredential {
@@ -130,7 +130,7 @@ export function mutualTls(credential: TlsCredential): ClientAuth {
     authenticator: async () => (_server, client, body) => {
       body.set('client_id', client.client_id);
     },
-    tls: credential,
+    tls: () => credential,
   };
 }
 

@@ -50,8 +50,8 @@ export function accessToken(
   }
   const { origins, ...request } = options;
   const shared: Shared = { source, request };
-  if (origins?.length === 0 || origins?.some((origin) => !URL.canParse(origin))) {
-    throw new TypeError('origins must be URLs, at least one');
+  if (origins?.length === 0 || origins?.some((origin) => !isHttpUrl(origin))) {
+    throw new TypeError('origins must be http or https URLs, at least one');
   }
   return (dispatch) => {
     // For each dispatcher: what one of them was first used for says nothing of another.
@@ -80,6 +80,8 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   readonly #origin: string;
   readonly #controller: RelayController = relayController();
   #token: AccessToken | undefined;
+  /** What the last proof was made with: others may have learnt a newer one since. */
+  #nonce: string | undefined;
   #started = false;
   #repeated = false;
   #discarding: 'token' | 'nonce' | undefined;
@@ -120,7 +122,8 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
     headers.push('authorization', `${token.type} ${token.value}`);
     if (token.type === 'DPoP') {
       const { method } = this.#options;
-      const proof = await token.proof({ method, url: this.#url(), nonce: this.#target.nonce });
+      this.#nonce = this.#target.nonce;
+      const proof = await token.proof({ method, url: this.#url(), nonce: this.#nonce });
       if (proof === undefined) throw new OAuthError('ERR_OAUTH_DPOP', 'the token has no DPoP key');
       headers.push('dpop', proof);
     }
@@ -151,26 +154,24 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
     statusMessage?: string,
   ): void {
     const nonce = headers['dpop-nonce'];
-    const known = this.#target.nonce;
     if (typeof nonce === 'string') this.#target.nonce = nonce;
     if (status === 401 && !this.#repeated && isReplayable(this.#options.body)) {
-      this.#discarding = this.#remedy(headers['www-authenticate'], this.#target.nonce !== known);
+      this.#discarding = this.#remedy(headers['www-authenticate']);
       if (this.#discarding) return;
     }
     this.#handler.onResponseStart?.(this.#controller, status, headers, statusMessage);
   }
 
   /** What would make the refused request succeed, if anything. */
-  #remedy(
-    challenge: string | string[] | undefined,
-    newNonce: boolean,
-  ): 'token' | 'nonce' | undefined {
+  #remedy(challenge: string | string[] | undefined): 'token' | 'nonce' | undefined {
     const errors = [challenge ?? []]
       .flat()
       .flatMap(parseChallenges)
       .filter(({ scheme }) => scheme === 'bearer' || scheme === 'dpop')
       .map(({ parameters }) => parameters['error']);
-    if (errors.includes('use_dpop_nonce')) return newNonce ? 'nonce' : undefined;
+    if (errors.includes('use_dpop_nonce')) {
+      return this.#target.nonce === this.#nonce ? undefined : 'nonce';
+    }
     if (!errors.includes('invalid_token')) return undefined;
     const { generation } = this.#token as AccessToken;
     const target = this.#target;
@@ -248,6 +249,11 @@ function originOf({ origin }: Dispatcher.DispatchOptions): string {
   if (origin === undefined)
     throw new TypeError('accessToken() needs requests that name their origin');
   return new URL(origin).origin;
+}
+
+/** `localhost:3000` is a URL too, of scheme `localhost`: no request would ever match it. */
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
 }
 
 function isReplayable(body: unknown): boolean {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { introspectionRequest } from 'oauth4webapi';
+import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
 import { parseJsonObject } from './json.ts';
 import { type ClientOptions, oauthClient } from './oauth-client.ts';
@@ -59,7 +60,8 @@ const TOKEN = /^[\w.~+/-]{1,8192}=*$/;
  * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
  */
 export function introspector(options: IntrospectorOptions): Introspector {
-  const { maxCacheSeconds = 10, negativeCacheSeconds = 5, maxEntries = 10_000 } = options;
+  const { maxCacheSeconds = 10, negativeCacheSeconds = 5 } = options;
+  const maxEntries = bound(options, 'maxEntries', 10_000);
   const audiences = [options.audience ?? []].flat();
   if (audiences.length === 0 || audiences.some((one) => typeof one !== 'string' || one === '')) {
     throw new TypeError('audience must be this resource server, or a list of its names');
@@ -110,6 +112,12 @@ export function introspector(options: IntrospectorOptions): Introspector {
         const message = 'active in the introspection response is not a boolean';
         throw new OAuthError('ERR_OAUTH_RESPONSE', message, { status: 200 });
       }
+      for (const name of ['exp', 'nbf']) {
+        if (claims[name] !== undefined && millis(claims[name]) === undefined) {
+          const message = `${name} in the introspection response is not a number`;
+          throw new OAuthError('ERR_OAUTH_RESPONSE', message, { status: 200 });
+        }
+      }
       remember(id, claims);
       return claims;
     } finally {
@@ -135,7 +143,8 @@ export function introspector(options: IntrospectorOptions): Introspector {
     return {
       active: true,
       scopes: scopes.filter(Boolean),
-      claims,
+      // A copy: what is remembered is what the server said.
+      claims: structuredClone(claims),
       ...(typeof claims['sub'] === 'string' ? { subject: claims['sub'] } : {}),
       ...(typeof claims['client_id'] === 'string' ? { clientId: claims['client_id'] } : {}),
       ...(expiresAtMs === undefined ? {} : { expiresAtMs }),

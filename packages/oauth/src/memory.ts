@@ -1,3 +1,4 @@
+import { bound } from './bound.ts';
 import type { TokenStore } from './store.ts';
 
 interface Entry {
@@ -18,10 +19,8 @@ export interface MemoryTokenStoreOptions {
 
 /** Shares tokens between the sources of one process, and forgets them with it. */
 export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenStore {
-  const { maxEntries = 10_000, now = Date.now } = options;
-  if (!(Number.isInteger(maxEntries) && maxEntries > 0)) {
-    throw new TypeError('maxEntries must be a whole number above 0');
-  }
+  const { now = Date.now } = options;
+  const maxEntries = bound(options, 'maxEntries', 10_000);
   const entries = new Map<string, Entry>();
 
   const open = (key: string): Entry => {
@@ -58,7 +57,7 @@ export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenSt
     },
     complete: async (key, { owner, value, ttlMs, generation }) => {
       const entry = open(key);
-      if (!isOwner(entry, owner)) return undefined;
+      if (!isOwner(entry, owner) && !isForgotten(entry)) return undefined;
       entry.generation = Math.max(entry.generation, generation) + 1;
       entry.value = value;
       entry.valueUntilMs = now() + ttlMs;
@@ -80,6 +79,11 @@ export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenSt
 
 function isOwner({ lease, intent }: Entry, owner: string): boolean {
   return lease?.owner === owner || intent?.owner === owner;
+}
+
+/** Nothing is there that somebody else put there. */
+function isForgotten({ lease, intent, value }: Entry): boolean {
+  return !lease && !intent && value === undefined;
 }
 
 function settle(entry: Entry): void {

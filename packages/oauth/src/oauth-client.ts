@@ -17,6 +17,7 @@ import {
   type ServerMetadata,
   type ServerOptions,
 } from './authorization-server.ts';
+import { bound } from './bound.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
 import type { ClientAuth } from './client-auth.ts';
 import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
@@ -92,20 +93,16 @@ const backoff = exponentialBackoff({ baseMs: 200, capMs: 5000, jitter: 'full' })
 export function oauthClient(
   options: ClientOptions & { dpop?: DpopOption | undefined },
 ): OAuthClient {
-  const {
-    clientId,
-    clientAuth,
-    retries: maxRetries = 2,
-    timeoutMs = 15_000,
-    now = Date.now,
-  } = options;
+  const { clientId, clientAuth, now = Date.now } = options;
+  const maxRetries = bound(options, 'retries', 2, 0);
+  const timeoutMs = bound(options, 'timeoutMs', 15_000);
   if (typeof clientId !== 'string' || clientId === '') {
     throw new TypeError('clientId must be a non-empty string');
   }
   if (typeof clientAuth?.authenticator !== 'function') {
     throw new TypeError('clientAuth must be what clientSecretBasic() and its like return');
   }
-  const send = transport(options, clientAuth.tls);
+  const send = transport(options, clientAuth.tls?.());
   const server = authorizationServer(options, send, now);
   const client: Client = {
     client_id: clientId,
@@ -115,7 +112,11 @@ export function oauthClient(
   // The authorization server's nonce; resource servers have their own (RFC 9449 §8, §9).
   let nonce: string | undefined;
 
-  const once = async (call: Call, signal: AbortSignal): Promise<Response> => {
+  const once = async (
+    call: Call,
+    signal: AbortSignal,
+    given: string | undefined,
+  ): Promise<Response> => {
     const metadata = await server.metadata();
     const url = endpointUrl(metadata, call.endpoint, clientAuth.tls !== undefined);
     const breaker = breakerOf(url);
@@ -123,7 +124,7 @@ export function oauthClient(
     // Everything that proves something is made for this attempt: assertion, proof, nonce.
     const auth = await clientAuth.authenticator(now);
     const headers: Record<string, string> = dpop
-      ? { dpop: await dpop.proof({ method: 'POST', url, nonce }) }
+      ? { dpop: await dpop.proof({ method: 'POST', url, nonce: given }) }
       : {};
     const startedAt = performance.now();
     let status = 0;
@@ -151,17 +152,16 @@ export function oauthClient(
   /** One attempt, and one more when all that was missing is the nonce it was answered with. */
   const attempt = async (call: Call, signal: AbortSignal): Promise<Response> => {
     for (let nonceKnown = false; ; nonceKnown = true) {
-      const response = await once(call, signal);
-      const fresh = response.headers.get('dpop-nonce') ?? undefined;
-      const changed = fresh !== undefined && fresh !== nonce;
-      if (fresh !== undefined) nonce = fresh;
+      const given = nonce;
+      const response = await once(call, signal, given);
+      nonce = response.headers.get('dpop-nonce') ?? nonce;
       if (response.status === 200) return response;
       const error = await refusal(
         response,
         parseRetryAfter(response.headers.get('retry-after'), now()),
       );
       if (error.error !== 'use_dpop_nonce') throw error;
-      if (!dpop || !changed || nonceKnown) {
+      if (!dpop || nonce === given || nonceKnown) {
         throw new OAuthError(
           'ERR_OAUTH_DPOP',
           'the authorization server refuses its own DPoP nonce',

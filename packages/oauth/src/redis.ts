@@ -134,7 +134,8 @@ const completeScript = script<
   `
 local key, owner, ttlMs = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local f = redis.call('HMGET', key, 'l', 'i', 'g')
-if f[1] ~= owner and f[2] ~= owner then return 0 end
+local forgotten = not (f[1] or f[2] or f[3])
+if f[1] ~= owner and f[2] ~= owner and not forgotten then return 0 end
 local generation = math.max(tonumber(f[3] or '0'), tonumber(ARGV[4])) + 1
 redis.call('DEL', key)
 redis.call('HSET', key, 'v', ARGV[2], 'g', generation, 'x', now + ttlMs)

@@ -25,6 +25,8 @@ export interface RefreshTokenOptions extends SourceOptions {
   readonly reuseGraceSeconds?: number;
 }
 
+const GRANT_TYPE = 'refresh_token';
+
 /**
  * Tokens of a grant that a refresh token stands for (RFC 6749 §6), which is replaced at every use (RFC 9700 §4.14).
  * One process at a time uses the refresh token, and before it does it writes down that it will. When an answer is lost,
@@ -44,6 +46,9 @@ export function refreshToken(options: RefreshTokenOptions): TokenSource {
   }
   const client = oauthClient(options);
   const parameters = checkParameters(options.parameters ?? {});
+  const { issuer } = client.server;
+  const { clientId } = client;
+  const grant = createHash('sha256').update(initial).digest('base64url');
   const rotate = rotation({
     client,
     store,
@@ -53,22 +58,21 @@ export function refreshToken(options: RefreshTokenOptions): TokenSource {
     defaultExpiresInSeconds: seconds(options, 'defaultExpiresInSeconds', 300),
     refreshLifetimeMs: seconds(options, 'refreshLifetimeSeconds', 604_800) * 1000,
     reuseGraceMs: reuseGraceSeconds * 1000,
-    // The grant, not its current token, is what processes share: the first token names it.
-    key: async () =>
+    // The grant, not its current token, is what processes share: the first token names it. A new client key or another
+    // audience must find the token that the last one left, or it would use the first again.
+    key: cacheKey({ grantType: GRANT_TYPE, issuer, clientId, grant }),
+    tokenKey: async (variant) =>
       cacheKey({
-        grantType: 'refresh_token',
-        issuer: client.server.issuer,
-        clientId: client.clientId,
         auth: [client.clientAuth.method, await client.clientAuth.identity()],
         dpop: client.dpop?.thumbprint,
         audience,
         parameters: canonicalParameters(parameters),
-        grant: createHash('sha256').update(initial).digest('base64url'),
+        variant,
       }),
   });
   return tokenCache({
-    issuer: client.server.issuer,
-    clientId: client.clientId,
+    issuer,
+    clientId,
     defaults: variantOf(options.scope, options.resource),
     renewBeforeSeconds: seconds(options, 'renewBeforeSeconds', 60),
     now: client.now,

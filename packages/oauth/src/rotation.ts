@@ -8,6 +8,7 @@ import {
   type ObtainedToken,
   pollMs,
   reportBypass,
+  reportShared,
   shareable,
   sharedRefusal,
   token,
@@ -25,20 +26,23 @@ export interface RotationOptions {
   readonly defaultExpiresInSeconds: number;
   readonly refreshLifetimeMs: number;
   readonly reuseGraceMs: number;
-  readonly key: () => Promise<string>;
+  /** Names the grant in the store: the same for all who hold it, whatever they ask for and however they prove it. */
+  readonly key: string;
+  /** Names a token of the grant: the same only where everything is. */
+  readonly tokenKey: (variant: Variant) => Promise<string>;
 }
 
 /** What the store keeps of a grant. */
 interface Grant {
   readonly refreshToken: string;
-  /** The access tokens got with it, by variant: those of other scopes and resources stay in use. */
+  /** The access tokens got with it, by name: those of other scopes and resources stay in use. */
   readonly tokens: Readonly<Record<string, ObtainedToken & { readonly generation: number }>>;
 }
 
 type Completion = Parameters<TokenStore['complete']>[1];
 
-/** How long a rotation may take, waits and retries included, before another process may suspect that it was lost. */
-const LEASE_MS = 30_000;
+/** How much longer than its caller allows a rotation may take before another process may suspect that it was lost. */
+const GRACE_MS = 15_000;
 const MAX_TOKENS = 20;
 const SAVE_ATTEMPTS = 20;
 const saveBackoff = exponentialBackoff({ baseMs: 100, capMs: 10_000 });
@@ -47,19 +51,18 @@ const saveBackoff = exponentialBackoff({ baseMs: 100, capMs: 10_000 });
 export function rotation(
   options: RotationOptions,
 ): (variant: Variant, generation: number) => Promise<AccessToken> {
-  const { client, store, refreshLifetimeMs } = options;
+  const { client, store, key, refreshLifetimeMs } = options;
   // One rotation at a time, whatever the scopes: they share the refresh token.
   let turn: Promise<unknown> = Promise.resolve();
   // A claim whose answer was lost may hold: asking again under its name finds out.
   let owner: string = randomUUID();
   // A rotation that the server did and the store does not know of. Nothing else may happen before it does.
-  let unsaved: { readonly key: string; readonly completion: Completion } | undefined;
+  let unsaved: Completion | undefined;
 
   const save = async (): Promise<void> => {
     if (!unsaved) return;
-    const { key, completion } = unsaved;
     try {
-      await store.complete(key, completion);
+      await store.complete(key, unsaved);
     } catch (cause) {
       throw new OAuthError('ERR_OAUTH_STORE', 'the store did not take the new refresh token', {
         cause,
@@ -75,11 +78,11 @@ export function rotation(
     }
   };
 
-  const claim = async (key: string, generation: number): Promise<Claim> => {
+  const claim = async (generation: number): Promise<Claim> => {
     try {
       return await store.claim(key, {
         owner,
-        leaseMs: LEASE_MS,
+        leaseMs: client.timeoutMs + GRACE_MS,
         generation,
         journal: true,
         takeOverWithinMs: options.reuseGraceMs,
@@ -92,12 +95,15 @@ export function rotation(
   };
 
   /** Ends the claim after a failure, in the way that tells the next one the truth. */
-  const giveUp = async (key: string, error: unknown): Promise<OAuthError> => {
+  const giveUp = async (error: unknown): Promise<OAuthError> => {
     const startedAt = performance.now();
     const known = isUnused(error);
     const refused = shareable(error);
+    const release = { owner, keepIntent: !known, ...(refused ? { refused } : {}) };
+    // Whatever the store makes of this: what may have been used is not claimed again under the same name.
+    if (!known) owner = randomUUID();
     await store
-      .release(key, { owner, keepIntent: !known, ...(refused ? { refused } : {}) })
+      .release(key, release)
       .then(() => {
         owner = randomUUID();
       })
@@ -106,8 +112,8 @@ export function rotation(
   };
 
   const use = async (
-    key: string,
     variant: Variant,
+    tokenKey: string,
     claimed: Extract<Claim, { status: 'claimed' }>,
     generation: number,
   ): Promise<AccessToken> => {
@@ -122,19 +128,16 @@ export function rotation(
     try {
       response = await tokenGrant(client, 'refresh_token', fields, isUnused);
     } catch (error) {
-      throw await giveUp(key, error);
+      throw await giveUp(error);
     }
     const before = Math.max(generation, claimed.generation);
     const fresh = obtained(response, variant, options.defaultExpiresInSeconds);
     const next: Grant = {
       refreshToken: response.refreshToken ?? current,
-      tokens: withToken(grant, variant, { ...fresh, generation: before + 1 }, client.now()),
+      tokens: withToken(grant, tokenKey, { ...fresh, generation: before + 1 }, client.now()),
     };
     const value = JSON.stringify(next);
-    unsaved = {
-      key,
-      completion: { owner, value, ttlMs: refreshLifetimeMs, generation: before },
-    };
+    unsaved = { owner, value, ttlMs: refreshLifetimeMs, generation: before };
     owner = randomUUID();
     const startedAt = performance.now();
     await save().catch((error: unknown) => {
@@ -146,24 +149,25 @@ export function rotation(
 
   const renew = async (variant: Variant, generation: number): Promise<AccessToken> => {
     await save();
-    const key = await options.key();
+    const tokenKey = await options.tokenKey(variant);
     // Failing here is harmless; failing after the claim would look like a lost answer.
     await client.server.metadata();
     const startedAt = performance.now();
     let known = generation;
     for (let round = 0; ; round += 1) {
-      const found = await claim(key, known);
+      const found = await claim(known);
       switch (found.status) {
         case 'current': {
-          const shared = parseGrant(found.value)?.tokens[JSON.stringify(variant)];
+          const shared = parseGrant(found.value)?.tokens[tokenKey];
           if (shared && shared.generation > generation && shared.expiresAtMs > client.now()) {
+            reportShared(client, shared.generation);
             return token(client, shared, shared.generation);
           }
           known = found.generation;
           break;
         }
         case 'claimed':
-          return use(key, variant, found, known);
+          return use(variant, tokenKey, found, known);
         case 'held':
           if (performance.now() - startedAt > client.timeoutMs) {
             throw new OAuthError('ERR_OAUTH_UNAVAILABLE', 'another process is using the grant', {
@@ -198,7 +202,8 @@ function isUnused(error: unknown): boolean {
     return code === 'ERR_OAUTH_NETWORK' ? neverSent(error) : UNSENT.has(code);
   }
   if (status >= 500) return status === 503 && error.retryAfterMs !== undefined;
-  return status !== 200 && status !== 408;
+  // Any success, also one that makes no sense here, is no refusal.
+  return status >= 300 && status !== 408;
 }
 
 const UNSENT: ReadonlySet<string> = new Set([
@@ -220,12 +225,12 @@ function parseGrant(value: string | undefined): Grant | undefined {
 
 function withToken(
   grant: Grant | undefined,
-  variant: Variant,
+  tokenKey: string,
   fresh: Grant['tokens'][string],
   nowMs: number,
 ): Grant['tokens'] {
   const others = Object.entries(grant?.tokens ?? {})
     .filter(([, { expiresAtMs }]) => expiresAtMs > nowMs)
     .slice(1 - MAX_TOKENS);
-  return { ...Object.fromEntries(others), [JSON.stringify(variant)]: fresh };
+  return { ...Object.fromEntries(others), [tokenKey]: fresh };
 }

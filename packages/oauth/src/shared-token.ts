@@ -119,7 +119,9 @@ const LEFT_ALONE = 'retry_after';
 /** What one process was told that all of them should know. */
 export function shareable(error: unknown): { reason: string; ttlMs: number } | undefined {
   if (isLasting(error)) return { reason: error.error, ttlMs: REFUSAL_MS };
-  const retryAfterMs = error instanceof OAuthError ? error.retryAfterMs : undefined;
+  // Without a status it is this process that gave up. Others may have a better connection.
+  if (!(error instanceof OAuthError) || error.status === undefined) return undefined;
+  const { retryAfterMs } = error;
   if (!retryAfterMs) return undefined;
   return { reason: LEFT_ALONE, ttlMs: Math.min(retryAfterMs, LONGEST_PAUSE_MS) };
 }
@@ -143,11 +145,13 @@ function tooLate({ timeoutMs }: OAuthClient): OAuthError {
 function revive(client: OAuthClient, value: string, generation: number): AccessToken | undefined {
   const obtained = JSON.parse(value) as ObtainedToken;
   if (obtained.expiresAtMs - client.now() < SHORTEST_USE_MS) return undefined;
-  if (cacheHits.hasSubscribers) {
-    const { clientId, server } = client;
-    cacheHits.publish({ issuer: server.issuer, clientId, from: 'store', generation });
-  }
+  reportShared(client, generation);
   return token(client, obtained, generation);
+}
+
+export function reportShared({ clientId, server }: OAuthClient, generation: number): void {
+  if (!cacheHits.hasSubscribers) return;
+  cacheHits.publish({ issuer: server.issuer, clientId, from: 'store', generation });
 }
 
 const SHORTEST_USE_MS = 1000;

@@ -36,7 +36,8 @@ export interface TokenStore {
   claim(key: string, request: ClaimRequest): Promise<Claim>;
   /**
    * Stores the replacement for `ttlMs` and ends the claim. Resolves with its generation, which is above `generation`,
-   * or with undefined, having stored nothing, when the claim is no longer the caller's.
+   * or with undefined, having stored nothing, when the claim is no longer the caller's. What a store that lost its data
+   * knows nothing about is taken: the replacement may be the only one there is.
    */
   complete(
     key: string,

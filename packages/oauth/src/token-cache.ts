@@ -20,6 +20,7 @@ export interface TokenCacheOptions {
 }
 
 interface Slot {
+  readonly id: string;
   readonly variant: Variant;
   current?: AccessToken;
   /** Resolved with `current`: handing out the same promise is what makes the common case cheap. */
@@ -64,15 +65,14 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
   const slotFor = ({ scope, resource }: TokenRequest): Slot => {
     if (scope === undefined && resource === undefined) return main;
     // As the caller wrote it, which is how it comes again; what it means is worked out once.
-    const written = typeof resource === 'object' ? undefined : `${scope}\n${resource}`;
-    const known = written === undefined ? undefined : aliases.get(written);
-    if (known) return known;
-    const variant = variantOf(scope ?? defaults.scope, resource ?? defaults.resource);
-    const id = JSON.stringify(variant);
-    const slot = slots.get(id) ?? newSlot(variant);
-    slots.delete(id);
-    remember(slots, id, slot);
-    if (written !== undefined) remember(aliases, written, slot);
+    const written = JSON.stringify([scope, resource]);
+    let slot = aliases.get(written);
+    if (!slot) {
+      const fresh = newSlot(variantOf(scope ?? defaults.scope, resource ?? defaults.resource));
+      slot = slots.get(fresh.id) ?? fresh;
+    }
+    remember(slots, slot.id, slot);
+    remember(aliases, written, slot);
     return slot;
   };
 
@@ -152,7 +152,9 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
         if (now() < slot.validUntilMs) return hit(slot);
       }
       const { failure } = slot;
-      if (failure && now() < failure.untilMs) return Promise.reject(failure.error);
+      const leftMs = failure ? failure.untilMs - now() : 0;
+      // If more is left, the clock was set back.
+      if (failure && leftMs > 0 && leftMs <= LONGEST_PAUSE_MS) return Promise.reject(failure.error);
       const atLeast = typeof force === 'number' ? force : 0;
       return abortable(join(slot, atLeast), request?.signal);
     },
@@ -170,14 +172,17 @@ export function variantOf(
   return { ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}), resource: resources };
 }
 
+/** As the one used last; the one used longest ago makes room. */
 function remember(slots: Map<string, Slot>, id: string, slot: Slot): void {
+  slots.delete(id);
   slots.set(id, slot);
   const oldest = slots.size > MAX_SLOTS ? slots.keys().next().value : undefined;
   if (oldest !== undefined) slots.delete(oldest);
 }
 
 function newSlot(variant: Variant): Slot {
-  return { variant, freshUntilMs: 0, validUntilMs: 0, nextAttemptMs: 0 };
+  const id = JSON.stringify(variant);
+  return { id, variant, freshUntilMs: 0, validUntilMs: 0, nextAttemptMs: 0 };
 }
 
 /** Ends one caller's wait; the work goes on for the others. */

@@ -1,4 +1,5 @@
 import { Agent, type Dispatcher, request } from 'undici';
+import { bound } from './bound.ts';
 import type { TlsCredential } from './client-auth.ts';
 import { OAuthError } from './errors.ts';
 
@@ -31,7 +32,8 @@ function sharedAgent(): Agent {
 }
 
 export function transport(options: TransportOptions, tls?: TlsCredential): Transport {
-  const { attemptTimeoutMs = 5000, maxResponseBytes = 1_048_576 } = options;
+  const attemptTimeoutMs = bound(options, 'attemptTimeoutMs', 5000);
+  const maxResponseBytes = bound(options, 'maxResponseBytes', 1_048_576);
   // A certificate belongs to connections: clients with different ones cannot share them.
   const own = tls && new Agent({ connect: { ...tls, minVersion: 'TLSv1.2' } });
   return async (url, init) => {
@@ -56,6 +58,8 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
           'the authorization server did not answer in time',
         );
       }
+      // Undici's parser keeps what it could not read, and that may be a token.
+      Reflect.deleteProperty(cause as Error, 'data');
       const { code } = cause as NodeJS.ErrnoException;
       const message = `the authorization server could not be reached${code ? ` (${code})` : ''}`;
       throw new OAuthError('ERR_OAUTH_NETWORK', message, { cause });

@@ -4,6 +4,7 @@ import {
   drip,
   endlessBody,
   informationalFlood,
+  rawBytes,
   resetAfterHeaders,
   resetMidBody,
   resetOnAccept,
@@ -213,6 +214,24 @@ describe('the token endpoint', () => {
     await fresh.stop();
   });
 
+  it('gives its DPoP nonce to all requests that did not have it', async () => {
+    const fresh = await startScriptedServer({
+      otherwise: ({ headers }) =>
+        decodeJwt(String(headers['dpop']))['nonce'] === 'n1'
+          ? respondJson({ ...good, token_type: 'DPoP' })
+          : respondJson(
+              { error: 'use_dpop_nonce' },
+              { status: 400, headers: { 'dpop-nonce': 'n1' } },
+            ),
+    });
+    const server = { issuer: fresh.origin, token_endpoint: `${fresh.origin}/token` };
+    const tokens = source({ dpop: true, server });
+    const scopes = Array.from({ length: 10 }, (_, index) => `s${index}`);
+    const all = await Promise.all(scopes.map((scope) => tokens.getToken({ scope })));
+    expect(all.map(({ scope }) => scope)).toEqual(scopes);
+    await fresh.stop();
+  });
+
   it('that refuses the nonce it gave is not asked for ever', async () => {
     const fresh = await startScriptedServer({
       otherwise: respondJson(
@@ -239,7 +258,11 @@ describe('the token endpoint', () => {
     const leak = await outcome(
       respondJson({ ...good, token_type: 'odd', access_token: 'leaked-token' }),
     );
-    for (const one of [error, leak]) {
+    // More than it said it would send: the parser's own error quotes what it could not read.
+    const body = JSON.stringify({ ...good, access_token: 'leaked-token' });
+    const torn = await outcome(rawBytes(`HTTP/1.1 200 OK\r\nwrong header ${body}\r\n\r\n`));
+    expect(torn).toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
+    for (const one of [error, leak, torn]) {
       const shown = inspect(one, { depth: 9, showHidden: true }) + JSON.stringify(one);
       expect(shown).not.toContain(SECRET);
       expect(shown).not.toContain('leaked-token');
@@ -290,6 +313,16 @@ describe('the metadata', () => {
 
 describe('options', () => {
   const options = { clientId: 'c', clientAuth: clientSecretPost('s') };
+  it.each(['retries', 'timeoutMs', 'attemptTimeoutMs', 'maxResponseBytes'] as const)(
+    'refuse a %s that bounds nothing',
+    (name) => {
+      for (const value of [Number.NaN, -1, 1e12, '5' as never]) {
+        expect(() => source({ [name]: value })).toThrow(TypeError);
+        expect(() => source({ [name]: value })).toThrow(name);
+      }
+    },
+  );
+
   it('refuse http, except on loopback and by name', () => {
     const insecure = { code: 'ERR_OAUTH_INSECURE_URL' };
     const build = (issuer: string, allowInsecureLoopback?: boolean) => () =>

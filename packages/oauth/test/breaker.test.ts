@@ -33,6 +33,13 @@ it('never waits longer than half a minute', () => {
   );
 });
 
+it('does not stay open for longer when the clock is set back', () => {
+  const breaker = createBreaker();
+  for (let failure = 0; failure < 5; failure += 1) breaker.failed(3_600_000);
+  expect(breaker.waitMs(3_600_000)).toBeGreaterThan(0);
+  expect(breaker.waitMs(0)).toBe(0);
+});
+
 it('is shared by endpoint', () => {
   expect(breakerOf('https://a/token')).toBe(breakerOf('https://a/token'));
   expect(breakerOf('https://a/token')).not.toBe(breakerOf('https://b/token'));

@@ -177,6 +177,22 @@ describe('authorization code', () => {
     expect(claims).toMatchObject({ sub: 'alice', nonce: again.pending.nonce, iss: server.issuer });
   });
 
+  it('with openid does not do without an ID token', async () => {
+    await start();
+    const client = secretClient('web');
+    const request = { redirectUri: redirectUri(), scope: 'openid' };
+    const { url, pending } = await authorizationUrl(client, request);
+    const callback = await server.authorize(url);
+    server.intercept('token', {
+      status: 200,
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ access_token: 'a', token_type: 'Bearer' }),
+    });
+    await expect(authorizationCode(client, callback, pending)).rejects.toMatchObject({
+      code: 'ERR_OAUTH_RESPONSE',
+    });
+  });
+
   it('bound to a DPoP key stays bound', async () => {
     await start();
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -326,6 +342,38 @@ describe('introspection', () => {
     expect(server.count('introspection')).toBe(2);
   });
 
+  it('takes no answer whose times are no times', async () => {
+    await start(opaque);
+    for (const times of [{ exp: '1' }, { exp: null }, { nbf: 'soon' }]) {
+      server.intercept('introspection', {
+        status: 200,
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ active: true, aud: RESOURCE, ...times }),
+      });
+      await expect(build().introspect('token')).rejects.toMatchObject({
+        code: 'ERR_OAUTH_RESPONSE',
+      });
+    }
+  });
+
+  it('remembers what the server said, not what a caller made of it', async () => {
+    await start(opaque);
+    const token = await mint();
+    const { introspect } = build({ scope: 'orders:read' });
+    const first = await introspect(token);
+    const claims = 'claims' in first ? (first.claims as Record<string, unknown>) : {};
+    claims['sub'] = 'admin';
+    claims['scope'] = 'admin';
+    expect(await introspect(token)).toMatchObject({ scopes: ['orders:read'] });
+  });
+
+  it('refuses bounds that bound nothing', async () => {
+    await start(opaque);
+    for (const maxEntries of [Number.NaN, 0, 1.5]) {
+      expect(() => build({ maxEntries })).toThrow(/maxEntries/);
+    }
+  });
+
   it('checks audience and scope, and never remembers beyond exp', async () => {
     await start({ ...opaque, accessTokenSeconds: 60 });
     const [token, other] = [await mint(), await mint('urn:other')];
@@ -431,6 +479,15 @@ describe('mutual TLS', () => {
       clientAuth: mutualTls({ ...stranger, ca: authority.cert }),
     });
     await expect(refused.getToken()).rejects.toMatchObject({ error: 'invalid_client' });
+  });
+
+  it('shows its key to nobody', () => {
+    const own = testCertificate();
+    const auth = mutualTls(own);
+    const secret = own.key.split('\n')[1] ?? '';
+    expect(secret.length).toBeGreaterThan(20);
+    expect(inspect(auth, { depth: 9, showHidden: true })).not.toContain(secret);
+    expect(JSON.stringify(auth)).not.toContain(secret);
   });
 
   it('refuses what is no certificate, and its key', async () => {

@@ -177,6 +177,13 @@ describe('another origin', () => {
     await evil.stop();
   });
 
+  it.each(['localhost:3000', 'api.example.com:443', 'ftp://api.example.com', 'null'])(
+    'cannot be named as %s',
+    (origin) => {
+      expect(() => accessToken(source, { origins: [origin] })).toThrow(/origins/);
+    },
+  );
+
   it('gets it when it is named', async () => {
     const second = await startScriptedServer();
     const both = agent.compose(accessToken(source, { origins: [api.origin, second.origin] }));
@@ -334,6 +341,19 @@ describe('DPoP', () => {
     expect(proofs().map(({ nonce }) => nonce)).toEqual([undefined, 'n1']);
     expect(authorization(0)).toBe(authorization(1));
     expect(server.count('token')).toBe(1);
+  });
+
+  it('takes the nonce of a refusal for all requests that did not have it', async () => {
+    const knows = (nonce: string): Script => respond({ body: nonce });
+    const demanding = await startScriptedServer({
+      otherwise: ({ headers }) =>
+        decodeJwt(String(headers['dpop']))['nonce'] === 'n1' ? knows('n1') : challenge('n1'),
+    });
+    const many = await Promise.all(
+      Array.from({ length: 20 }, () => request(demanding.origin, { dispatcher })),
+    );
+    expect(many.map(({ statusCode }) => statusCode)).toEqual(many.map(() => 200));
+    await demanding.stop();
   });
 
   it('takes the nonce of any answer for the next request', async () => {

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { fakeClock } from '@countersign/testkit/clock';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
 import { respond, respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
@@ -6,6 +7,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   clientSecretBasic,
   memoryTokenStore,
+  privateKeyJwt,
   type RefreshTokenOptions,
   refreshToken,
   type TokenStore,
@@ -121,6 +123,38 @@ describe('what is kept', () => {
   });
 });
 
+describe('a grant', () => {
+  it('is one grant, whoever renews it: another key, audience or parameter is no reason to begin again', async () => {
+    const api = await startScriptedServer();
+    const answer = (token: string, type = 'Bearer') =>
+      respondJson({
+        access_token: token,
+        token_type: type,
+        expires_in: 60,
+        refresh_token: `after-${token}`,
+      });
+    api.enqueue(answer('a'), answer('b'), answer('c', 'DPoP'), answer('d'));
+    const key = () => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+    const of = (options: Partial<RefreshTokenOptions> = {}) =>
+      grant({
+        server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
+        initial: 'first',
+        clientAuth: privateKeyJwt(key()),
+        ...options,
+      });
+    // Tokens of one are not for the other all the same.
+    expect((await of().getToken()).value).toBe('a');
+    expect((await of({ audience: 'other' }).getToken()).value).toBe('b');
+    expect((await of({ dpop: true }).getToken()).value).toBe('c');
+    expect((await of({ parameters: { tenant: 'x' } }).getToken()).value).toBe('d');
+    const sent = api.requests.map(({ body }) =>
+      new URLSearchParams(body.toString()).get('refresh_token'),
+    );
+    expect(sent).toEqual(['first', 'after-a', 'after-b', 'after-c']);
+    await api.stop();
+  });
+});
+
 describe('a lost answer', () => {
   it('is reported and never followed by a second use, in any process, until the grant is new', async () => {
     server.intercept('token', 'lose-response');
@@ -154,6 +188,7 @@ describe('a lost answer', () => {
     ['502 from something in between', { status: 502, body: '<html>' }],
     ['503 that names no time', { status: 503 }],
     ['408', { status: 408 }],
+    ['a success of another kind', { status: 202, body: '{}' }],
     ['a success that cannot be read', { status: 200, body: 'lost' }],
   ])('may hide behind %s', async (_, answer) => {
     server.intercept('token', answer);
@@ -206,6 +241,16 @@ describe('a lost answer', () => {
   });
 });
 
+it('takes as long as its caller allows before others take it for lost', async () => {
+  const leases: number[] = [];
+  const claim: TokenStore['claim'] = (key, request) => {
+    leases.push(request.leaseMs);
+    return store.claim(key, request);
+  };
+  await grant({ store: { ...store, claim }, timeoutMs: 120_000 }).getToken();
+  expect(leases[0]).toBeGreaterThan(120_000);
+});
+
 describe('a store that fails', () => {
   /** The store, and the calls that fail next. */
   const failing = () => {
@@ -231,6 +276,37 @@ describe('a store that fails', () => {
     expect(used()).toHaveLength(0);
     broken.clear();
     expect((await source.getToken()).generation).toBe(1);
+  });
+
+  it('when an answer is lost too does not make it forgotten', async () => {
+    const { broken, proxy } = failing();
+    broken.add('release');
+    server.intercept('token', 'lose-response');
+    const source = grant({ store: proxy, timeoutMs: 1000 });
+    const lost = { code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' };
+    await expect(source.getToken()).rejects.toMatchObject(lost);
+    broken.clear();
+    clock.advance(60_000);
+    await expect(source.getToken()).rejects.toMatchObject(lost);
+    expect(used()).toHaveLength(1);
+  });
+
+  it('and forgets what was claimed is given the new refresh token all the same', async () => {
+    const forgetful = () => memoryTokenStore({ now: clock.now });
+    let current = forgetful();
+    const source = grant({
+      store: {
+        claim: (...args) => current.claim(...args),
+        complete: (...args) => {
+          current = forgetful();
+          return current.complete(...args);
+        },
+        release: (...args) => current.release(...args),
+      },
+    });
+    expect((await source.getToken()).generation).toBe(1);
+    expect((await grant({ store: current }).getToken({ forceRenewal: 1 })).generation).toBe(2);
+    expect(new Set(used()).size).toBe(2);
   });
 
   it('after the use does not lose the new refresh token', async () => {

@@ -96,6 +96,12 @@ export function tokenStoreContract(
       expect(await complete(a, 'a', 'late')).toBe(1);
     });
 
+    test('takes the result of a claim that it has forgotten', async () => {
+      expect(await complete(a, 'a', 'value')).toBe(1);
+      expect(await complete(b, 'b', 'another')).toBeUndefined();
+      expect(await claim(b, 'b')).toMatchObject({ status: 'current', value: 'value' });
+    });
+
     test('forgets values that expired', async () => {
       await claim(a, 'a');
       await complete(a, 'a', 'value');

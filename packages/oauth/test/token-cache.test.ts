@@ -182,6 +182,17 @@ describe('a failure', () => {
     }
   });
 
+  it('is not remembered for longer when the clock is set back', async () => {
+    await expect(
+      Promise.all([
+        source.getToken(),
+        turn().then(() => asked[0]?.settle(refused('invalid_client'))),
+      ]),
+    ).rejects.toMatchObject({ error: 'invalid_client' });
+    clock.advance(-3_600_000);
+    expect(await obtain()).toMatchObject({ generation: 1 });
+  });
+
   it('in the background is not noticed, and not repeated at every call', async () => {
     const first = await obtain();
     clock.advance(LIFE_MS - 30_000);
@@ -224,6 +235,25 @@ describe('what makes a token its own', () => {
   it('is not the order of scopes or resources', () => {
     expect(variantOf('b a  b', ['y', 'x', 'y'])).toEqual({ scope: 'a b', resource: ['x', 'y'] });
     expect(variantOf('', undefined)).toEqual({ resource: [] });
+  });
+
+  it('is not mixed up by scopes and resources that look like something else', async () => {
+    const requests = [
+      { resource: 'c' },
+      { scope: 'undefined', resource: 'c' },
+      { scope: 'a\nb', resource: 'c' },
+      { scope: 'a', resource: 'b\nc' },
+    ];
+    for (const one of requests) await obtain(one);
+    expect(asked).toHaveLength(requests.length);
+  });
+
+  it('is kept while it is used, however many others come and go', async () => {
+    const used = await obtain({ scope: 'used' });
+    for (let index = 0; index < 3000; index += 1) {
+      await obtain({ scope: `s${index}` });
+      if (index % 500 === 0) expect(await source.getToken({ scope: 'used' })).toBe(used);
+    }
   });
 
   it('is kept for a bounded number of variants', async () => {
