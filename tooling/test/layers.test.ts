@@ -17,7 +17,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   webhooks: ['@countersign/retry', '@countersign/egress', 'undici'],
   idempotency: [],
   'api-keys': ['ipaddr.js'],
-  'rate-limit': ['@countersign/retry', 'structured-headers'],
+  'rate-limit': ['@countersign/retry', 'ipaddr.js', 'structured-headers'],
   hardening: ['zod'],
 };
 

@@ -13,7 +13,7 @@ interface Row {
   readonly retry: number;
 }
 
-/** throttled's `TestRateLimit`: one token a second, a burst of 5 (it calls this a maximum burst of 4). */
+/** The case table of throttled's `TestRateLimit`, which redis-cell tests itself by too: a token a second, a burst of 5. */
 const throttled: Row[] = [
   { at: 0, cost: 6, remaining: 5, reset: 0, retry: Number.POSITIVE_INFINITY },
   { at: 0, cost: 1, remaining: 4, reset: 1000, retry: -1 },
@@ -22,11 +22,17 @@ const throttled: Row[] = [
   { at: 0, cost: 1, remaining: 1, reset: 4000, retry: -1 },
   { at: 0, cost: 1, remaining: 0, reset: 5000, retry: -1 },
   { at: 0, cost: 1, remaining: 0, reset: 5000, retry: 1000 },
-  { at: 1500, cost: 1, remaining: 0, reset: 4500, retry: -1 },
-  { at: 2000, cost: 1, remaining: 1, reset: 4000, retry: -1 },
+  { at: 3000, cost: 1, remaining: 2, reset: 3000, retry: -1 },
+  { at: 3100, cost: 1, remaining: 1, reset: 3900, retry: -1 },
+  { at: 4000, cost: 1, remaining: 1, reset: 4000, retry: -1 },
+  { at: 8000, cost: 1, remaining: 4, reset: 1000, retry: -1 },
+  { at: 9500, cost: 1, remaining: 4, reset: 1000, retry: -1 },
+  // Theirs has a request of volume 0 here, which peeks; ours is `peek`.
+  { at: 9500, cost: 2, remaining: 2, reset: 3000, retry: -1 },
+  { at: 9500, cost: 5, remaining: 2, reset: 3000, retry: 3000 },
 ];
 
-/** redis-cell's `CL.THROTTLE user 15 30 60`: a burst of 16, 30 tokens in 60 seconds. */
+/** `CL.THROTTLE user 15 30 60` of redis-cell's README (first row), and what GCRA makes of it: a burst of 16, one token in 2 s. */
 const redisCell: Row[] = [
   { at: 0, cost: 1, remaining: 15, reset: 2000, retry: -1 },
   { at: 0, cost: 15, remaining: 0, reset: 32_000, retry: -1 },
@@ -37,8 +43,12 @@ const redisCell: Row[] = [
 ];
 
 describe.each([
-  ['throttled', tokenBucket({ capacity: 5, refillPerSecond: 1 }), throttled.slice(0, 8)],
-  ['redis-cell', tokenBucket({ capacity: 16, refillPerSecond: 0.5 }), redisCell],
+  [
+    'the table of throttled and redis-cell',
+    tokenBucket({ capacity: 5, refillPerSecond: 1 }),
+    throttled,
+  ],
+  ['the example of redis-cell', tokenBucket({ capacity: 16, refillPerSecond: 0.5 }), redisCell],
 ] as const)('a token bucket agrees with %s', (_, policy, rows) => {
   let nowMs = Date.UTC(2026, 0, 1);
   const start = nowMs;
