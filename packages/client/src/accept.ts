@@ -52,6 +52,8 @@ export async function acceptResponse<T>(
   };
 }
 
+const MAX_TITLE_CHARACTERS = 200;
+
 /** The error that an answer with an error status is. */
 export async function refusal(
   { answer, attempts, stopped, retryAfterMs }: Ending,
@@ -73,11 +75,17 @@ export async function refusal(
   if (!isProblem(headers) || !isObject(body)) {
     return new ClientError('ERR_CLIENT_STATUS', `the server answered ${status}`, details);
   }
-  const title = typeof body.title === 'string' ? `: ${body.title}` : '';
+  const title = typeof body.title === 'string' ? `: ${oneLine(body.title)}` : '';
   return new ClientError('ERR_CLIENT_PROBLEM', `the server answered ${status}${title}`, {
     ...details,
     problem: body,
   });
+}
+
+/** A server's words in our message: without what would break a log's lines, and not for pages. */
+function oneLine(words: string): string {
+  const line = words.slice(0, MAX_TITLE_CHARACTERS).replace(/\p{C}+/gu, ' ');
+  return words.length > MAX_TITLE_CHARACTERS ? `${line}…` : line;
 }
 
 /** Part of it where it was longer than is kept; `undefined` where it cannot be read: the status says enough. */

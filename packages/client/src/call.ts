@@ -105,6 +105,8 @@ export async function perform(
       plan(head(status, headers), attempts + 1).stopped === undefined ? undefined : receiver);
 
   for (;;) {
+    if (signal?.aborted) throw interrupted(signal.reason, signal, attempts);
+    if (deadline.remaining() === 0) throw interrupted(deadline.signal.reason, signal, attempts);
     const ticket = breaker?.tryEnter() ?? 0;
     if (breaker && ticket === 0) throw breakerOpen(state, attempts);
     const { outcome, sent } = await send(order, attempts + 1, policy, state, receiveIfLast);
@@ -189,8 +191,14 @@ async function send(
       // A hedge is load that the call alone would not have made: it is paid for like a retry.
       mayHedge: () => state.budget?.tryWithdraw() ?? true,
       isGood: (outcome) => isAnswer(outcome) && outcome.status < 500 && outcome.status !== 429,
+      // The one that says to wait longer: it was told to this call, whichever attempt heard it.
+      worse: (one, other) => (toldToWait(one, policy) > toldToWait(other, policy) ? one : other),
     },
   );
+}
+
+function toldToWait(outcome: Outcome, { now }: AttemptPolicy): number {
+  return advise(outcome, now()).retryAfterMs ?? -1;
 }
 
 function limitsOf({ deadline, signal }: Order, policy: AttemptPolicy): ExchangeLimits {

@@ -8,7 +8,7 @@ import { hasHeader } from './headers.ts';
 import type { ClientOptions, RequestOptions } from './options.ts';
 import { placeOrder } from './order.ts';
 import { type OriginState, originStates } from './origin.ts';
-import { bodyOf, entryOf, type Recovery } from './recovery.ts';
+import { bodyOf, entryOf, isRefusal, type Recovery } from './recovery.ts';
 import { redirected } from './redirect.ts';
 import { lowerCased, readSettings } from './settings.ts';
 import type { JournalEntry } from './store.ts';
@@ -139,12 +139,20 @@ export function createClient(options: ClientOptions): Client {
       );
     if (!journal || key === undefined) return call();
     const entry = entryOf(order, key, lowerCased(headers), settings.keyLifetimeMs, now());
-    await journaled(journal.begin(entry));
+    const begun = journaled(journal.begin(entry));
+    try {
+      await whileItLasts(order, begun);
+    } catch (error) {
+      order.deadline.dispose();
+      // It may be written all the same, now or when Redis comes to it; nothing was sent, and nothing may be sent later.
+      void begun.catch(() => {}).then(() => forget(entry));
+      throw error;
+    }
     try {
       return await call();
     } finally {
       // Whatever it was, the caller knows it now, and the key with it.
-      await journal.settle(entry.origin, key).catch(() => {});
+      await forget(entry);
     }
   }
 
@@ -165,6 +173,11 @@ export function createClient(options: ClientOptions): Client {
     });
   };
 
+  /** Where this fails the call is finished once more, with the same key. */
+  async function forget({ origin, key }: JournalEntry): Promise<void> {
+    await journal?.settle(origin, key).catch(() => {});
+  }
+
   async function finish(entry: JournalEntry): Promise<Recovery> {
     const leftMs = Math.floor(entry.expiresAtMs - now());
     if (leftMs <= 0) return { status: 'expired', entry };
@@ -182,14 +195,12 @@ export function createClient(options: ClientOptions): Client {
       const response = await run(order, (ending, last) =>
         acceptResponse(ending, last, home, maxResponseBytes, {}),
       );
-      await journal?.settle(entry.origin, entry.key);
+      await forget(entry);
       return { status: 'completed', entry, response };
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
-      if (error.status === undefined || error.stopped !== 'final') {
-        return { status: 'pending', entry, error };
-      }
-      await journal?.settle(entry.origin, entry.key);
+      if (!isRefusal(error)) return { status: 'pending', entry, error };
+      await forget(entry);
       return { status: 'refused', entry, error };
     }
   }
@@ -213,10 +224,13 @@ export function createClient(options: ClientOptions): Client {
     async recover() {
       if (!journal) throw new ClientError('ERR_CLIENT_JOURNAL', 'the client has no journal');
       const recoveries: Recovery[] = [];
+      const seen = new Set<string>();
       for (;;) {
         const claim = journal.claim(settings.origin, settings.deadlineMs + CLAIM_MARGIN_MS);
         const entry = await journaled(claim);
-        if (!entry) return recoveries;
+        // One that comes round again, because its lease is over, has had its turn.
+        if (!entry || seen.has(entry.key)) return recoveries;
+        seen.add(entry.key);
         recoveries.push(await finish(entry));
       }
     },
@@ -264,6 +278,21 @@ async function bounded<R>(
     return await run();
   } finally {
     bound.leave();
+  }
+}
+
+/** Waits for something, but no longer than the call may take. */
+async function whileItLasts({ deadline, signal }: Order, work: Promise<unknown>): Promise<void> {
+  let giveUp = (): void => {};
+  const over = new Promise<never>((_resolve, reject) => {
+    giveUp = () => reject(interrupted(deadline.signal.reason, signal, 0));
+  });
+  if (deadline.signal.aborted) giveUp();
+  deadline.signal.addEventListener('abort', giveUp, { once: true });
+  try {
+    await Promise.race([work, over]);
+  } finally {
+    deadline.signal.removeEventListener('abort', giveUp);
   }
 }
 

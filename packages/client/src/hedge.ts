@@ -7,6 +7,8 @@ export interface HedgeOptions<T> {
   readonly mayHedge: () => boolean;
   /** Whether a result ends the race although the other one is still under way. */
   readonly isGood: (result: T) => boolean;
+  /** Which of two results that are not good is the outcome. */
+  readonly worse: (one: T, other: T) => T;
 }
 
 /**
@@ -17,7 +19,7 @@ export async function hedge<T>(
   send: (signal: AbortSignal, index: number) => Promise<T>,
   options: HedgeOptions<T>,
 ): Promise<{ readonly outcome: T; readonly sent: number }> {
-  const { afterMs, signal, mayHedge, isGood } = options;
+  const { afterMs, signal, mayHedge, isGood, worse } = options;
   const arms: AbortController[] = [];
   const start = (): Promise<T> => {
     const arm = new AbortController();
@@ -38,7 +40,9 @@ export async function hedge<T>(
       first.then((outcome) => [outcome, second] as const),
       second.then((outcome) => [outcome, first] as const),
     ]);
-    return { outcome: isGood(winner) ? winner : await other, sent: 2 };
+    if (isGood(winner)) return { outcome: winner, sent: 2 };
+    const last = await other;
+    return { outcome: isGood(last) ? last : worse(winner, last), sent: 2 };
   } finally {
     clearTimeout(timer);
     for (const arm of arms) arm.abort(new Error('another attempt was faster'));

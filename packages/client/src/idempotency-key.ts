@@ -11,7 +11,7 @@ export interface IdempotencyOptions {
    * - `raw`: the key itself, for servers such as Stripe that do not read quotes.
    */
   readonly format?: 'string' | 'raw';
-  /** How long the server remembers a key, in milliseconds. `recover()` never sends later. Default 86,400,000 (a day). */
+  /** How long the server remembers a key, in milliseconds. Nothing is sent later, by `recover()` neither. Default 86,400,000 (a day). */
   readonly keyLifetimeMs?: number;
 }
 

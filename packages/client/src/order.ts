@@ -63,7 +63,11 @@ export function placeOrder(settings: Settings, wish: Wish): Order {
     payload,
     replayable,
     repeatable: replayable && (key !== undefined || IDEMPOTENT_METHODS.has(method)),
-    deadline: startDeadline(deadlineMs, signal),
+    // No attempt may reach the server after it has forgotten the key.
+    deadline: startDeadline(
+      key === undefined ? deadlineMs : Math.min(deadlineMs, settings.keyLifetimeMs),
+      signal,
+    ),
     deadlineHeader: settings.deadlineHeader,
     signal,
   };

@@ -19,6 +19,16 @@ export type Recovery =
   /** The server may have forgotten the key: sending again could do the work twice. The entry stays until you `settle` it. */
   | { readonly status: 'expired'; readonly entry: JournalEntry };
 
+/**
+ * Whether the server refused for good. Not when it did the work and only its answer was of no use, when it did not know
+ * the caller (401), or when the first attempt may still be at work (409).
+ */
+export function isRefusal({ status, stopped }: ClientError): boolean {
+  return status !== undefined && status >= 400 && stopped === 'final' && !UNDECIDED.has(status);
+}
+
+const UNDECIDED: ReadonlySet<number> = new Set([401, 409]);
+
 /** What is attached to a request as identity does not belong on a disk, and is attached again. */
 const IDENTITY_HEADERS: ReadonlySet<string> = new Set([
   'authorization',

@@ -11,7 +11,8 @@ const HARMLESS_HEADERS = ['accept', 'accept-encoding'];
 
 /**
  * The order that a redirect asks for (RFC 9110 §15.4), or `undefined` when the answer is not a redirect. A POST becomes
- * a GET on 301, 302 and 303; another origin is only ever asked with GET or HEAD, and without anything that was attached.
+ * a GET on 301, 302 and 303; another origin is only ever asked with GET or HEAD, without a body or anything that was attached, and
+ * never over http when this one was asked over https.
  * @throws ClientError `ERR_CLIENT_REDIRECT` when it cannot be followed.
  */
 export function redirected(
@@ -42,6 +43,10 @@ export function redirected(
   const identity = { ...next.identity, origin: target.origin, path: url.pathname };
   if (target.origin === order.target.origin) return { ...next, target, identity };
   if (method !== 'GET' && method !== 'HEAD') throw refuse('it leads a write to another origin');
+  if (next.payload) throw refuse('it leads a body to another origin');
+  if (url.protocol === 'http:' && order.target.origin.startsWith('https:')) {
+    throw refuse('it leads away from https');
+  }
   return {
     ...next,
     target,

@@ -53,9 +53,9 @@ export function redisJournal(redis: RedisClient, options: RedisJournalOptions = 
 
   return {
     async begin(entry) {
-      const leaseMs = Math.max(0, entry.deadlineAtMs - entry.createdAtMs);
+      const leaseMs = Math.max(0, Math.ceil(entry.deadlineAtMs - entry.createdAtMs));
       // Kept as long again as the server keeps the key, so that what has expired can still be reported.
-      const keepMs = 2 * Math.max(1, entry.expiresAtMs - entry.createdAtMs);
+      const keepMs = 2 * Math.max(1, Math.ceil(entry.expiresAtMs - entry.createdAtMs));
       await begin(redis, keysOf(entry.origin), [entry.key, JSON.stringify(entry), leaseMs, keepMs]);
     },
     async settle(origin, key) {

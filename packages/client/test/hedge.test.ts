@@ -28,6 +28,8 @@ const json = (body: string): Reply => ({
   headers: { 'content-type': 'application/json' },
 });
 
+const busy = (seconds: string) => ({ status: 503, headers: { 'retry-after': seconds } });
+
 describe('hedging', () => {
   test('a slow first answer is overtaken by the second, and given up', async () => {
     const { client, dispatcher, took } = setUp([
@@ -64,6 +66,31 @@ describe('hedging', () => {
     const call = client.get('/x');
     await vi.runAllTimersAsync();
     expect(await call).toMatchObject({ body: 1, attempts: 2 });
+  });
+
+  test.each([
+    [
+      { ...busy('2'), afterMs: 50 },
+      { errorCode: 'ECONNRESET', afterMs: 300 },
+    ],
+    [
+      { ...busy('1'), afterMs: 300 },
+      { ...busy('2'), afterMs: 50 },
+    ],
+    [
+      { errorCode: 'ECONNRESET', afterMs: 120 },
+      { ...busy('2'), afterMs: 50 },
+    ],
+  ])('of two bad answers the longer Retry-After counts: %o', async (first, second) => {
+    const { client, dispatcher } = setUp([first, second, json('3')]);
+    const call = client.get('/x');
+    await vi.runAllTimersAsync();
+    expect(await call).toMatchObject({ body: 3, attempts: 3 });
+    const [, , third] = dispatcher.requests;
+    const toldAtMs = Math.min(first.afterMs, 150);
+    expect((third?.atMs ?? 0) - (dispatcher.requests[0]?.atMs ?? 0)).toBeGreaterThanOrEqual(
+      toldAtMs + 2000,
+    );
   });
 
   test('a write is never hedged', async () => {

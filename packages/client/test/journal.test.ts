@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   appendFile,
   type FileHandle,
@@ -130,7 +131,7 @@ describe('fileJournal', () => {
       this: FileHandle,
       text,
     ) {
-      await this.write(String(text).slice(0, 30));
+      await this.write((text as string).slice(0, 30));
       throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
     });
     onTestFinished(() => full.mockRestore());
@@ -266,6 +267,47 @@ describe('a client with a journal', () => {
     expect(dispatcher.requests).toEqual([]);
   });
 
+  describe('while it is being written', () => {
+    function slowJournal() {
+      let written = (): void => {};
+      const settled: string[] = [];
+      const journal: JournalStore = {
+        begin: () =>
+          new Promise((resolve) => {
+            written = resolve;
+          }),
+        settle: async (_origin, key) => void settled.push(key),
+        claim: async () => undefined,
+        close: async () => {},
+      };
+      return { journal, settled, written: () => written() };
+    }
+
+    test('an abort ends the call at once, and nothing is left of it', async () => {
+      const { journal, settled, written } = slowJournal();
+      const { client, dispatcher } = setUp([{}], { journal });
+      const controller = new AbortController();
+      const call = client.post('/x', { signal: controller.signal, idempotencyKey: 'k' });
+      controller.abort();
+      await expect(call).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED', attempts: 0 });
+      expect(settled).toEqual([]);
+      written();
+      await vi.waitFor(() => expect(settled).toEqual(['k']));
+      expect(dispatcher.requests).toEqual([]);
+    });
+
+    test('the deadline ends it', async () => {
+      vi.useFakeTimers();
+      onTestFinished(() => void vi.useRealTimers());
+      const { journal } = slowJournal();
+      const { client, dispatcher } = setUp([{}], { journal });
+      const call = client.post('/x', { deadlineMs: 100 }).catch((error: unknown) => error);
+      await vi.advanceTimersByTimeAsync(100);
+      expect(await call).toMatchObject({ code: 'ERR_CLIENT_DEADLINE_EXCEEDED', attempts: 0 });
+      expect(dispatcher.requests).toEqual([]);
+    });
+  });
+
   test('refuses a streamed body, which could not be sent again after a crash', async () => {
     const { client, journal } = setUp([{ status: 200 }]);
     const body = async function* (): AsyncGenerator<string> {
@@ -332,7 +374,7 @@ describe('a client with a journal', () => {
     });
 
     test('never sends after the server may have forgotten the key', async () => {
-      await crashed({ idempotency: { keyLifetimeMs: 1 } });
+      await crashed({ now: () => Date.now() - 86_400_000 });
       const { client, dispatcher, journal } = setUp([{ status: 201 }]);
       const [recovery] = await client.recover();
       expect(recovery?.status).toBe('expired');
@@ -355,6 +397,55 @@ describe('a client with a journal', () => {
       ]);
       expect(dispatcher.requests).toEqual([]);
       await journal.close();
+    });
+
+    test.each([
+      [{ status: 201, headers: { 'content-type': 'application/json' }, body: '{' }],
+      [{ status: 401 }],
+      [{ status: 409 }],
+    ])('what may have been done is not called refused: %o', async (reply) => {
+      await crashed();
+      const { client, journal } = setUp([reply]);
+      expect(await client.recover()).toMatchObject([
+        { status: 'pending', error: { status: reply.status } },
+      ]);
+      await journal.close();
+    });
+
+    /** A journal in which every lease is over at once. */
+    function leaseless(keys: readonly string[], change: Partial<JournalStore> = {}): JournalStore {
+      const fingerprint = createHash('sha256').update('POST\n/x\n').digest('hex');
+      let claims = 0;
+      return {
+        begin: async () => {},
+        settle: async () => {},
+        claim: async () => {
+          const key = keys[claims % keys.length] ?? '';
+          claims += 1;
+          return { ...entry(key), fingerprint, expiresAtMs: Date.now() + 60_000 };
+        },
+        close: async () => {},
+        ...change,
+      };
+    }
+
+    test('tries each entry once, however long it takes', async () => {
+      const journal = leaseless(['a', 'b', 'c']);
+      const { client } = setUp([{ errorCode: 'CERT_HAS_EXPIRED' }], { journal });
+      const keys = (await client.recover()).map((each) => `${each.status} ${each.entry.key}`);
+      expect(keys).toEqual(['pending a', 'pending b', 'pending c']);
+    });
+
+    test('an answer is reported although the journal cannot be told', async () => {
+      const settle = (): Promise<void> => Promise.reject(new Error('down'));
+      for (const [status, outcome] of [
+        [201, 'completed'],
+        [422, 'refused'],
+      ] as const) {
+        const journal = leaseless(['a'], { settle });
+        const { client } = setUp([{ status }], { journal });
+        expect(await client.recover()).toMatchObject([{ status: outcome }]);
+      }
     });
 
     test('needs a journal', async () => {

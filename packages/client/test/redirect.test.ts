@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { apiKey, ClientError, type ClientOptions, createClient } from '../src/index.ts';
+import { FakeDispatcher } from './fake-dispatcher.ts';
 import { json, serve } from './server.ts';
 
 function clientFor(origin: string, options: Partial<ClientOptions> = {}) {
@@ -25,6 +26,24 @@ async function failure(call: Promise<unknown>): Promise<ClientError> {
 }
 
 describe('redirects', () => {
+  test('a body that goes with a GET never reaches another origin', async () => {
+    const other = await serve(json(200, {}));
+    const { origin, seen } = await serve(to(302, other.origin));
+    const call = clientFor(origin).request('GET', '/', { json: { secret: 1 } });
+    expect((await failure(call)).code).toBe('ERR_CLIENT_REDIRECT');
+    expect([seen.length, other.seen.length]).toEqual([1, 0]);
+  });
+
+  test('https never becomes http', async () => {
+    const egress = new FakeDispatcher(() => ({
+      status: 302,
+      headers: { location: 'http://api.example.com/' },
+    }));
+    const client = clientFor('https://api.example.com', { egress });
+    expect((await failure(client.get('/'))).code).toBe('ERR_CLIENT_REDIRECT');
+    expect(egress.requests.length).toBe(1);
+  });
+
   test('are returned as they are by default', async () => {
     const { origin, seen } = await serve(to(302, '/elsewhere'));
     const { status, headers } = await clientFor(origin, { maxRedirects: 0 }).get('/');

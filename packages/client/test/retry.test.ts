@@ -318,3 +318,43 @@ describe('the budget', () => {
     expect(error).toMatchObject({ attempts: 3, stopped: 'budget_exhausted' });
   });
 });
+
+describe('what the server remembers', () => {
+  test('no attempt is made when the server may have forgotten the key', async () => {
+    const { client, dispatcher } = setUp([{ status: 503, headers: { 'retry-after': '7200' } }], {
+      deadlineMs: 86_400_000,
+      idempotency: { keyLifetimeMs: 3_600_000 },
+    });
+    const { error, tookMs } = await settled(client.post('/'));
+    expect(error).toMatchObject({ status: 503, stopped: 'deadline' });
+    expect([tookMs, dispatcher.requests.length]).toEqual([0, 1]);
+    const { tookMs: ofGet } = await settled(client.get('/'));
+    expect(ofGet).toBeGreaterThan(7_200_000);
+  });
+
+  test('of several Retry-After the longest counts', async () => {
+    const { client, dispatcher } = setUp([
+      { status: 503, headers: { 'retry-after': ['1', '20', 'x'] as unknown as string } },
+      {},
+    ]);
+    await settled(client.get('/'));
+    const [first, second] = dispatcher.requests;
+    expect((second?.atMs ?? 0) - (first?.atMs ?? 0)).toBeGreaterThanOrEqual(20_000);
+  });
+});
+
+describe('the message of an error', () => {
+  test('has a title of one line, and not a long one', async () => {
+    const title = `\u001b[31mevil\r\n${'x'.repeat(5000)}`;
+    const { client } = setUp([
+      {
+        status: 400,
+        headers: { 'content-type': 'application/problem+json' },
+        body: JSON.stringify({ title }),
+      },
+    ]);
+    const { error } = await settled(client.get('/'));
+    expect(error?.message).toMatch(/^the server answered 400: [ -~]{1,201}…?$/);
+    expect(error?.problem?.title).toBe(title);
+  });
+});
