@@ -9,7 +9,7 @@ function strangersOf(entry: string): readonly string[] {
     const strangers = new Set();
     registerHooks({
       resolve(specifier, context, next) {
-        if (!specifier.startsWith('node:') && !specifier.startsWith('.') && context.parentURL?.includes('/webhooks/')) strangers.add(specifier);
+        if (!/^(node:|file:|\\.)/.test(specifier) && context.parentURL?.includes('/webhooks/')) strangers.add(specifier);
         return next(specifier, context);
       },
     });
