@@ -1,20 +1,23 @@
 const pattern = /^([A-Z]+) (\/\S*)$/;
 
+/** Segments that everybody reads alike but for their letters' case. */
+const plain = /^(?:\/[\w~-][\w.~-]*)+$/;
+
 /**
- * The path by which spellings that many routers treat alike are one: percent-encoding, doubled and trailing slashes.
+ * The path by which spellings that some router treats alike are one: letters' case, percent-encoding, dot segments,
+ * doubled and trailing slashes.
  */
 export function canonicalPath(path: string): string {
-  const decoded = path.includes('%') ? decode(path) : path;
-  const single = decoded.includes('//') ? decoded.replace(/\/{2,}/g, '/') : decoded;
-  return single.length > 1 && single.endsWith('/') ? single.slice(0, -1) : single;
+  return plain.test(path) ? path.toLowerCase() : resolved(decoded(path)).toLowerCase();
 }
 
 /** What tells whether a request is on one of the routes. */
 export type RouteTest = (method: string, path: string) => boolean;
 
 /**
- * Reads patterns such as `POST /orders/:id/pay` and `POST /webhooks/*` (`:name` is one segment, a final `*` any rest).
- * Matching ignores case: requiring a key of a path that does not exist harms nobody, missing one does.
+ * Reads patterns such as `POST /orders/:id/pay` and `POST /webhooks/*` (`:name` is one segment, a final `*` any rest,
+ * also none). Matching is generous, whatever spelling of a path any router might accept: requiring a key of a path that
+ * does not exist harms nobody, missing one does.
  */
 export function routes(patterns: readonly string[]): RouteTest {
   const byMethod = new Map<string, RegExp[]>();
@@ -27,21 +30,55 @@ export function routes(patterns: readonly string[]): RouteTest {
     }
     byMethod.set(method, [...(byMethod.get(method) ?? []), expression(path)]);
   }
-  return (method, path) => byMethod.get(method)?.some((route) => route.test(path)) ?? false;
+  return (method, path) => {
+    const candidates = byMethod.get(method);
+    if (!candidates) return false;
+    const read = readings(path);
+    return candidates.some((route) => read.some((reading) => route.test(reading)));
+  };
 }
 
 function expression(path: string): RegExp {
-  const source = canonicalPath(path)
+  const source = squeezed(path)
     .replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
     .replace(/:[A-Za-z_]\w*/g, '[^/]+')
+    .replace(/\/\\\*$/, '(?:/.*)?')
     .replace(/\\\*$/, '.*');
-  return new RegExp(`^${source}$`, 'i');
+  return new RegExp(`^${source}$`, 'is');
 }
 
-function decode(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return path;
+/**
+ * The ways to read a path: an encoded slash is one to some routers and a letter to others, some cut what follows a
+ * semicolon, and those that build a URL resolve dot segments and take a backslash for a slash (WHATWG URL §4.4).
+ */
+function readings(path: string): readonly string[] {
+  if (plain.test(path)) return [path];
+  return [path, path.replace(/%2f/gi, '%252f')]
+    .map(decoded)
+    .flatMap((text) => [text, text.replace(/;.*/s, '')])
+    .flatMap((text) => [squeezed(text), resolved(text.replaceAll('\\', '/'))]);
+}
+
+function squeezed(path: string): string {
+  return `/${path.split('/').filter(Boolean).join('/')}`;
+}
+
+function resolved(path: string): string {
+  const kept: string[] = [];
+  for (const part of path.split('/')) {
+    if (part === '..') kept.pop();
+    else if (part !== '.') kept.push(part);
   }
+  return squeezed(kept.join('/'));
+}
+
+/** Percent-decoding that leaves alone what is none, as routers do it that do not refuse it. */
+function decoded(text: string): string {
+  return text.replace(/(?:%[0-9a-f]{2})+/gi, (run) => {
+    try {
+      return decodeURIComponent(run);
+    } catch {
+      return run.replace(/%[0-7][0-9a-f]/gi, decodeURIComponent);
+    }
+  });
 }

@@ -11,6 +11,17 @@ describe('routes', () => {
     ['PUT', '/a.b'],
     ['POST', '/hooks/'],
     ['POST', '/hooks/a/b'],
+    ['POST', '/hooks'],
+    ['POST', '/hooks/a%0Ab'],
+    ['POST', '/%68ooks/%ff'],
+    ['POST', '/orders/1%2F2/pay'],
+    ['POST', '/orders/%2F/pay'],
+    ['POST', '/x/../orders/1/./pay'],
+    ['POST', '/x/%2e%2E/payments'],
+    ['POST', '/payments//..'],
+    ['POST', '/x\\..\\payments'],
+    ['POST', '/payments;v=1'],
+    ['POST', '/hooks/../a'],
   ])('has %s %s', (method, path) => {
     expect(isListed(method, path)).toBe(true);
   });
@@ -21,7 +32,6 @@ describe('routes', () => {
     ['POST', '/orders//pay'],
     ['POST', '/orders/1/2/pay'],
     ['PUT', '/aXb'],
-    ['POST', '/hooks'],
     ['PATCH', '/payments'],
   ])('does not have %s %s', (method, path) => {
     expect(isListed(method, path)).toBe(false);
@@ -44,6 +54,8 @@ test.each([
   ['/%70ayments', '/payments'],
   ['/a%2Fb', '/a/b'],
   ['/broken%', '/broken%'],
+  ['/A%2eb/%ff', '/a.b/%ff'],
+  ['/a/../b/./c', '/b/c'],
 ])('the canonical path of %s is %s', (path, canonical) => {
   expect(canonicalPath(path)).toBe(canonical);
 });
