@@ -135,13 +135,19 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
     complete: async (claim, payload) => {
       dropExpired();
       const fits = bytes + payload.byteLength <= maxBytes;
-      const completed = settled(claim, 'completed', now(), fits ? payload : nothing);
+      // A copy: a small buffer may be a slice of a pool, all of which would live as long as the record.
+      const kept = fits ? new Uint8Array(payload) : nothing;
+      const completed = settled(claim, 'completed', now(), kept);
       return change(claim, () => completed, ['completed']);
     },
     release: async (claim) =>
       change(
         claim,
-        (record) => record && settled(claim, record.recovered ? 'unknown' : 'released', now()),
+        (record) => {
+          if (!record) return undefined;
+          const { fence, recovered } = record; // its owner may never have learned the fence
+          return settled({ ...claim, fence }, recovered ? 'unknown' : 'released', now());
+        },
         ['released', 'unknown'],
       ),
     abandon: async (claim) => change(claim, () => settled(claim, 'unknown', now()), ['unknown']),

@@ -154,6 +154,7 @@ if value ~= '' then
     return heldFence == fence and isSaidAgain and 1 or 0
   end
   taken = state == 't'
+  fence = heldFence -- its owner may never have learned it
 elseif wanted == 'r' then
   return 1
 end

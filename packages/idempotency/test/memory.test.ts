@@ -46,6 +46,17 @@ describe('memoryIdempotencyStore', () => {
     expect(begun.state === 'completed' && begun.payload.byteLength).toBe(0);
   });
 
+  test('keeps bytes of its own: not those it was given, nor the memory around them', async () => {
+    const store = memoryIdempotencyStore();
+    const given = Buffer.from('kept'); // a slice of a pool of many kilobytes
+    await store.complete(await acquire(store, claimOf('1')), given);
+    given.fill(0);
+    const begun = await store.begin(claimOf('1', 'other'), { takeover: false });
+    const payload = begun.state === 'completed' ? begun.payload : new Uint8Array();
+    expect(Buffer.from(payload).toString()).toBe('kept');
+    expect(payload.buffer.byteLength).toBe(4);
+  });
+
   test('counts what it keeps, and nothing once it is gone', async () => {
     const clock = fakeClock();
     const store = memoryIdempotencyStore({ now: clock.now });
