@@ -41,14 +41,18 @@ let attempts = 0;
 
 /** Takes the request's record, or says why not. Asks the store once, unless it waits for another owner. */
 export async function acquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
-  const giveUpAt = settings.now() + settings.waitMs;
+  let leftMs = settings.waitMs;
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 1.5, longestPauseMs)) {
+    const askedAt = settings.now();
     const acquired = await tryToAcquire(settings, attempt);
-    const leftMs = giveUpAt - settings.now();
     if (acquired.state !== 'processing' || leftMs <= 0) return acquired;
     const signal = attempt.signal?.();
+    const sleptMs = Math.min(pauseMs, leftMs);
+    await sleep(sleptMs, undefined, signal && { signal }).catch(() => {});
+    // Who does not wait for the outcome any more must not be the one to make it.
     if (signal?.aborted) return acquired;
-    await sleep(Math.min(pauseMs, leftMs), undefined, signal && { signal }).catch(() => {}); // one last look
+    // A clock that is put back must not prolong the waiting.
+    leftMs -= Math.max(sleptMs, settings.now() - askedAt);
   }
 }
 
@@ -95,7 +99,7 @@ async function recover(
     await giveUp(lease);
     throw error;
   }
-  if (recovery === 'rerun') return { state: 'acquired', lease };
+  if (recovery === 'rerun') return await confirm(lease);
   if (recovery === 'refuse') {
     await giveUp(lease);
     return { state: 'unknown' };
@@ -110,6 +114,16 @@ async function recover(
       ? { state: 'completed', payload, expiresInMs: settings.ttlMs }
       : { state: 'processing' };
   } catch (error) {
+    return { state: 'unreadable', error };
+  }
+}
+
+/** Deciding may have taken longer than the lease: who was overtaken meanwhile must not run the request as well. */
+async function confirm(lease: Lease): Promise<Acquired> {
+  try {
+    return (await lease.renew()) ? { state: 'acquired', lease } : { state: 'processing' };
+  } catch (error) {
+    await giveUp(lease);
     return { state: 'unreadable', error };
   }
 }

@@ -1,3 +1,4 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { Guard, GuardRequest, HeaderEntry, Outcome, Pass, Reply } from '@countersign/guard';
 import { type Acquired, acquire, type Recovery } from './acquire.ts';
 import { IdempotencyError } from './errors.ts';
@@ -13,7 +14,7 @@ import { parseIdempotencyKey } from './key.ts';
 import type { Lease } from './lease.ts';
 import { problems } from './problems.ts';
 import { canonicalPath, routes } from './routes.ts';
-import { assertInteger, type IdempotencyOptions, settingsOf } from './settings.ts';
+import { assertInteger, assertOnUnknown, type IdempotencyOptions, settingsOf } from './settings.ts';
 import {
   decodeResponse,
   encodeResponse,
@@ -92,6 +93,10 @@ export function idempotencyGuard<In = object>(
   const { principal: principalOf, onUnknown = 'refuse', maxBodyBytes = 1024 * 1024 } = options;
   const { methods = ['POST', 'PATCH'], unquotedKeys = true } = options;
   if (typeof principalOf !== 'function') throw new TypeError('principal: expected a function');
+  assertOnUnknown(onUnknown);
+  if (!Array.isArray(methods) || !methods.every((method) => /^[A-Z-]+$/.test(method))) {
+    throw new TypeError("methods: expected methods in upper case, such as ['POST']");
+  }
   assertInteger('maxBodyBytes', maxBodyBytes, 0);
   const isRequired = routes(options.required ?? defaultRequiredRoutes);
   const replayHeaders = replayList(options.replayHeaders ?? []);
@@ -108,13 +113,10 @@ export function idempotencyGuard<In = object>(
     const isTooLarge = response.body && response.body.byteLength > maxBodyBytes;
     return encodeResponse({ ...response, headers, body: isTooLarge ? undefined : response.body });
   };
-  const recovery = async (unknown: UnknownRequest): Promise<Recovery> => {
-    const decided = typeof onUnknown === 'function' ? await onUnknown(unknown) : onUnknown;
-    if (typeof decided === 'string') return decided;
-    const { status, headers = [], body = '' } = decided;
-    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-    return { payload: encode({ status, headers, body: bytes }, unknown.request.method) };
-  };
+  const recoveryOf = (decided: RequestRecovery, method: string): Recovery =>
+    decided === 'refuse' || decided === 'rerun'
+      ? decided
+      : { payload: encode(responseOf(decided), method) };
   const settle = async (
     lease: Lease,
     isExecuted: boolean,
@@ -163,8 +165,7 @@ export function idempotencyGuard<In = object>(
   };
 
   return async (request, context) => {
-    const { method } = request;
-    const path = canonicalPath(request.path);
+    const { method, path } = request;
     const isNeeded =
       isRequired(method, path) ||
       (request.route !== undefined && isRequired(method, request.route));
@@ -182,9 +183,9 @@ export function idempotencyGuard<In = object>(
         'principal() gave no name: without one, callers would share their keys',
       );
     }
-    const id = identityOf(principal, method, request.route ?? path, key);
-    const { path: received, query } = request;
-    const target = query.size > 0 ? `${received}?${query.toString()}` : received;
+    const id = identityOf(principal, method, request.route ?? canonicalPath(path), key);
+    const { query } = request;
+    const target = query.size > 0 ? `${path}?${query.toString()}` : path;
     const contentType = request.headers.get('content-type') ?? '';
     const body = await request.rawBody();
     const acquired = await acquire(settings, {
@@ -192,7 +193,7 @@ export function idempotencyGuard<In = object>(
       fingerprint: fingerprintOf(principal, key, { method, target, contentType, body }),
       onUnknown:
         typeof onUnknown === 'function'
-          ? (fence) => recovery({ key, fence, principal, request })
+          ? async (fence) => recoveryOf(await onUnknown({ key, fence, principal, request }), method)
           : onUnknown,
       signal: () => request.signal,
     });
@@ -212,6 +213,26 @@ export function idempotencyGuard<In = object>(
         return refuse(acquired.state, { id });
     }
   };
+}
+
+/** Checked as node:http checks what a handler sends: it will be sent as often as it is asked for. */
+function responseOf(decided: Exclude<RequestRecovery, string>): StoredResponse {
+  try {
+    const { status, headers = [], body = '' } = decided;
+    if (!Number.isInteger(status) || status < 200 || status > 599) {
+      throw new TypeError('status: expected a whole number from 200 to 599');
+    }
+    for (const [name, value] of headers) {
+      validateHeaderName(name);
+      validateHeaderValue(name, value);
+    }
+    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError('body: expected a string or bytes');
+    return { status, headers, body: bytes };
+  } catch (cause) {
+    const expected = "onUnknown: expected it to give 'refuse', 'rerun' or a response";
+    throw new TypeError(expected, { cause });
+  }
 }
 
 /** `undefined` when the header does not hold one key. Several lines are several keys (RFC 9651 §4.2). */

@@ -3,7 +3,7 @@ import { IdempotencyError, type IdempotencyErrorCode } from './errors.ts';
 import { channels } from './events.ts';
 import { fingerprintOf, identityOf } from './identity.ts';
 import type { Lease } from './lease.ts';
-import { assertInteger, type IdempotencyOptions, settingsOf } from './settings.ts';
+import { assertInteger, assertOnUnknown, type IdempotencyOptions, settingsOf } from './settings.ts';
 
 /** What a handler learns about its own execution. */
 export interface Execution {
@@ -16,7 +16,10 @@ export interface Execution {
    * store failed under `onStoreError: 'open'`.
    */
   readonly fence: number | undefined;
-  /** Aborts when the lease is lost and somebody else may run the request. It does not abort when the caller leaves. */
+  /**
+   * Aborts when the lease is lost, or given up because the caller left long ago, and somebody else may run the request.
+   * It does not abort when the caller leaves.
+   */
   readonly signal: AbortSignal;
   /**
    * Says that nothing was executed (invalid input, 401, 429, …): the outcome is not stored and the key is free again.
@@ -80,15 +83,17 @@ export function createIdempotency(options: JobOptions): Idempotency {
   const settings = settingsOf(options);
   const { scope, onUnknown = 'refuse', maxResultBytes = 1024 * 1024 } = options;
   if (typeof scope !== 'string' || scope === '') throw new TypeError('scope: expected a name');
+  assertOnUnknown(onUnknown);
   assertInteger('maxResultBytes', maxResultBytes, 0);
 
   const encode = (value: unknown): Uint8Array => {
     const bytes = Buffer.from(JSON.stringify({ value }));
     return bytes.byteLength > maxResultBytes ? noResult : bytes;
   };
-  const recovery = async (key: string, fence: number): Promise<Recovery> => {
-    const decided = typeof onUnknown === 'function' ? await onUnknown({ key, fence }) : onUnknown;
-    return typeof decided === 'string' ? decided : { payload: encode(decided.value) };
+  const recoveryOf = (decided: JobRecovery): Recovery => {
+    if (decided === 'refuse' || decided === 'rerun') return decided;
+    if (typeof decided === 'object') return { payload: encode(decided.value) };
+    throw new TypeError("onUnknown: expected it to give 'refuse', 'rerun' or { value }");
   };
 
   return {
@@ -99,7 +104,10 @@ export function createIdempotency(options: JobOptions): Idempotency {
       const acquired = await acquire(settings, {
         id,
         fingerprint: fingerprintOf(scope, key, { method: '', target: '', contentType: '', body }),
-        onUnknown: typeof onUnknown === 'function' ? (fence) => recovery(key, fence) : onUnknown,
+        onUnknown:
+          typeof onUnknown === 'function'
+            ? async (fence) => recoveryOf(await onUnknown({ key, fence }))
+            : onUnknown,
         signal: () => signal,
       });
       switch (acquired.state) {

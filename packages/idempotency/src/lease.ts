@@ -36,6 +36,7 @@ export class Lease {
   #isAsking = false;
   #isOver = false;
   #isLost = false;
+  #isStopped = false;
 
   constructor(claim: HeldClaim, { store, heartbeat, now, askedAt, recovered }: LeaseOptions) {
     this.claim = claim;
@@ -47,11 +48,16 @@ export class Lease {
     heartbeat.add(this);
   }
 
-  /** Aborts when the lease is lost, with `ERR_IDEMPOTENCY_LEASE_LOST`. */
+  /** Aborts when the lease is lost or given up, with `ERR_IDEMPOTENCY_LEASE_LOST`. */
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
-    if (this.#isLost) this.#controller.abort(lost());
+    if (this.#isStopped) this.#controller.abort(lost());
     return this.#controller.signal;
+  }
+
+  /** Extends the lease now. False: somebody else has taken the record over. */
+  renew(): Promise<boolean> {
+    return this.#ask();
   }
 
   /** Stores the outcome. False: somebody else has taken the record over, and nothing was stored. */
@@ -65,8 +71,9 @@ export class Lease {
     return this.#settle('release');
   }
 
-  /** Says that nobody knows whether the request was executed. */
+  /** Says that nobody knows whether the request was executed. A handler that still works on it is told to stop. */
   abandon(): Promise<boolean> {
+    this.#stop();
     return this.#settle('abandon');
   }
 
@@ -75,8 +82,10 @@ export class Lease {
       this.#expire();
       return;
     }
+    const { leaseMs } = this.claim;
     const leftMs = this.#validUntil - this.#now();
-    const isFresh = leftMs * 3 > this.claim.leaseMs * 2;
+    // More than a whole lease is left when the clock was put back: nobody knows how old the lease is.
+    const isFresh = leftMs * 3 > leaseMs * 2 && leftMs <= leaseMs;
     if (this.#operation !== 'renew' || !isFresh) this.#ask().catch(() => this.#expire());
   }
 
@@ -127,6 +136,11 @@ export class Lease {
     this.#isLost = true;
     const { id, fence } = this.claim;
     channels.leaseLost.publish({ id, fence });
+    this.#stop();
+  }
+
+  #stop(): void {
+    this.#isStopped = true;
     this.#controller?.abort(lost());
   }
 

@@ -101,9 +101,7 @@ export function problems(
   documentation: string | undefined,
 ): (problem: Problem, context?: ProblemContext) => Reply {
   const link: readonly HeaderEntry[] =
-    documentation === undefined
-      ? []
-      : [['link', `<${new URL(documentation).href}>; rel="describedby"`]];
+    documentation === undefined ? [] : [['link', `<${address(documentation)}>; rel="describedby"`]];
   return (problem, { id, headers = [], members } = {}) => {
     const { code, status, slug, title, detail, retryAfterSeconds } = kinds[problem];
     channels.refused.publish({ id, code });
@@ -119,4 +117,9 @@ export function problems(
       body: JSON.stringify({ type: typeBase + slug, title, status, detail, code, ...members }),
     };
   };
+}
+
+function address(documentation: string): string {
+  if (!URL.canParse(documentation)) throw new TypeError('documentation: expected an absolute URL');
+  return new URL(documentation).href;
 }

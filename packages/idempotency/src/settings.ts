@@ -58,6 +58,13 @@ export function settingsOf(options: IdempotencyOptions): Settings {
   return { store, leaseMs, ttlMs, waitMs, onStoreError, seal, heartbeat, now };
 }
 
+/** A word that means nothing must not run anything a second time. @throws TypeError naming the option. */
+export function assertOnUnknown(onUnknown: unknown): void {
+  if (onUnknown !== 'refuse' && onUnknown !== 'rerun' && typeof onUnknown !== 'function') {
+    throw new TypeError("onUnknown: expected 'refuse', 'rerun' or a function");
+  }
+}
+
 /** @throws TypeError naming the option. */
 export function assertInteger(option: string, value: number, least: number): void {
   if (!Number.isSafeInteger(value) || value < least || value > longestMs) {

@@ -106,7 +106,7 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
       { waitMs: 30_000 },
     );
     const answers = await Promise.all(Array.from({ length: 100 }, () => pay()));
-    expect(new Set(answers.map(({ status, body }) => `${status} ${body}`))).toEqual(
+    expect(new Set(answers.map(({ status, body }) => `${status} ${body.toString()}`))).toEqual(
       new Set(['201 paid']),
     );
     expect(answers.filter(({ headers }) => headers['idempotency-replayed'])).toHaveLength(99);

@@ -178,12 +178,19 @@ describe('the key', () => {
     },
   );
 
-  test.each(['/payments/', '//payments', '/Payments', '/%70ayments'])(
-    'is required whatever the spelling: %s',
-    async (path) => {
-      expect(refused(await send({ path, key: undefined as never })).status).toBe(400);
-    },
-  );
+  test.each([
+    '/payments/',
+    '//payments',
+    '/Payments',
+    '/%70ayments',
+    '/./payments',
+    '/a/../payments',
+    '/webhooks',
+    '/webhooks/%0A',
+    '/%77ebhooks/%ff',
+  ])('is required whatever the spelling: %s', async (path) => {
+    expect(refused(await send({ path, key: undefined as never })).status).toBe(400);
+  });
 
   test('is required by the route that the framework knows', async () => {
     mount({ required: ['POST /orders/:id/pay'] });
@@ -191,6 +198,7 @@ describe('the key', () => {
     expect(refused(await send({ path: '/orders/1/pay', ...keyless })).status).toBe(400);
     const mounted = { path: '/v1/x', route: '/orders/:id/pay', ...keyless };
     expect(refused(await send(mounted)).status).toBe(400);
+    expect(refused(await send({ path: '/orders/1%2F2/pay', ...keyless })).status).toBe(400);
     passed(await send({ path: '/orders/1/2/pay', ...keyless }));
   });
 
@@ -269,6 +277,14 @@ describe('the same key with another request', () => {
     passed(await send({ path: '/transfers' }));
     passed(await send({ method: 'PATCH' }));
   });
+
+  test.each(['/Payments', '/payments/', '//payments', '/x/../payments'])(
+    'is no other request because its path is spelled differently: %s',
+    async (path) => {
+      passed(await send());
+      expect(refused(await send({ path })).status).toBe(422);
+    },
+  );
 });
 
 describe('a request in flight', () => {
@@ -422,6 +438,89 @@ describe('an unknown outcome', () => {
     mount();
     expect(refused(await send()).status).toBe(409);
   });
+});
+
+describe('a decision about an unknown outcome', () => {
+  const interrupt = async (): Promise<void> => {
+    await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
+  };
+
+  test('that comes when somebody else has taken the record runs nothing', async () => {
+    const clock = fakeClock();
+    store = memoryIdempotencyStore({ now: clock.now });
+    mount({ onUnknown: 'rerun' });
+    await interrupt();
+    const newer = send;
+    mount({
+      onUnknown: async () => {
+        clock.advance(leaseMs); // the process stood still while it decided
+        passed(await newer());
+        return 'rerun' as const;
+      },
+    });
+    expect(problemIn(refused(await send()))).toMatchObject({ code: 'ERR_IDEMPOTENCY_IN_PROGRESS' });
+  });
+
+  test('that the store cannot confirm runs nothing, and stays unknown', async () => {
+    const memory = memoryIdempotencyStore();
+    store = { ...memory, renew: vi.fn(memory.renew).mockRejectedValue(new Error('down')) };
+    mount({ onUnknown: async () => 'rerun' as const, onStoreError: 'open' });
+    await interrupt();
+    expect(refused(await send()).status).toBe(503);
+    mount();
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+    });
+  });
+
+  test.each<[string, unknown]>([
+    ['nothing', undefined],
+    ['a word that means nothing', 'retry'],
+    ['no final status', { status: 99 }],
+    [
+      'a header that smuggles another one',
+      { status: 201, headers: [['etag', 'a\nset-cookie: b']] },
+    ],
+    ['a header that Latin-1 cannot hold', { status: 201, headers: [['etag', '\u20ac']] }],
+    ['a body that is no bytes', { status: 201, body: { id: 1 } }],
+  ])('that makes no sense leaves it unknown: %s', async (_, decided) => {
+    mount({ onUnknown: async () => decided as never });
+    await interrupt();
+    await expect(send()).rejects.toThrow(/^onUnknown: /);
+    mount();
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+    });
+  });
+});
+
+test('a handler whose outcome was given up learns that somebody else may run the request', async () => {
+  const { context, settle } = passed(await send());
+  const { signal } = context;
+  await settle?.({ status: 0, headers: [], aborted: true });
+  expect(signal.reason).toMatchObject({ code: 'ERR_IDEMPOTENCY_LEASE_LOST' });
+});
+
+test('a clock that is put back does not stop the renewals', async () => {
+  const clock = fakeClock();
+  store = memoryIdempotencyStore({ now: clock.now });
+  mount();
+  passed(await send());
+  vi.setSystemTime(Date.now() - 3_600_000);
+  clock.advance(leaseMs / 2);
+  await vi.advanceTimersByTimeAsync(leaseMs / 2);
+  clock.advance(leaseMs / 2);
+  expect(problemIn(refused(await send()))).toMatchObject({ code: 'ERR_IDEMPOTENCY_IN_PROGRESS' });
+});
+
+test('a clock that is put back does not prolong the waiting', async () => {
+  mount({ waitMs: 1000 });
+  passed(await send());
+  const waiting = send();
+  await vi.advanceTimersByTimeAsync(100);
+  vi.setSystemTime(Date.now() - 3_600_000);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(refused(await waiting).status).toBe(409);
 });
 
 describe('an owner that lost its lease', () => {
@@ -606,6 +705,10 @@ test.each<[string, object]>([
   ['waitMs', { waitMs: -1 }],
   ['maxBodyBytes', { maxBodyBytes: 0.5 }],
   ['onStoreError', { onStoreError: 'ignore' }],
+  ['onUnknown', { onUnknown: 'retry' }],
+  ['methods', { methods: ['post'] }],
+  ['methods', { methods: 'POST' }],
+  ['documentation', { documentation: '/idempotency' }],
   ['required', { required: ['/payments'] }],
   ['encryptionKeys', { encryptionKeys: [] }],
   ['encryptionKeys', { encryptionKeys: [Buffer.alloc(16)] }],

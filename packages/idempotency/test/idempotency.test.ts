@@ -78,6 +78,22 @@ describe('run', () => {
   });
 });
 
+test('a run that is told to stop waiting does not run', async () => {
+  const first = jobs.run('k', '', async ({ notExecuted }) => {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    notExecuted();
+  });
+  const controller = new AbortController();
+  const handler = vi.fn();
+  const waiting = create({ waitMs: 5000 }).run('k', '', handler, { signal: controller.signal });
+  await vi.advanceTimersByTimeAsync(15);
+  await first;
+  const stopped = expect(waiting).rejects.toEqual(code('IN_PROGRESS'));
+  controller.abort();
+  await stopped;
+  expect(handler).not.toHaveBeenCalled();
+});
+
 describe('a handler that throws', () => {
   const boom = async (): Promise<never> => Promise.reject(new Error('boom'));
 
@@ -90,6 +106,13 @@ describe('a handler that throws', () => {
     const rerunning = create({ onUnknown: 'rerun' });
     await expect(rerunning.run('k', '', boom)).rejects.toThrow('boom');
     expect(await rerunning.run('k', '', () => 2)).toEqual({ value: 2, replayed: false });
+  });
+
+  test.each([undefined, 'retry', 7])('stays unknown when the function says %j', async (decided) => {
+    const deciding = create({ onUnknown: async () => decided as never });
+    await expect(deciding.run('k', '', boom)).rejects.toThrow('boom');
+    await expect(deciding.run('k', '', () => 1)).rejects.toThrow(/^onUnknown: /);
+    await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
   });
 
   test('having said that nothing was executed, frees the key', async () => {
@@ -198,6 +221,7 @@ test('a store that never answers does not keep the signal from firing', async ()
 
 test('mistakes are reported by name', async () => {
   expect(() => create({ scope: '' })).toThrow(/^scope/);
+  expect(() => create({ onUnknown: 'retry' as never })).toThrow(/^onUnknown/);
   expect(() => create({ maxResultBytes: -1 })).toThrow(/^maxResultBytes/);
   await expect(jobs.run('', '', () => 1)).rejects.toThrow(/^key/);
 });
