@@ -41,6 +41,9 @@ export interface EgressAgentOptions extends EgressPolicyOptions {
   readonly lookup?: LookupFunction;
 }
 
+/** A longer one would fire at once. */
+const LONGEST_TIMER_MS = 2_147_483_647;
+
 /** How many origins that were found allowed are remembered; afterwards it starts anew. */
 const REMEMBERED_ORIGINS = 1000;
 
@@ -64,9 +67,19 @@ class EgressAgent extends Agent {
     const connector = connectorOptions(options, policy);
     const proxy = options.proxy === undefined ? undefined : proxyUrl(options.proxy);
     super({
-      headersTimeout: positive(options.headersTimeoutMs, 30_000, 'headersTimeoutMs'),
-      bodyTimeout: positive(options.bodyTimeoutMs, 30_000, 'bodyTimeoutMs'),
-      keepAliveTimeout: positive(options.keepAliveTimeoutMs, 4000, 'keepAliveTimeoutMs'),
+      headersTimeout: positive(
+        options.headersTimeoutMs,
+        30_000,
+        'headersTimeoutMs',
+        LONGEST_TIMER_MS,
+      ),
+      bodyTimeout: positive(options.bodyTimeoutMs, 30_000, 'bodyTimeoutMs', LONGEST_TIMER_MS),
+      keepAliveTimeout: positive(
+        options.keepAliveTimeoutMs,
+        4000,
+        'keepAliveTimeoutMs',
+        LONGEST_TIMER_MS,
+      ),
       ...(options.connections === undefined
         ? {}
         : { connections: positive(options.connections, 1, 'connections') }),
@@ -136,7 +149,12 @@ function connectorOptions(
     throw new TypeError("minTlsVersion must be 'TLSv1.2' or 'TLSv1.3'");
   }
   if (typeof lookup !== 'function') throw new TypeError('lookup must be a function');
-  const connectTimeoutMs = positive(options.connectTimeoutMs, 5000, 'connectTimeoutMs');
+  const connectTimeoutMs = positive(
+    options.connectTimeoutMs,
+    5000,
+    'connectTimeoutMs',
+    LONGEST_TIMER_MS,
+  );
   return { policy, lookup, connectTimeoutMs, minTlsVersion, tls: permitted(tls), allowH2 };
 }
 
@@ -157,10 +175,15 @@ function permitted(tls: TlsOptions): TlsOptions {
   return tls;
 }
 
-function positive(value: number | undefined, otherwise: number, name: string): number {
+function positive(
+  value: number | undefined,
+  otherwise: number,
+  name: string,
+  most: number = Number.MAX_SAFE_INTEGER,
+): number {
   const number = value ?? otherwise;
-  if (!(Number.isInteger(number) && number > 0)) {
-    throw new TypeError(`${name} must be a whole number above 0`);
+  if (!(Number.isInteger(number) && number > 0 && number <= most)) {
+    throw new TypeError(`${name} must be a whole number from 1 to ${most}`);
   }
   return number;
 }

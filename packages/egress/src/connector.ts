@@ -1,9 +1,8 @@
 import dns from 'node:dns';
-import { isIP, type LookupFunction } from 'node:net';
+import { isIP, type LookupFunction, type Socket } from 'node:net';
 import type { ConnectionOptions, SecureVersion } from 'node:tls';
 import { buildConnector } from 'undici';
-import { EgressError } from './errors.ts';
-import type { EgressPolicy } from './policy.ts';
+import { denied, type EgressPolicy } from './policy.ts';
 import type { Target } from './rule.ts';
 
 /** What a TLS connection may be given: own authorities and a client certificate, but no way around the checks. */
@@ -54,7 +53,7 @@ export function guardedConnector(
         return;
       }
       try {
-        policy.checkAddress(target, socket.remoteAddress ?? '');
+        policy.checkAddress(target, peerOf(socket));
       } catch (refusal) {
         socket.destroy();
         callback(refusal as Error, null);
@@ -63,6 +62,12 @@ export function guardedConnector(
       callback(null, socket);
     });
   };
+}
+
+/** Nobody, when the peer has broken the connection meanwhile: that is no refusal of ours. */
+function peerOf({ remoteAddress }: Socket): string {
+  if (remoteAddress !== undefined) return remoteAddress;
+  throw Object.assign(new Error('the peer closed the connection'), { code: 'ECONNRESET' });
 }
 
 /** Resolves, and answers only when every address is allowed: one bad address among good ones is an attack, not luck. */
@@ -79,11 +84,7 @@ function checkedLookup(
       }
       try {
         const addresses = copied(answer);
-        if (addresses.length === 0)
-          throw new EgressError(
-            'ERR_EGRESS_DENIED',
-            `refused ${target.host}: it resolves to nothing`,
-          );
+        if (addresses.length === 0) throw denied(target, 'it resolves to nothing');
         for (const { address } of addresses) policy.checkAddress(target, address);
         if (lookupOptions.all) callback(null, addresses);
         else callback(null, addresses[0]?.address ?? '', addresses[0]?.family);

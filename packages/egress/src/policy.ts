@@ -103,12 +103,12 @@ export function egressPolicy(options: EgressPolicyOptions): EgressPolicy {
 export function targetOf(url: URL): Target {
   const scheme = url.protocol.slice(0, -1);
   if (scheme !== 'http' && scheme !== 'https') {
-    throw new EgressError('ERR_EGRESS_DENIED', `refused: ${scheme} is neither http nor https`);
+    throw refusal(`${scheme}://${url.host}`, `refused: ${scheme} is neither http nor https`);
   }
   return {
     scheme,
     host: url.hostname.replace(/^\[|\]$|\.$/g, ''),
-    port: Number(url.port) || (scheme === 'https' ? 443 : 80),
+    port: url.port === '' ? (scheme === 'https' ? 443 : 80) : Number(url.port),
   };
 }
 
@@ -116,9 +116,12 @@ function isAboutAddresses({ what }: Rule): boolean {
   return what.kind === 'public' || what.kind === 'range';
 }
 
-function denied({ scheme, host, port }: Target, why: string, address?: string): EgressError {
+export function denied({ scheme, host, port }: Target, why: string, address?: string): EgressError {
   const origin = `${scheme}://${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
-  const reason = `refused ${origin}: ${why}`;
+  return refusal(origin, `refused ${origin}: ${why}`, address);
+}
+
+function refusal(origin: string, reason: string, address?: string): EgressError {
   if (deniedChannel.hasSubscribers) {
     const event: EgressDenied = { origin, reason, ...(address === undefined ? {} : { address }) };
     deniedChannel.publish(event);

@@ -1,5 +1,5 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
-import type { AddressInfo, LookupFunction } from 'node:net';
+import { type AddressInfo, type LookupFunction, Socket } from 'node:net';
 import { interceptors } from 'undici';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type EgressAgentOptions, egressAgent } from '../src/index.ts';
@@ -240,4 +240,29 @@ describe('egressAgent', () => {
   ])('refuses %o at construction', (options, message) => {
     expect(() => egressAgent(options as EgressAgentOptions)).toThrow(message);
   });
+});
+
+describe('what is no refusal', () => {
+  test('a peer that is gone when it is looked at is a broken connection, which may be tried again', async () => {
+    const { port } = await serve((_request, response) => response.end());
+    // What `remoteAddress` asks; the system knows no peer of a socket that was reset.
+    const socket = Socket.prototype as unknown as { _getpeername(): object };
+    const gone = vi.spyOn(socket, '_getpeername').mockReturnValue({});
+    cleanUp.push(() => gone.mockRestore());
+    const agent = agentFor({ allow: ['http://127.0.0.1:*'] });
+    const origin = `http://127.0.0.1:${port}`;
+    await expect(agent.request(get(origin))).rejects.toMatchObject({ code: 'ECONNRESET' });
+  });
+});
+
+describe('a time that no timer can wait', () => {
+  test.each(['connectTimeoutMs', 'headersTimeoutMs', 'bodyTimeoutMs', 'keepAliveTimeoutMs'])(
+    'is refused as %s',
+    (name) => {
+      for (const value of [2_147_483_648, Number.NaN, -1, 0, 1.5]) {
+        expect(() => egressAgent({ [name]: value })).toThrow(name);
+      }
+      expect(() => egressAgent({ [name]: 2_147_483_647 })).not.toThrow();
+    },
+  );
 });

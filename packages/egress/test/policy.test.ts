@@ -137,6 +137,23 @@ describe('assertAllowed', () => {
     );
   });
 
+  test('port 0 is port 0', () => {
+    const allow = ['x.example:443'];
+    expect(() => assertAllowed('https://x.example', { allow })).not.toThrow();
+    expect(() => assertAllowed('https://x.example:0', { allow })).toThrow(/x\.example:0/);
+  });
+
+  test('the refusal of a scheme is published, too', () => {
+    const seen: unknown[] = [];
+    const listen = (message: unknown): void => void seen.push(message);
+    subscribe('countersign:egress:denied', listen);
+    expect(allowed('ftp://x.example/secret')).toBe(false);
+    unsubscribe('countersign:egress:denied', listen);
+    expect(seen).toEqual([
+      { origin: 'ftp://x.example', reason: 'refused: ftp is neither http nor https' },
+    ]);
+  });
+
   test('a refusal is published', () => {
     const seen: unknown[] = [];
     const listen = (message: unknown): void => void seen.push(message);
