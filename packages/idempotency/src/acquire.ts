@@ -58,7 +58,13 @@ export async function acquire(settings: Settings, attempt: Attempt): Promise<Acq
 
 async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
   const { id, fingerprint, onUnknown } = attempt;
-  const { store, heartbeat, leaseMs, ttlMs, now } = settings;
+  const { store, seal, heartbeat, leaseMs, ttlMs, now } = settings;
+  try {
+    await seal.ready();
+  } catch (error) {
+    channels.storeError.publish({ id, operation: 'encrypt', error });
+    return { state: 'store-failed', error };
+  }
   attempts += 1;
   const owner = `${processName}${attempts.toString(36)}`;
   const claim: Claim = { id, owner, fingerprint, leaseMs, ttlMs };

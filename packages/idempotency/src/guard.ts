@@ -18,6 +18,7 @@ import { assertInteger, assertOnUnknown, type IdempotencyOptions, settingsOf } f
 import {
   decodeResponse,
   encodeResponse,
+  joined,
   replayList,
   type StoredResponse,
 } from './stored-response.ts';
@@ -110,8 +111,10 @@ export function idempotencyGuard<In = object>(
       .filter(
         ([name]) => replayHeaders.has(name) || (method === 'HEAD' && name === 'content-length'),
       );
-    const isTooLarge = response.body && response.body.byteLength > maxBodyBytes;
-    return encodeResponse({ ...response, headers, body: isTooLarge ? undefined : response.body });
+    const { status, body } = response;
+    // No verdict may have a status beyond 599.
+    const isKept = body !== undefined && body.byteLength <= maxBodyBytes && status <= 599;
+    return encodeResponse({ status, headers: joined(headers), body: isKept ? body : undefined });
   };
   const recoveryOf = (decided: RequestRecovery, method: string): Recovery =>
     decided === 'refuse' || decided === 'rerun'

@@ -16,6 +16,8 @@ export type EncryptionKeySource = EncryptionKey | (() => EncryptionKey | Promise
 
 /** Encrypts what is stored, and reads it again. */
 export interface Seal {
+  /** Gets the key that encrypts. Who cannot have it must not run what it could not store. */
+  ready(): Promise<unknown>;
   seal(payload: Uint8Array, id: string): Promise<Uint8Array>;
   /**
    * @throws IdempotencyError `ERR_IDEMPOTENCY_RECORD_UNREADABLE`: another key, another record's, changed, or (where
@@ -35,6 +37,7 @@ const cipher = 'aes-256-gcm';
 
 /** Stores payloads as they are. */
 export const unsealed: Seal = {
+  ready: async () => {},
   seal: async (payload) => payload,
   open: async (bytes) => {
     if (bytes[0] === version) throw unreadable('it is encrypted, and there are no encryptionKeys');
@@ -51,6 +54,7 @@ export function sealWith(sources: readonly EncryptionKeySource[]): Seal {
   const [current, ...older] = sources.map(loader);
   if (!current) throw new TypeError('encryptionKeys: expected at least one key');
   return {
+    ready: current,
     async seal(payload, id) {
       const { id: keyId, key } = await current();
       const nonce = randomBytes(12);

@@ -64,6 +64,19 @@ export function replayList(extra: readonly string[]): ReadonlySet<string> {
   return new Set([...defaultReplayHeaders, ...added]);
 }
 
+/** Guards' own lines of these stand beside those of the replay, and the same line must be recognised. */
+const listed: ReadonlySet<string> = new Set(['link', 'vary', 'www-authenticate']);
+
+/** Several lines of one field as one (RFC 9110 §5.3): of most fields, an answer of a guard has one line. */
+export function joined(headers: readonly HeaderEntry[]): readonly HeaderEntry[] {
+  return headers.flatMap((entry): HeaderEntry[] => {
+    const [name] = entry;
+    if (listed.has(name)) return [entry];
+    const lines = headers.filter(([other]) => other === name);
+    return lines[0] === entry ? [[name, lines.map(([, value]) => value).join(', ')]] : [];
+  });
+}
+
 /**
  * Writes a response as bytes: a status line, header lines and, after an empty line, the body as it is.
  * `201\ncontent-type: text/plain\n\nhello`. A body that was not kept is marked by `-` after the status.

@@ -107,13 +107,18 @@ describe('a retry after the outcome', () => {
       ['Strict-Transport-Security', 'max-age=1'],
       ['Link', '<a>; rel=a'],
       ['Link', '<b>; rel=b'],
+      ['Cache-Control', 'private'],
+      ['Cache-Control', 'max-age=60'],
     ];
     await passed(await send()).settle?.({ ...created, headers });
-    expect(refused(await send()).headers.map(([name]) => name)).toEqual([
+    const { headers: replayed } = refused(await send());
+    expect(replayed).toContainEqual(['cache-control', 'private, max-age=60']);
+    expect(replayed.map(([name]) => name)).toEqual([
       'location',
       'x-payment-id',
       'link',
       'link',
+      'cache-control',
       'idempotency-replayed',
       'idempotency-expires',
     ]);
@@ -152,6 +157,14 @@ describe('a response that cannot be kept', () => {
       originalStatus: 201,
     });
     expect(reply.headers).toContainEqual(['idempotency-replayed', 'true']);
+  });
+
+  test('leaves one too when its status cannot be sent by a guard', async () => {
+    await passed(await send()).settle?.({ ...created, status: 700 });
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_RESULT_NOT_STORED',
+      originalStatus: 700,
+    });
   });
 
   test('leaves one too when the store had no room for it', async () => {
@@ -569,6 +582,15 @@ describe('a store that fails', () => {
     expect(reply.headers).toContainEqual(['retry-after', '1']);
     expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_STORE_UNAVAILABLE' });
     expect(String(reply.body)).not.toContain('store down');
+  });
+
+  test('is one whose encryption key cannot be had: what cannot be stored is not run', async () => {
+    mount({ encryptionKeys: [async () => Promise.reject(new Error('vault'))] });
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_STORE_UNAVAILABLE',
+    });
+    mount();
+    passed(await send());
   });
 
   test('at begin passes without protection when the user chose so', async () => {

@@ -202,12 +202,13 @@ test('what is stored can be encrypted', async () => {
   await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('RECORD_UNREADABLE'));
 });
 
-test('a key that cannot be had leaves the outcome unknown and no timer behind', async () => {
+test('a key that cannot be had keeps the handler from running, and leaves no timer behind', async () => {
   const sealed = create({ encryptionKeys: [async () => Promise.reject(new Error('vault'))] });
-  await expect(sealed.run('k', '', () => 1)).rejects.toThrow('vault');
-  await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
-  await vi.advanceTimersByTimeAsync(10_000);
+  const handler = vi.fn();
+  await expect(sealed.run('k', '', handler)).rejects.toEqual(code('STORE_UNAVAILABLE'));
+  expect(handler).not.toHaveBeenCalled();
   expect(vi.getTimerCount()).toBe(0);
+  expect((await jobs.run('k', '', () => 1)).replayed).toBe(false);
 });
 
 test('a store that never answers does not keep the signal from firing', async () => {
