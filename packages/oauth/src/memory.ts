@@ -39,7 +39,8 @@ export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenSt
       const { value, lease, intent, refused } = entry;
       const nowMs = now();
       if (value !== undefined && entry.generation > generation) {
-        return { status: 'current', value, generation: entry.generation };
+        const remainingMs = entry.valueUntilMs - nowMs;
+        return { status: 'current', value, generation: entry.generation, remainingMs };
       }
       if (lease && lease.owner !== owner && lease.untilMs > nowMs) {
         return { status: 'held', remainingMs: lease.untilMs - nowMs };

@@ -33,13 +33,20 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
   ): Promise<Claim> => {
     const { owner, leaseMs, journal = false, takeOverWithinMs = 0 } = request;
     const args = [owner, leaseMs, generation, journal ? 1 : 0, takeOverWithinMs] as const;
-    const [status, first, second] = await claimScript(redis, [prefix + key], args, call);
+    const [status, first, second, remainingMs] = await claimScript(
+      redis,
+      [prefix + key],
+      args,
+      call,
+    );
     const unopened = status === 'current' ? first : second;
     const value = unopened === undefined ? undefined : open(String(unopened), key);
     const unreadable = unopened !== undefined && value === undefined;
     switch (status) {
       case 'current':
-        if (value !== undefined) return { status, value, generation: Number(second) };
+        if (value !== undefined) {
+          return { status, value, generation: Number(second), remainingMs: Number(remainingMs) };
+        }
         // Nobody here can use it. What can be had anew is replaced; what cannot must not be overwritten.
         if (journal) throw unreadableError();
         return ask(key, request, Number(second));
@@ -100,14 +107,14 @@ const claimScript = script<
     journal: 0 | 1,
     takeOverWithinMs: number,
   ],
-  readonly [status: Claim['status'], first?: string | number, second?: string | number]
+  readonly [status: Claim['status'], ...found: (string | number)[]]
 >(
   `
 local key, owner, leaseMs, known = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local f = redis.call('HMGET', key, 'v', 'g', 'x', 'l', 'lu', 'i', 'ia', 'r', 'ru')
 local generation = tonumber(f[2] or '0')
 local value = f[1] and tonumber(f[3]) > now and f[1]
-if value and generation > known then return { 'current', value, generation } end
+if value and generation > known then return { 'current', value, generation, tonumber(f[3]) - now } end
 if f[4] and f[4] ~= owner and tonumber(f[5]) > now then return { 'held', tonumber(f[5]) - now } end
 if f[6] and f[6] ~= owner and now - tonumber(f[7]) >= tonumber(ARGV[5]) then
   return { 'ambiguous', tonumber(f[7]) }

@@ -117,15 +117,17 @@ export function rotation(
     claimed: Extract<Claim, { status: 'claimed' }>,
     generation: number,
   ): Promise<AccessToken> => {
-    const grant = parseGrant(claimed.value);
-    const current = grant?.refreshToken ?? options.initial;
+    let grant: Grant | undefined;
+    let current = options.initial;
+    let response: Awaited<ReturnType<typeof tokenGrant>>;
     const fields = () => {
       const body = form(variant, options.audience, options.parameters);
       body.set('refresh_token', current);
       return body;
     };
-    let response: Awaited<ReturnType<typeof tokenGrant>>;
     try {
+      grant = parseGrant(claimed.value);
+      current = grant?.refreshToken ?? current;
       response = await tokenGrant(client, 'refresh_token', fields, isUnused);
     } catch (error) {
       throw await giveUp(error);
@@ -210,6 +212,7 @@ const UNSENT: ReadonlySet<string> = new Set([
   'ERR_OAUTH_CREDENTIAL',
   'ERR_OAUTH_INSECURE_URL',
   'ERR_OAUTH_METADATA',
+  'ERR_OAUTH_STORE',
   // Without a status: the breaker is open.
   'ERR_OAUTH_UNAVAILABLE',
 ]);
@@ -220,7 +223,13 @@ function ambiguous(what: string, cause?: unknown): OAuthError {
 }
 
 function parseGrant(value: string | undefined): Grant | undefined {
-  return value === undefined ? undefined : (JSON.parse(value) as Grant);
+  if (value === undefined) return undefined;
+  try {
+    return JSON.parse(value) as Grant;
+  } catch {
+    // The parser's message quotes the text, and the text is a refresh token.
+    throw new OAuthError('ERR_OAUTH_STORE', 'what the store has is not a grant');
+  }
 }
 
 function withToken(

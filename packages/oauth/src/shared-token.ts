@@ -43,6 +43,7 @@ export async function renewShared(
   let known = generation;
   for (let round = 0; ; round += 1) {
     let claim: Claim;
+    const askedAtMs = client.now();
     try {
       claim = await store.claim(key, { owner, leaseMs: LEASE_MS, generation: known });
     } catch (error) {
@@ -50,8 +51,10 @@ export async function renewShared(
     }
     switch (claim.status) {
       case 'current': {
+        // What the caller knows already is no answer: such a store would give it for ever.
+        if (claim.generation <= known) return alone();
         known = claim.generation;
-        const shared = revive(client, claim.value, known);
+        const shared = revive(client, claim, askedAtMs);
         if (shared) return shared;
         break;
       }
@@ -142,11 +145,26 @@ function tooLate({ timeoutMs }: OAuthClient): OAuthError {
 }
 
 /** A stored token, unless it is not worth using any more. */
-function revive(client: OAuthClient, value: string, generation: number): AccessToken | undefined {
-  const obtained = JSON.parse(value) as ObtainedToken;
-  if (obtained.expiresAtMs - client.now() < SHORTEST_USE_MS) return undefined;
+function revive(
+  client: OAuthClient,
+  { value, generation, remainingMs }: Extract<Claim, { status: 'current' }>,
+  askedAtMs: number,
+): AccessToken | undefined {
+  const stored = parseToken(value);
+  if (!stored) return undefined;
+  // The clock of whoever got it may be ahead of this one.
+  const expiresAtMs = Math.min(stored.expiresAtMs, askedAtMs + remainingMs);
+  if (!(expiresAtMs - client.now() >= SHORTEST_USE_MS)) return undefined;
   reportShared(client, generation);
-  return token(client, obtained, generation);
+  return token(client, { ...stored, expiresAtMs }, generation);
+}
+
+function parseToken(value: string): ObtainedToken | undefined {
+  try {
+    return JSON.parse(value) as ObtainedToken;
+  } catch {
+    return undefined;
+  }
 }
 
 export function reportShared({ clientId, server }: OAuthClient, generation: number): void {

@@ -17,8 +17,13 @@ export interface ClaimRequest {
 
 /** What {@link TokenStore.claim} found. */
 export type Claim =
-  /** There is something newer than the caller knew. */
-  | { readonly status: 'current'; readonly value: string; readonly generation: number }
+  /** There is something newer than the caller knew, and the store keeps it for `remainingMs` more, by its own clock. */
+  | {
+      readonly status: 'current';
+      readonly value: string;
+      readonly generation: number;
+      readonly remainingMs: number;
+    }
   /** The caller, alone, may replace the value, which is there if there was one. */
   | { readonly status: 'claimed'; readonly value?: string; readonly generation: number }
   /** Somebody else is at it, for at most `remainingMs` more. */

@@ -5,6 +5,7 @@ import {
   type OAuthServerOptions,
   startOAuthServer,
 } from '@countersign/testkit/oauth-server';
+import { startScriptedServer } from '@countersign/testkit/scripted-server';
 import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
@@ -179,6 +180,43 @@ it('leaves the server alone, in all processes, for as long as it asked one of th
   expect(server.count('token')).toBe(1);
   clock.advance(30_000);
   expect((await service({ store }).getToken()).generation).toBe(1);
+});
+
+it('does not let one process that cannot reach the server speak for the rest', async () => {
+  await start();
+  const closed = await startScriptedServer();
+  await closed.stop();
+  const store = memoryTokenStore();
+  const { issuer } = server;
+  const at = (origin: string) =>
+    service({ store, retries: 0, server: { issuer, token_endpoint: `${origin}/token` } });
+  const alone = at(closed.origin);
+  for (let failure = 0; failure < 5; failure += 1) {
+    await expect(alone.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
+  }
+  await expect(alone.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_UNAVAILABLE' });
+  expect((await at(issuer).getToken()).generation).toBe(1);
+});
+
+it('trusts the store’s clock, not that of the process that got the token', async () => {
+  await start({ accessTokenSeconds: 60 });
+  const clock = fakeClock(Date.now());
+  const store = memoryTokenStore({ now: clock.now });
+  await service({ store, now: () => clock.now() + 3_600_000 }).getToken();
+  const shared = await service({ store, now: clock.now }).getToken();
+  expect(server.count('token')).toBe(1);
+  expect(shared.expiresAtMs - clock.now()).toBeLessThanOrEqual(60_000);
+});
+
+it.each([
+  ['the value of another', { value: 'not even JSON' }],
+  ['what expired, again and again', { value: JSON.stringify({ expiresAtMs: 0 }) }],
+])('goes straight to the server when a store gives it %s', async (_, found) => {
+  await start();
+  const claim = async () =>
+    ({ status: 'current', generation: 1, remainingMs: 60_000, ...found }) as const;
+  const source = service({ store: { ...memoryTokenStore(), claim } });
+  expect((await source.getToken()).value).toBeTruthy();
 });
 
 it('does not join the crowd when those before it keep failing', async () => {

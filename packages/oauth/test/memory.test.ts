@@ -5,7 +5,7 @@ import { tokenStoreContract } from './store.contract.ts';
 
 tokenStoreContract('memory', () => {
   const clock = fakeClock();
-  return { store: memoryTokenStore({ now: clock.now }), advance: clock.advance };
+  return { store: memoryTokenStore({ now: clock.now }), advance: (ms) => clock.advance(ms) };
 });
 
 it('is bounded', async () => {

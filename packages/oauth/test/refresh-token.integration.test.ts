@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { inspect } from 'node:util';
 import { fakeClock } from '@countersign/testkit/clock';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
 import { respond, respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
@@ -289,6 +290,16 @@ describe('a store that fails', () => {
     clock.advance(60_000);
     await expect(source.getToken()).rejects.toMatchObject(lost);
     expect(used()).toHaveLength(1);
+  });
+
+  it('to give back what it was given is not trusted, and nothing is used', async () => {
+    const claim = async () => ({ status: 'claimed', value: 'not-a-grant', generation: 1 }) as const;
+    const error: unknown = await grant({ store: { ...store, claim } })
+      .getToken()
+      .catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'ERR_OAUTH_STORE' });
+    expect(inspect(error)).not.toContain('not-a-grant');
+    expect(used()).toHaveLength(0);
   });
 
   it('and forgets what was claimed is given the new refresh token all the same', async () => {

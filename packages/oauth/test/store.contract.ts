@@ -42,7 +42,13 @@ export function tokenStoreContract(
       expect(await claim(a, 'a')).toEqual({ status: 'claimed', generation: 0 });
       expect(await claim(b, 'b')).toEqual({ status: 'held', remainingMs: expect.any(Number) });
       expect(await complete(a, 'a', 'first')).toBe(1);
-      expect(await claim(b, 'b')).toEqual({ status: 'current', value: 'first', generation: 1 });
+      const current = { status: 'current', value: 'first', generation: 1 };
+      await under.advance(4000);
+      const found = await claim(b, 'b');
+      expect(found).toEqual({ ...current, remainingMs: expect.any(Number) });
+      const { remainingMs } = found as Extract<Claim, { status: 'current' }>;
+      expect(remainingMs).toBeGreaterThan(0);
+      expect(remainingMs).toBeLessThanOrEqual(6000);
     });
 
     test('of many claims at once grants one', async () => {

@@ -266,17 +266,19 @@ describe('what makes a token its own', () => {
   });
 });
 
+const spread = (token: object) => ({ ...token });
+
 it('shows a token only to whoever asks for its value', async () => {
   const token = await obtain();
   const { value } = token;
   const shown = [
     inspect(token, { depth: 9, showHidden: true }),
     JSON.stringify(token),
-    JSON.stringify({ ...token }),
-    String(token),
-    JSON.stringify(structuredClone({ ...token })),
+    JSON.stringify(spread(token)),
+    `${token as unknown as string}`,
+    JSON.stringify(structuredClone(spread(token))),
   ];
   for (const one of shown) expect(one).not.toContain(value);
   expectTypeOf(token.type).toEqualTypeOf<'Bearer' | 'DPoP'>();
-  expectTypeOf(source.getToken).returns.resolves.toEqualTypeOf<AccessToken>();
+  expectTypeOf<TokenSource['getToken']>().returns.resolves.toEqualTypeOf<AccessToken>();
 });
