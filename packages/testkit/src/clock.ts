@@ -3,9 +3,9 @@ export interface FakeClock {
   /** Milliseconds since the Unix epoch; detached use is fine: `createThing({ now: clock.now })`. */
   readonly now: () => number;
   /** Moves the clock forward (or, with a negative number, back). */
-  advance(ms: number): void;
+  readonly advance: (ms: number) => void;
   /** Puts the clock at a moment. */
-  set(ms: number): void;
+  readonly set: (ms: number) => void;
 }
 
 /**

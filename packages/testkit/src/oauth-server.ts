@@ -105,6 +105,14 @@ export interface OAuthServer {
 }
 
 const MAX_REQUESTS = 10_000;
+
+/** What of an authorization request matters here, as the provider has checked it. */
+interface AuthorizationParams {
+  readonly client_id: string;
+  readonly login_hint?: string;
+  readonly scope?: string;
+  readonly resource?: string | readonly string[];
+}
 const DEFAULT_RESOURCE = 'https://api.example.com';
 
 /** A real authorization server (oidc-provider) on loopback. */
@@ -147,13 +155,13 @@ export async function startOAuthServer(options: OAuthServerOptions = {}): Promis
   let { provider, serve } = build();
 
   const agree = async (req: IncomingMessage, res: ServerResponse) => {
-    const { params } = await provider.interactionDetails(req, res);
-    const accountId = String(params['login_hint'] ?? 'alice');
-    const grant = new provider.Grant({ accountId, clientId: String(params['client_id']) });
-    const scope = String(params['scope'] ?? '');
+    const details = await provider.interactionDetails(req, res);
+    const params = details.params as unknown as AuthorizationParams;
+    const { login_hint: accountId = 'alice', client_id: clientId, scope = '' } = params;
+    const grant = new provider.Grant({ accountId, clientId });
     grant.addOIDCScope(scope);
-    for (const uri of [params['resource'] ?? options.defaultResource ?? []].flat()) {
-      grant.addResourceScope(String(uri), scope);
+    for (const uri of [params.resource ?? options.defaultResource ?? []].flat()) {
+      grant.addResourceScope(uri, scope);
     }
     const grantId = await grant.save();
     await provider.interactionFinished(req, res, { login: { accountId }, consent: { grantId } });

@@ -13,7 +13,7 @@ export interface Exchange {
   /** Aborts when the connection is gone, or the server stops: what a script waits on must end then. */
   readonly signal: AbortSignal;
   /** Resolves when the bytes were taken; rejects when nobody is there to take them. */
-  write(bytes: string | Uint8Array): Promise<void>;
+  readonly write: (bytes: string | Uint8Array) => Promise<void>;
 }
 
 /**
