@@ -1,6 +1,5 @@
-import { inspect } from 'node:util';
 import type { Dispatcher } from 'undici';
-import { addHeaders } from './headers.ts';
+import { addHeaders, TOKEN } from './headers.ts';
 
 /** A key, or where to get it from for each request. */
 export type ApiKeySource = string | (() => string | Promise<string>);
@@ -12,8 +11,6 @@ export interface ApiKeyOptions {
   /** Send the bare key in this header instead of `Authorization`: `x-api-key`. */
   readonly header?: string;
 }
-
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 /**
  * An undici interceptor that presents an API key with every attempt. It replaces what was in the header before.
@@ -45,7 +42,7 @@ export function apiKey(
           // No controller: the request has not begun. The handler's error callback is the only way to report it.
           handler.onResponseError?.(
             null as unknown as Dispatcher.DispatchController,
-            error instanceof Error ? error : new Error(inspect(error)),
+            error instanceof Error ? error : new Error('there is no API key', { cause: error }),
           );
         });
       return true;

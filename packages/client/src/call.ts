@@ -189,7 +189,9 @@ async function send(
       afterMs: hedgeAfterMs,
       signal: order.signal,
       // A hedge is load that the call alone would not have made: it is paid for like a retry.
-      mayHedge: () => state.budget?.tryWithdraw() ?? true,
+      // And a circuit that is not closed lets nothing more through.
+      mayHedge: () =>
+        (state.breaker?.state ?? 'closed') === 'closed' && (state.budget?.tryWithdraw() ?? true),
       isGood: (outcome) => isAnswer(outcome) && outcome.status < 500 && outcome.status !== 429,
       // The one that says to wait longer: it was told to this call, whichever attempt heard it.
       worse: (one, other) => (toldToWait(one, policy) > toldToWait(other, policy) ? one : other),

@@ -132,18 +132,28 @@ export function createClient(options: ClientOptions): Client {
       signal,
       deadlineMs,
     });
-    const key = order.identity.idempotencyKey;
-    const call = (): Promise<ClientResponse<T>> =>
+    return remembered(order, headers, () =>
       run(order, (ending, last) =>
         acceptResponse(ending, last, stateOf(last.target.origin), maxResponseBytes, requestOptions),
-      );
+      ),
+    );
+  }
+
+  /** Writes a call that has a key down before it is sent, and forgets it when its caller knows what became of it. */
+  async function remembered<R>(
+    order: Order,
+    given: RequestOptions['headers'],
+    call: () => Promise<R>,
+  ): Promise<R> {
+    const { deadline, identity, signal } = order;
+    const key = identity.idempotencyKey;
     if (!journal || key === undefined) return call();
-    const entry = entryOf(order, key, lowerCased(headers), settings.keyLifetimeMs, now());
+    const entry = entryOf(order, key, lowerCased(given), settings.keyLifetimeMs, now());
     const begun = journaled(journal.begin(entry));
     try {
       await whileItLasts(order, begun);
     } catch (error) {
-      order.deadline.dispose();
+      deadline.dispose();
       // It may be written all the same, now or when Redis comes to it; nothing was sent, and nothing may be sent later.
       void begun.catch(() => {}).then(() => forget(entry));
       throw error;
@@ -151,8 +161,10 @@ export function createClient(options: ClientOptions): Client {
     try {
       return await call();
     } finally {
-      // Whatever it was, the caller knows it now, and the key with it.
-      await forget(entry);
+      deadline.dispose();
+      const forgotten = forget(entry);
+      // Who gave up, or is late, waits for nothing more.
+      if (!signal?.aborted && deadline.remaining() > 0) await forgotten;
     }
   }
 
@@ -168,9 +180,11 @@ export function createClient(options: ClientOptions): Client {
       signal,
       deadlineMs: undefined,
     });
-    return run({ ...order, receiver: handler }, async (ending) => {
-      if (!ending.answer.received) throw await refusal(ending, home, maxResponseBytes);
-    });
+    return remembered(order, headers, () =>
+      run({ ...order, receiver: handler }, async (ending) => {
+        if (!ending.answer.received) throw await refusal(ending, home, maxResponseBytes);
+      }),
+    );
   };
 
   /** Where this fails the call is finished once more, with the same key. */

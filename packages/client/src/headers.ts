@@ -3,6 +3,9 @@ import type { Dispatcher } from 'undici';
 /** A response's headers; names in lower case, a repeated field as an array. */
 export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
+/** What a header's name, or a scheme's, is made of (RFC 9110 §5.6.2). */
+export const TOKEN: RegExp = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
 type RequestHeaders = Dispatcher.DispatchOptions['headers'];
 
 /** Whether a request has a header, whichever form of headers undici was given. `name` is lower case. */

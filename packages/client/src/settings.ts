@@ -2,6 +2,7 @@ import { egressAgent } from '@countersign/egress';
 import { type Backoff, exponentialBackoff } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import type { AttemptPolicy } from './call.ts';
+import { TOKEN } from './headers.ts';
 import { type KeyPolicy, keyPolicy } from './idempotency-key.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
 import type { OriginPolicies } from './origin.ts';
@@ -33,6 +34,12 @@ export function readSettings(options: ClientOptions): Settings {
   const { interceptors = [], budget = {}, breaker = {}, concurrency = {} } = options;
   if (!Array.isArray(interceptors) || interceptors.some((each) => typeof each !== 'function')) {
     throw new TypeError('interceptors must be an array of functions');
+  }
+  if (options.now !== undefined && typeof options.now !== 'function') {
+    throw new TypeError('now must be a function');
+  }
+  if (options.journal !== undefined && typeof options.journal.begin !== 'function') {
+    throw new TypeError('journal must be a JournalStore, such as fileJournal(path)');
   }
   const maxResponseBytes = whole(options.maxResponseBytes, 10_485_760, 'maxResponseBytes');
   const attemptTimeoutMs = whole(
@@ -81,6 +88,13 @@ function commonHeaders(headers: ClientOptions['headers']): Record<string, string
   const lower = lowerCased(headers);
   if ('idempotency-key' in lower) {
     throw new TypeError('headers must have no Idempotency-Key: every call has its own');
+  }
+  for (const [name, value] of Object.entries(lower)) {
+    if (!TOKEN.test(name) || !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) {
+      throw new TypeError(
+        `headers: ${JSON.stringify(name)} is no header, or has no value that one can have`,
+      );
+    }
   }
   return lower;
 }
@@ -146,5 +160,7 @@ function retrying(options: RetryOptions | false): { maxAttempts: number; backoff
 
 function deadlineHeader(name: string | false | undefined): string | undefined {
   if (name === false) return undefined;
-  return (name ?? 'request-timeout-ms').toLowerCase();
+  const header = name ?? 'request-timeout-ms';
+  if (!TOKEN.test(header)) throw new TypeError('deadlineHeader must be a header name or false');
+  return header.toLowerCase();
 }

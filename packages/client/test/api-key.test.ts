@@ -50,6 +50,20 @@ describe('apiKey', () => {
     expect(dispatcher.requests).toEqual([]);
   });
 
+  test('what a provider throws is not quoted', async () => {
+    const client = createClient({
+      origin: 'https://api.example.com',
+      egress: new FakeDispatcher(() => ({})),
+      interceptors: [apiKey(() => Promise.reject({ vaultToken: 'hunter2' }))],
+    });
+    const error = await client.get('/').catch((reason: unknown) => reason);
+    expect((error as Error).message).not.toContain('hunter2');
+    expect(error).toMatchObject({
+      code: 'ERR_CLIENT_NOT_SENT',
+      cause: { cause: { vaultToken: 'hunter2' } },
+    });
+  });
+
   test('a provider that never answers is bounded by the attempt timeout', async () => {
     const client = createClient({
       origin: 'https://a.example',

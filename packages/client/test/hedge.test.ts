@@ -101,6 +101,19 @@ describe('hedging', () => {
     expect(dispatcher.requests.length).toBe(1);
   });
 
+  test('is not sent where the circuit is only being probed', async () => {
+    const { client, dispatcher } = setUp([{ status: 500 }, { afterMs: 5000 }], {
+      breaker: { minimumAttempts: 1, openMs: 1000 },
+      retry: false,
+    });
+    await client.get('/x').catch(() => {});
+    await vi.advanceTimersByTimeAsync(1000);
+    const call = client.get('/x');
+    await vi.runAllTimersAsync();
+    await call;
+    expect(dispatcher.requests.length).toBe(2);
+  });
+
   test('is paid for from the budget', async () => {
     const { client, dispatcher } = setUp([{ afterMs: 5000 }], {
       budget: { ratio: 0, minPerSecond: 0 },

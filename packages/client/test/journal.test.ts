@@ -14,7 +14,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type ClientOptions, createClient, type JournalStore } from '../src/index.ts';
+import {
+  type ClientOptions,
+  createClient,
+  type JournalEntry,
+  type JournalStore,
+} from '../src/index.ts';
 import { fileJournal } from '../src/journal.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 import { journalStoreContract } from './store.contract.ts';
@@ -294,6 +299,48 @@ describe('a client with a journal', () => {
       written();
       await vi.waitFor(() => expect(settled).toEqual(['k']));
       expect(dispatcher.requests).toEqual([]);
+    });
+
+    test('an abort does not wait until it is forgotten', async () => {
+      const { journal, written } = slowJournal();
+      const { client, dispatcher } = setUp([{ afterMs: Infinity }], {
+        journal: { ...journal, settle: () => new Promise(() => {}) },
+      });
+      const controller = new AbortController();
+      const call = client.post('/x', { signal: controller.signal });
+      written();
+      await vi.waitFor(() => expect(dispatcher.requests.length).toBe(1));
+      controller.abort();
+      await expect(call).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED' });
+    });
+
+    test('a fetch is written down, too, before it is sent', async () => {
+      const { journal, settled, written } = slowJournal();
+      const begun: JournalEntry[] = [];
+      const { client, dispatcher } = setUp([{ status: 201 }], {
+        journal: {
+          ...journal,
+          begin(each) {
+            begun.push(each);
+            return journal.begin(each);
+          },
+        },
+      });
+      const headers = { authorization: 'Bearer hunter2', 'content-type': 'application/json' };
+      const call = client.fetch('/x', { method: 'POST', body: '{}', headers });
+      await vi.waitFor(() => expect(begun.length).toBe(1));
+      expect(dispatcher.requests).toEqual([]);
+      written();
+      expect((await call).status).toBe(201);
+      const [entry] = begun;
+      expect(entry).toMatchObject({
+        method: 'POST',
+        path: '/x',
+        body: Buffer.from('{}').toString('base64'),
+        headers: { 'content-type': 'application/json' },
+      });
+      expect(JSON.stringify(entry)).not.toContain('hunter2');
+      await vi.waitFor(() => expect(settled).toEqual([entry?.key]));
     });
 
     test('the deadline ends it', async () => {

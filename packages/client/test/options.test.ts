@@ -37,6 +37,11 @@ describe('createClient', () => {
     [{ interceptors: 'x' }, /interceptors/],
     [{ interceptors: ['x'] }, /interceptors/],
     [{ egress: { allow: 'x' } }, /allow/],
+    [{ now: 5 }, /now/],
+    [{ journal: {} }, /journal/],
+    [{ deadlineHeader: 'a b' }, /deadlineHeader/],
+    [{ deadlineHeader: '' }, /deadlineHeader/],
+    [{ headers: { 'x-a': 'a\r\nb' } }, /headers.*x-a/],
   ])('refuses %o', (options, message) => {
     expect(() => createClient({ origin, ...options } as unknown as ClientOptions)).toThrow(message);
   });
