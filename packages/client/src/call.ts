@@ -253,7 +253,7 @@ function failure(outcome: Failure, { deadline }: Order, details: ClientErrorDeta
 }
 
 function describe(
-  { kind, error }: Failure,
+  { kind, error, begun = false }: Failure,
   deadlinePassed: boolean,
 ): readonly [ClientErrorCode, string] {
   switch (kind) {
@@ -269,7 +269,7 @@ function describe(
       if ((error as { code?: unknown }).code === 'ERR_EGRESS_RESPONSE_TOO_LARGE') {
         return ['ERR_CLIENT_RESPONSE_TOO_LARGE', error.message];
       }
-      return isNetworkError(error)
+      return isNetworkError(error) || begun
         ? ['ERR_CLIENT_NETWORK', `the connection failed (${failureName({ kind, error })})`]
         : ['ERR_CLIENT_NOT_SENT', `the request could not be made: ${error.message}`];
   }

@@ -18,6 +18,8 @@ export interface Answer {
 export interface Failure {
   readonly kind: 'timeout' | 'aborted' | 'too_large' | 'error';
   readonly error: Error;
+  /** With `error`: the request was on its way, so that it may have been done. */
+  readonly begun?: boolean;
 }
 
 export type Outcome = Answer | Failure;
@@ -157,7 +159,7 @@ class Collector implements Dispatcher.DispatchHandler {
 
   onResponseError(controller: Controller, error: Error): void {
     this.#receiver?.onResponseError?.(controller, error);
-    this.#end({ kind: 'error', error });
+    this.#end({ kind: 'error', error, begun: this.#controller !== undefined });
   }
 
   #answer(truncated: boolean): Answer {

@@ -205,3 +205,19 @@ describe('createClient', () => {
     expect(await failure(client.get('/'))).toMatchObject({ code: 'ERR_CLIENT_CLOSED' });
   });
 });
+
+describe('what may have been done', () => {
+  test.each([
+    ['headers larger than are read', { headers: { 'x-large': 'x'.repeat(40_000) } }],
+    ['another protocol', { status: 101, headers: { upgrade: 'x', connection: 'upgrade' } }],
+  ] as const)('is never called not sent: %s', async (_name, reply) => {
+    const { origin, seen } = await serve((_request, response) => {
+      response.writeHead('status' in reply ? reply.status : 200, reply.headers).end();
+    });
+    const client = createClient({ origin, egress: { allow: ['http://127.0.0.1:*'] } });
+    onTestFinished(() => client.close());
+    const error = await client.post('/', { json: {} }).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_NETWORK' });
+    expect(seen.length).toBeGreaterThan(0);
+  });
+});

@@ -50,8 +50,9 @@ export class FakeDispatcher extends Dispatcher {
       pause() {},
       resume() {},
     };
-    handler.onRequestStart?.(controller, null);
     const reply = this.#reply(this.requests.length - 1, options);
+    // A certificate is looked at before the request begins.
+    if (!reply.errorCode?.startsWith('CERT_')) handler.onRequestStart?.(controller, null);
     const answer = (): void => {
       if (request.aborted) return;
       if (reply.errorCode !== undefined) {
