@@ -25,7 +25,7 @@ export interface ServerOptions {
 export interface Server {
   readonly issuer: string;
   /** Discovered at the first call, then kept for an hour; what is there stays in use while a refresh fails. */
-  metadata(signal?: AbortSignal): Promise<ServerMetadata>;
+  metadata(): Promise<ServerMetadata>;
 }
 
 const MAX_AGE_MS = 3_600_000;

@@ -21,7 +21,7 @@ import { bound } from './bound.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
 import type { ClientAuth } from './client-auth.ts';
 import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
-import { OAuthError } from './errors.ts';
+import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { requests, retries } from './events.ts';
 import { refusal } from './refusal.ts';
 import { type Transport, type TransportOptions, transport } from './transport.ts';
@@ -117,15 +117,17 @@ export function oauthClient(
     signal: AbortSignal,
     given: string | undefined,
   ): Promise<Response> => {
-    const metadata = await server.metadata();
+    const metadata = await inTime(server.metadata(), signal, 'ERR_OAUTH_METADATA', 'the metadata');
     const url = endpointUrl(metadata, call.endpoint, clientAuth.tls !== undefined);
-    const breaker = breakerOf(url);
-    assertClosed(breaker, now());
     // Everything that proves something is made for this attempt: assertion, proof, nonce.
-    const auth = await clientAuth.authenticator(now);
+    const prepared = clientAuth.authenticator(now);
+    const auth = await inTime(prepared, signal, 'ERR_OAUTH_CREDENTIAL', 'the credential');
     const headers: Record<string, string> = dpop
       ? { dpop: await dpop.proof({ method: 'POST', url, nonce: given }) }
       : {};
+    // Last: who is let through to probe must not fail on the way.
+    const breaker = breakerOf(url);
+    assertClosed(breaker, now());
     const startedAt = performance.now();
     let status = 0;
     try {
@@ -205,6 +207,26 @@ export function oauthClient(
       }
     },
   };
+}
+
+/** Ends the wait for what is not this call's alone. Nothing was sent: its code must say so, and not that an answer is due. */
+async function inTime<T>(
+  work: Promise<T>,
+  signal: AbortSignal,
+  code: OAuthErrorCode,
+  what: string,
+): Promise<T> {
+  let stop: (() => void) | undefined;
+  const late = new Promise<never>((_, reject) => {
+    stop = () => reject(new OAuthError(code, `${what} did not come in time`));
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    if (stop) signal.removeEventListener('abort', stop);
+  }
 }
 
 /** How long to wait before trying again; forever when another try would end the same way. */

@@ -293,6 +293,23 @@ describe('the metadata', () => {
     expect(await failure(...scripts())).toMatchObject({ code: 'ERR_OAUTH_METADATA' });
   });
 
+  it('that does not come, and a secret that does not, are not waited for longer than a call may take', async () => {
+    server.enqueue(silence());
+    const patient = { timeoutMs: 50, attemptTimeoutMs: 3_600_000, retries: 0 };
+    const slow = clientCredentials({
+      issuer: server.origin,
+      allowInsecureLoopback: true,
+      clientId: 'client',
+      clientAuth: clientSecretPost(SECRET),
+      ...patient,
+    });
+    await expect(slow.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_METADATA' });
+    const clientAuth = clientSecretPost(() => new Promise(() => {}));
+    await expect(source({ ...patient, clientAuth }).getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_CREDENTIAL',
+    });
+  });
+
   it('with an endpoint over http elsewhere is an error', async () => {
     const body = { issuer: server.origin, token_endpoint: 'http://auth.example.com/token' };
     expect(await failure(respondJson(body))).toMatchObject({ code: 'ERR_OAUTH_INSECURE_URL' });
