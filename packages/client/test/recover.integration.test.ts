@@ -53,6 +53,34 @@ describe('redisJournal', () => {
     }
   });
 
+  test('takes the time of a clock that has fractions', async () => {
+    const store = redisJournal(redis.client(), { prefix: 'fractions' });
+    const client = createClient({
+      origin: 'http://127.0.0.1:9',
+      egress: { allow: ['http://127.0.0.1:*'] },
+      retry: false,
+      journal: store,
+      now: () => performance.timeOrigin + performance.now(),
+      idempotency: { keyLifetimeMs: 50_001 },
+    });
+    await expect(client.post('/x', { json: {} })).rejects.toMatchObject({
+      code: 'ERR_CLIENT_NETWORK',
+    });
+    await store.begin({
+      version: 1,
+      key: 'a',
+      origin: 'https://api.example.com',
+      method: 'POST',
+      path: '/',
+      headers: {},
+      fingerprint: '0',
+      createdAtMs: 1000.25,
+      deadlineAtMs: 1000.75,
+      expiresAtMs: 2000.1,
+    });
+    await client.close();
+  });
+
   test('works on a cluster', async () => {
     const cluster = await startRedisCluster();
     try {
