@@ -57,7 +57,8 @@ export interface IdempotencyStore {
   complete(claim: HeldClaim, payload: Uint8Array): Promise<boolean>;
   /**
    * The request was not executed: the record is free again, or unknown again if it was taken over. Its fence is
-   * remembered for at least `leaseMs`.
+   * remembered for at least `leaseMs`. An owner that never got the answer of `begin` releases with fence 0: the record's
+   * own fence is the one to remember.
    */
   release(claim: HeldClaim): Promise<boolean>;
   /** The owner gives up without knowing the outcome: the record is unknown at once. */
