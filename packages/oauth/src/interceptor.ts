@@ -132,7 +132,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   }
 
   #url(): string {
-    const { path } = this.#options;
+    const path = this.#options.path.replace(ABSOLUTE, '');
     return this.#origin + (path.split(/[?#]/, 1)[0] ?? '');
   }
 
@@ -244,11 +244,17 @@ function newTarget(): Target {
   };
 }
 
-/** Undici 8 names the origin of a `Client` or `Pool` too. What has none must not be taken for what has been seen. */
-function originOf({ origin }: Dispatcher.DispatchOptions): string {
+/** The scheme and authority of a path that is a whole URL, as proxies are asked (RFC 9112 §3.2.2). */
+const ABSOLUTE = /^https?:\/\/[^/?#]*/i;
+
+/**
+ * Undici 8 names the origin of a `Client` or `Pool` too. What has none must not be taken for what has been seen. A path
+ * that is a whole URL is for that URL's origin, through whatever it is sent.
+ */
+function originOf({ origin, path }: Dispatcher.DispatchOptions): string {
   if (origin === undefined)
     throw new TypeError('accessToken() needs requests that name their origin');
-  return new URL(origin).origin;
+  return new URL(ABSOLUTE.exec(path)?.[0] ?? origin).origin;
 }
 
 /** `localhost:3000` is a URL too, of scheme `localhost`: no request would ever match it. */

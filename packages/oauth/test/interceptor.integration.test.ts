@@ -177,6 +177,21 @@ describe('another origin', () => {
     await evil.stop();
   });
 
+  it('does not get it through a path that names it, whatever server that is sent to', async () => {
+    await get();
+    for (const path of ['http://other.example.com/a', 'HTTPS://other.example.com/a']) {
+      await dispatcher.request({ origin: api.origin, path, method: 'GET' }).catch(() => {});
+    }
+    await dispatcher.request({ origin: api.origin, path: `${api.origin}/a`, method: 'GET' });
+    expect(authorization(0)).toBeDefined();
+    const seen = api.requests
+      .slice(1)
+      .map(({ target, headers }) => [target, 'authorization' in headers]);
+    expect(seen).toContainEqual(['http://other.example.com/a', false]);
+    expect(seen.at(-1)).toEqual([`${api.origin}/a`, true]);
+    expect(seen.filter(([, carried]) => carried)).toHaveLength(1);
+  });
+
   it.each(['localhost:3000', 'api.example.com:443', 'ftp://api.example.com', 'null'])(
     'cannot be named as %s',
     (origin) => {
