@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { type Decision, type DecisionSource, decide, decideWithoutLimits } from './decision.ts';
+import { type Decision, decide, decideWithoutLimits } from './decision.ts';
 import { RateLimitError } from './errors.ts';
 import { refusedChannel, restrictedChannel, storeFailedChannel } from './events.ts';
 import { type Fallback, fallback, type OnStoreError } from './fallback.ts';
@@ -198,38 +198,73 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       this.#refusals.find(local, cost, this.#now()) ??
       (set.leasesSlots ? undefined : this.#leases?.spend(local, cost, this.#now()));
     if (decided) return Promise.resolve(this.#report(key, cost, decided));
-    return this.#ask(set, key, local, cost);
-  }
-
-  async #ask(set: CompiledSet, key: string, local: string, cost: number): Promise<Decision> {
     const leased = set.leasesSlots || set.shadow ? undefined : this.#leases;
-    const decision =
-      (cost <= set.largestCost && leased && leased.size <= set.largestCost
-        ? await leased.renew(local, cost, this.#now, (size) => this.#take(set, key, size))
-        : undefined) ?? (await this.#take(set, key, cost));
-    return this.#report(key, cost, decision);
+    return leased && cost <= leased.size && leased.size <= set.largestCost
+      ? this.#takeLeased(leased, set, key, local, cost)
+      : this.#take(set, key, local, cost);
   }
 
-  /** Asks the store, or, when it cannot be asked, what remains. */
-  async #take(set: CompiledSet, key: string, cost: number): Promise<Decision> {
+  async #takeLeased(
+    leases: Leases,
+    set: CompiledSet,
+    key: string,
+    local: string,
+    cost: number,
+  ): Promise<Decision> {
+    // Nobody is refused when a whole lease cannot be had: the cost alone may still be.
+    const take = (size: number): Promise<Decision> => this.#take(set, key, local, size, false);
+    const decision = await leases.renew(local, cost, this.#now, take);
+    return decision ?? (await this.#take(set, key, local, cost));
+  }
+
+  /** Asks the store, or, when it cannot be asked, what remains. Without `async`: this is the path of every request. */
+  #take(
+    set: CompiledSet,
+    key: string,
+    local: string,
+    cost: number,
+    reported = true,
+  ): Promise<Decision> {
     const slot = set.leasesSlots ? newSlot() : 0;
-    if (!this.#health.shouldAsk()) return this.#fallback(set, set.limits, key, cost, slot);
+    const degrade = (): Decision => this.#fallback(set, set.limits, key, cost, slot);
+    const report = (decision: Decision): Decision =>
+      reported ? this.#report(key, cost, decision) : decision;
+    if (!this.#health.shouldAsk()) return Promise.resolve(report(degrade()));
     const askedAtMs = this.#now();
     const impossible = cost > set.largestCost;
-    let decision: Decision;
+    const mode = impossible ? 'peek' : 'take';
+    return this.#askStore(set, key, cost, mode, slot).then(
+      (answer) => {
+        this.#health.succeeded();
+        const decision = decide(set, answer, 'store', slot, impossible);
+        // Slots are freed at any moment; time alone ends other refusals.
+        if (!decision.allowed && !set.leasesSlots)
+          this.#refusals.add(local, cost, decision, askedAtMs);
+        return report(decision);
+      },
+      (error: unknown) => {
+        this.#health.failed();
+        if (storeFailedChannel.hasSubscribers)
+          storeFailedChannel.publish({ policy: set.name, error });
+        return report(degrade());
+      },
+    );
+  }
+
+  #askStore(
+    { counter, limits }: CompiledSet,
+    key: string,
+    cost: number,
+    mode: ConsumeMode,
+    slot: number,
+  ): Promise<StoreAnswer> {
     try {
-      decision = await this.#consume(set, key, cost, impossible ? 'peek' : 'take', slot);
-      this.#health.succeeded();
+      const timeoutMs = this.#timeoutMs;
+      const answer = this.#store.consume(counter, key, limits, cost, mode, slot, timeoutMs);
+      return answer instanceof Promise ? answer : Promise.resolve(answer);
     } catch (error) {
-      this.#health.failed();
-      if (storeFailedChannel.hasSubscribers)
-        storeFailedChannel.publish({ policy: set.name, error });
-      return this.#fallback(set, set.limits, key, cost, slot);
+      return Promise.reject(error);
     }
-    // Slots are freed at any moment; time alone ends other refusals.
-    if (!decision.allowed && !set.leasesSlots)
-      this.#refusals.add(localKey(set, key), cost, decision, askedAtMs);
-    return decision;
   }
 
   async #consume(
@@ -238,12 +273,9 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     cost: number,
     mode: ConsumeMode,
     slot: number,
-    source: DecisionSource = 'store',
   ): Promise<Decision> {
-    const { counter, limits, largestCost } = set;
-    const timeoutMs = this.#timeoutMs;
-    const answer = await this.#store.consume(counter, key, limits, cost, mode, slot, timeoutMs);
-    return decide(set, answer, source, slot, cost > largestCost);
+    const answer = await this.#askStore(set, key, cost, mode, slot);
+    return decide(set, answer, 'store', slot, cost > set.largestCost);
   }
 
   async peek(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<Decision> {

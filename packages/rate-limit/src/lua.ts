@@ -13,14 +13,15 @@ local never = 1 / 0
 local call, ceil, floor, max, min, fmod = redis.call, math.ceil, math.floor, math.max, math.min, math.fmod
 local pack, unpack_from = struct.pack, struct.unpack
 local header = 4
-local specs, formats = {}, {}
+local specs, formats, lives = {}, {}, {}
 
 local function parse(spec)
-  local policies = {}
+  local policies = {scalar = true}
   for kind, window, limit, rate in string.gmatch(spec, '(%d):([^:]+):([^:]+):([^;]+);') do
     policies[#policies + 1] = {
       kind = tonumber(kind), window = tonumber(window), limit = tonumber(limit), rate = tonumber(rate),
     }
+    policies.scalar = policies.scalar and tonumber(kind) <= 3
   end
   specs[spec] = policies
   return policies
@@ -293,10 +294,7 @@ end
 local empty = {1, 0, 0, 0}
 local no_lists = {}
 
-local function fetch(key, policies, now)
-  local value = call('GET', key)
-  local record, lists
-  if value then record, lists = load(value) else record = empty end
+local function fetch(record, lists, policies, now)
   local same = matches(record, policies)
   if not same then record, lists = adopt(record, lists, policies, now) end
   lists = lists or no_lists
@@ -309,10 +307,72 @@ local function fetch(key, policies, now)
   return record, lists, same and stepped_back
 end
 
+-- A time to live in whole seconds, rounded up: most keys of a round trip share one, and Redis need not format it again.
+local function life(clear, grace)
+  local seconds = ceil(clear / 1000000)
+  local ms = lives[seconds] or string.format('%.0f', seconds * 1000 + grace)
+  lives[seconds] = ms
+  return ms
+end
+
+-- The common case at once: every policy is a bucket or a window whose record is in order, and all of them grant. Changes
+-- nothing in Redis when it is another case, but may have changed the record by then. The same arithmetic as below, in the same order.
+local function take_at_once(key, policies, record, now, cost, grace)
+  local count, longest = #policies, 0
+  local new = record == empty
+  if new then
+    record = {1, count, 0, 0, 0, 0, 0, 0, 0}
+  elseif record[4] > now or record[2] ~= count then
+    return nil
+  end
+  -- Tables of the right size from the start: growing them would cost more than filling them.
+  local answer = count == 1 and {1, 0, 0, 0, 0} or {1, 0, 0, 0, 0, 0, 0, 0}
+  for index = 1, count do
+    local o, policy = header + 5 * index - 4, policies[index]
+    local kind, window, limit = policy.kind, policy.window, policy.limit
+    local at, used, previous, left, clear = 0, 0, 0
+    if not new then
+      if record[o] ~= kind or record[o + 1] ~= window then return nil end
+      at, used, previous = record[o + 2], record[o + 3], record[o + 4]
+      if now < at then return nil end
+    end
+    if kind == 1 then
+      used = max(0, used - ((now - at) * policy.rate) / 1000000)
+      if cost > limit or used + cost - limit > 0.000001 then return nil end
+      at, used = now, used + cost
+      left, clear = limit - used, drain_us(used, policy.rate)
+    else
+      if now >= at + window then
+        local start = now - fmod(now, window)
+        previous = kind == 2 and start == at + window and used or 0
+        at, used = start, 0
+      end
+      local elapsed = now - at
+      if kind == 2 then
+        local weighted = (previous * (window - elapsed)) / window
+        if cost > limit or weighted + used + cost > limit + 0.000001 then return nil end
+        used = used + cost
+        left, clear = limit - (weighted + used), window - elapsed + window
+      else
+        if used + cost > limit then return nil end
+        used = used + cost
+        left, clear = limit - used, window - elapsed
+      end
+    end
+    record[o], record[o + 1], record[o + 2], record[o + 3], record[o + 4] = kind, window, at, used, previous
+    if clear > longest then longest = clear end
+    local place = 3 * index
+    answer[place], answer[place + 1], answer[place + 2] =
+      max(0, floor(left + 0.000001)), ceil(clear / 1000), 0
+  end
+  call('SET', key, pack(formats[count] or format_of(count), unpack(record)), 'PX', life(longest, grace))
+  return answer
+end
+
 local function store(key, policies, record, lists, clear, now, grace)
   clear = max(clear, record[4] - now)
   if clear == 0 then return call('DEL', key) end
-  call('SET', key, dump(record, next(lists) and lists), 'PX', ceil(clear / 1000) + grace)
+  call('SET', key, dump(record, next(lists) and lists), 'PX', life(clear, grace))
 end
 
 local function longest_clear(policies, record, lists, now)
@@ -339,8 +399,17 @@ if ARGV[5] then
   -- A moment that was handed in stands still while Redis' clock, which ends keys, goes on.
   now, grace = tonumber(ARGV[5]), 60000
 end
-local record, lists, stepped_back = fetch(key, policies, now)
 local count = #policies
+local value = call('GET', key)
+local record, lists = empty
+if value then record, lists = load(value) end
+if operation == 'take' and policies.scalar then
+  local answer = take_at_once(key, policies, record, now, cost, grace)
+  if answer then return answer end
+  if value then record = load(value) end
+end
+local stepped_back
+record, lists, stepped_back = fetch(record, lists, policies, now)
 
 if operation == 'give' then
   for index = 1, count do

@@ -46,10 +46,11 @@ export function redisRateLimitStore(
 
   return {
     sync: false,
-    async consume(counter, subject, policies, cost, mode, slot, timeoutMs) {
+    consume(counter, subject, policies, cost, mode, slot, timeoutMs) {
       const args = argumentsFor(mode, policies, cost, slot);
-      const reply = await run(redis, keyOf(counter, subject), args, { timeoutMs });
-      return answerOf(reply as number[], policies);
+      return run(redis, keyOf(counter, subject), args, { timeoutMs }).then((reply) =>
+        answerOf(reply as number[], policies),
+      );
     },
     async give({ counter, subject }, policies, cost, slot, timeoutMs) {
       const args = argumentsFor('give', policies, cost, slot);
