@@ -48,5 +48,6 @@ export function endsWithChecksum(text: string, start: number): boolean {
     expected = expected * 62 + value;
   }
   bytes.fill(0, 0, written); // a key that passed through must not stay
-  return seen < 128 && expected === ~crc >>> 0;
+  // What is not ASCII takes more bytes than characters, and its end may not have fitted.
+  return written === text.length && seen < 128 && expected === ~crc >>> 0;
 }

@@ -57,8 +57,9 @@ export function keyFormat(options: KeyFormatOptions): KeyFormat {
   const { family, environment, head } = keyHead(options);
   const length = head.length + BODY_LENGTH;
   // No boundary is asked for: a key glued to other text is exposed all the same. Names are letters, digits, `-`, `_`.
+  // Looked for ahead, so that what only looks like a key does not use up the beginning of a real one.
   const anywhere = new RegExp(
-    `${family}[A-Za-z0-9]{1,32}${family.at(-1)}[0-9A-Za-z]{${BODY_LENGTH}}`,
+    `(?=(${family}[A-Za-z0-9]{1,32}${family.at(-1)}[0-9A-Za-z]{${BODY_LENGTH}}))`,
     'g',
   );
   return {
@@ -74,7 +75,7 @@ export function keyFormat(options: KeyFormatOptions): KeyFormat {
       return text.slice(head.length, head.length + ID_LENGTH);
     },
     find(text) {
-      for (const [candidate] of text.matchAll(anywhere)) {
+      for (const [, candidate = ''] of text.matchAll(anywhere)) {
         if (endsWithChecksum(candidate, candidate.length - BODY_LENGTH)) return candidate;
       }
       return undefined;

@@ -175,3 +175,21 @@ describe('keys', () => {
     }
   });
 });
+
+describe('a text that is longer in UTF-8 than in characters', () => {
+  it('is no key, also where the bytes that do not fit are cut off', () => {
+    const body = 'a'.repeat(47);
+    const text = `sk-${'e'.repeat(102)}-${body}${checksum(body)}`;
+    expect(text).toHaveLength(159);
+    expect(parseKey(`${text}é`)).toBeUndefined();
+    expect(keyFormat({}).misread(`${text}é`)).toBe('malformed');
+  });
+});
+
+describe('find', () => {
+  it('finds a key that begins inside of what only looks like one', () => {
+    const format = keyFormat({});
+    const key = format.write(newId(), newSecret());
+    expect(format.find(`sk-x-${'0'.repeat(52)}${key}`)).toBe(key);
+  });
+});
