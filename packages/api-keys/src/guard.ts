@@ -140,7 +140,9 @@ function credentials(
   header: string | undefined,
 ): Credentials {
   const found: string[] = [];
-  for (const value of request.headers.all('authorization')) {
+  const authorizations = request.headers.all('authorization');
+  if (authorizations.length > 1) return 'ambiguous'; // whatever their schemes: RFC 9110 §5.3 allows one
+  for (const value of authorizations) {
     const [, scheme = '', key = ''] = /^([A-Za-z]+) +(\S+) *$/.exec(value) ?? [];
     const accepted = schemes.some((known) => known.toLowerCase() === scheme.toLowerCase());
     if (accepted) found.push(key);
@@ -161,16 +163,15 @@ function keyInUrl(keys: ApiKeys, { path, query }: GuardRequest): Exposed | undef
     const key = keys.find(pair[1]) ?? keys.find(pair[0]);
     if (key !== undefined) return { key, where: 'query' };
   }
-  const key = keys.find(path) ?? (path.includes('%') ? keys.find(decoded(path)) : undefined);
+  const key = keys.find(path) ?? (path.includes('%') ? keys.find(unescaped(path)) : undefined);
   return key === undefined ? undefined : { key, where: 'path' };
 }
 
-function decoded(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return ''; // not a percent-encoding at all: nothing hidden in it
-  }
+// Escape by escape: `decodeURIComponent` gives up on all of them where one is none. Keys are ASCII.
+function unescaped(path: string): string {
+  return path.replace(/%([0-9a-f]{2})/gi, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
 }
 
 async function report(keys: ApiKeys, { key, where }: Exposed, ip: string): Promise<void> {

@@ -165,3 +165,27 @@ describe('apiKeyGuard', () => {
     expect(() => apiKeyGuard(keys, { schemes: ['Basic' as 'Bearer'] })).toThrow(TypeError);
   });
 });
+
+describe('what a request may hide', () => {
+  it('finds a key behind an escape that is none', async () => {
+    const { keys, key } = await issued();
+    const guard = apiKeyGuard(keys);
+    const { events, stop } = collect('exposed');
+    const path = `/100%/%FF/${key.replace('sk-', '%73k-')}`;
+    expect(await guard({ ...guardRequest(), path }, {})).toMatchObject({
+      pass: false,
+      status: 401,
+    });
+    stop();
+    expect(events).toHaveLength(1);
+  });
+
+  it('refuses a second Authorization field of whatever scheme', async () => {
+    const { keys, key } = await issued();
+    const request = guardRequest([
+      ['Authorization', 'Basic dTpw'],
+      ['Authorization', `ApiKey ${key}`],
+    ]);
+    expect(await apiKeyGuard(keys)(request, {})).toMatchObject({ pass: false, status: 401 });
+  });
+});
