@@ -120,7 +120,7 @@ export async function run(argv: readonly string[], world: CliWorld): Promise<num
       writeRules(world, subject, values);
       return 0;
     }
-    const command = COMMANDS[name];
+    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
     if (!command) throw new UsageError(`there is no command "${name}"`);
     await withKeys(world.cwd, values.config, (keys) =>
       command({

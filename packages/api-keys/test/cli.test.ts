@@ -38,6 +38,10 @@ async function cli(args: string, input = '') {
 }
 
 describe('command line', () => {
+  it('takes nothing for a command that every object has', async () => {
+    expect(await cli('constructor')).toMatchObject({ code: 2 });
+  });
+
   it('creates, lists, inspects, rotates and revokes', async () => {
     const created = await cli(
       'create --owner acme --scope orders:read --scope users:* --days 30 --ip 10.0.0.0/8 --meta team=billing --policy partner --max-uses 5 --actor ada',
