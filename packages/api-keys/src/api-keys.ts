@@ -3,7 +3,14 @@ import { background } from './background.ts';
 import { type KeyCacheOptions, keyCache } from './cache.ts';
 import { listening } from './cache-eviction.ts';
 import { publish } from './events.ts';
-import { assertMaxAgeDays, assertText, type CreateKey, DAY_MS, type MaxAgeDays } from './issue.ts';
+import {
+  assertDays,
+  assertMaxAgeDays,
+  assertText,
+  type CreateKey,
+  DAY_MS,
+  type MaxAgeDays,
+} from './issue.ts';
 import { type CreatedKey, keyIssuer, type RotateOptions, refused } from './issuer.ts';
 import { type KeyFormatOptions, keyFormat } from './key-format.ts';
 import type { ImportHash, Legacy } from './legacy.ts';
@@ -11,7 +18,7 @@ import { type Pepper, pepperRing } from './pepper.ts';
 import type { KeyRecord } from './record.ts';
 import type { ApiKeyStore, Page, PageRequest } from './store.ts';
 import { usage } from './usage.ts';
-import { type Verifier, verifier } from './verify.ts';
+import { unavailable, type Verifier, verifier } from './verify.ts';
 
 export interface ApiKeysOptions extends KeyFormatOptions {
   readonly store: ApiKeyStore;
@@ -46,7 +53,8 @@ export interface ApiKeys extends Verifier {
   create(options: CreateKey): Promise<CreatedKey>;
   /**
    * Makes a successor with the same grant and a secret of its own.
-   * @throws ApiKeysError `ERR_API_KEYS_NOT_FOUND`, `_REVOKED`, `_EXPIRED`, `_ALREADY_ROTATED`
+   * @throws ApiKeysError `ERR_API_KEYS_NOT_FOUND`, `_REVOKED`, `_EXPIRED`, `_ALREADY_ROTATED`; `_INVALID` also for a
+   * key of another prefix or environment in the same store
    */
   rotate(id: string, options: RotateOptions): Promise<CreatedKey>;
   /**
@@ -94,6 +102,8 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     legacy: options.legacy,
     background: writes,
     now,
+    // The wall clock may be set back, and would then prolong what is cached.
+    ticks: options.now ?? (() => performance.now()),
     used: watch.used,
     refused: watch.refused,
     adopt: async (claim, lookup) => {
@@ -104,7 +114,11 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
 
   return {
     verify(presented, verifyOptions) {
-      cache?.listen();
+      try {
+        cache?.listen();
+      } catch (error) {
+        return Promise.resolve(unavailable(error));
+      }
       return verify(presented, verifyOptions);
     },
     identify,
@@ -141,6 +155,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       return store.list(owner, page);
     },
     async dueForRotation({ withinDays = 14, ...page } = {}) {
+      assertDays('withinDays', withinDays);
       const nowMs = now();
       const { records, ...rest } = await store.expiring(nowMs, nowMs + withinDays * DAY_MS, page);
       const due = records.filter(

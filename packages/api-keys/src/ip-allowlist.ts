@@ -41,6 +41,8 @@ function parseRange(text: string): Range | undefined {
 
 // `010.0.0.1` is octal to some and decimal to others, `10.1` is `10.0.0.1`: neither belongs in a security check.
 function isUnambiguous(address: string): boolean {
+  const last = address.slice(address.lastIndexOf(':') + 1);
+  if (last.includes('.') && !ipaddr.IPv4.isValidFourPartDecimal(last)) return false;
   return address.includes(':')
     ? ipaddr.IPv6.isValid(address)
     : ipaddr.IPv4.isValidFourPartDecimal(address);

@@ -6,6 +6,8 @@ import { isResourcePattern } from './resource.ts';
 import { isGrantableScope } from './scope.ts';
 
 export const DAY_MS = 86_400_000;
+/** A hundred years: later times are mistakes, and beyond some of them dates and whole numbers end. */
+const MAX_DAYS = 36_525;
 const MAX_LIST = 100;
 const MAX_METADATA_BYTES = 4096;
 const CONTROL = /\p{Cc}/u;
@@ -103,6 +105,11 @@ export function assertText(name: string, value: unknown, maxLength = 200): asser
   if (!sound) throw invalid(`${name} must be 1 to ${maxLength} characters, none of them control`);
 }
 
+/** @throws ApiKeysError `ERR_API_KEYS_INVALID` for anything but 0 to 36 525 days. */
+export function assertDays(name: string, days: number): void {
+  if (!(days >= 0 && days <= MAX_DAYS)) throw invalid(`${name} must be within ${MAX_DAYS} days`);
+}
+
 function lifetime(
   expiresInDays: number | 'never' | undefined,
   maxAgeDays: MaxAgeDays,
@@ -112,7 +119,8 @@ function lifetime(
     if (maxAgeDays === 'unlimited') return undefined;
     throw tooLong(maxAgeDays);
   }
-  if (!(Number.isFinite(days) && days > 0)) throw invalid('expiresInDays must be above 0');
+  assertDays('expiresInDays', days);
+  if (days === 0) throw invalid('expiresInDays must be above 0');
   if (maxAgeDays !== 'unlimited' && days > maxAgeDays) throw tooLong(maxAgeDays);
   return Math.round(days * DAY_MS);
 }

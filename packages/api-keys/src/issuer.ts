@@ -1,8 +1,15 @@
 import type { AuditEntry } from './audit.ts';
 import { ApiKeysError, type ApiKeysErrorCode } from './errors.ts';
 import { publish } from './events.ts';
-import { type CreateKey, type MaxAgeDays, newRecord, type Origin, sameGrant } from './issue.ts';
-import { type KeyFormat, newId, newSecret } from './key-format.ts';
+import {
+  assertDays,
+  type CreateKey,
+  type MaxAgeDays,
+  newRecord,
+  type Origin,
+  sameGrant,
+} from './issue.ts';
+import { ID_LENGTH, type KeyFormat, newId, newSecret } from './key-format.ts';
 import { type ImportHash, importedDigest, legacyId } from './legacy.ts';
 import type { PepperRing } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
@@ -115,11 +122,13 @@ export function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: Is
       );
     },
     async rotate(id, { overlapSeconds, expiresInDays, actor }) {
-      if (!(Number.isFinite(overlapSeconds) && overlapSeconds >= 0)) {
-        throw new ApiKeysError('ERR_API_KEYS_INVALID', 'overlapSeconds must be 0 or more');
-      }
+      assertDays('overlapSeconds', overlapSeconds / 86_400);
       const old = await store.find(id);
       if (!old) throw notRotated(id, 'not_found');
+      // Stores are shared: a test key must not turn into a live one, nor a public into a secret one.
+      const { display, environment: issuedFor, legacy } = old.record;
+      if (issuedFor !== environment || !(legacy || display === head + id.slice(0, ID_LENGTH / 2)))
+        throw refused('ERR_API_KEYS_INVALID', id, 'has another prefix or environment');
       // A key that was rotated is at its end: a successor's life must not be measured by what is left of it.
       const refusal = rotationRefusal(old.record, now());
       if (refusal) throw notRotated(id, refusal);
@@ -134,7 +143,7 @@ export function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: Is
         const rotation: Rotation = {
           successor,
           atMs,
-          overlapEndsAtMs: atMs + overlapSeconds * 1000,
+          overlapEndsAtMs: atMs + Math.floor(overlapSeconds * 1000),
           ...(made && { audit: made }),
         };
         const outcome = await store.rotate(id, rotation);

@@ -40,6 +40,8 @@ export interface VerifierParts {
   readonly legacy: Legacy | undefined;
   readonly background: Background;
   readonly now: () => number;
+  /** A clock for the cache, in ms from anywhere, that is never set back. */
+  readonly ticks: () => number;
   /** Makes a record for a legacy key that is presented for the first time. */
   readonly adopt: (
     claim: Claim,
@@ -83,7 +85,7 @@ const DECOY_DIGEST = sha256('nobody has this key');
  * one returned. Awaiting on the way would cost as much as the cryptography.
  */
 export function verifier(parts: VerifierParts): Verifier {
-  const { format, store, peppers, cache, now } = parts;
+  const { format, store, peppers, cache, now, ticks } = parts;
 
   function read(presented: string): Claim | Misread {
     const misread = format.misread(presented);
@@ -99,39 +101,37 @@ export function verifier(parts: VerifierParts): Verifier {
       const claim = read(presented);
       return typeof claim === 'string'
         ? refuseMisread(claim, options)
-        : ask(claim, options, now(), undefined);
+        : ask(claim, options, undefined, 0);
     }
-    const nowMs = now();
+    const tick = ticks();
     const id = format.idIn(presented);
     // Before the text is even read: what is cached under its fingerprint was read then.
-    const known = id === undefined ? undefined : cache.get(id, presented, nowMs);
-    if (known) return decide(known, options, nowMs);
+    const known = id === undefined ? undefined : cache.get(id, presented, tick);
+    if (known) return decide(known, options, now());
     const claim = read(presented);
     if (typeof claim === 'string') return refuseMisread(claim, options);
-    const adopted = claim.id === id ? undefined : cache.get(claim.id, presented, nowMs);
-    if (adopted) return decide(adopted, options, nowMs);
+    const adopted = claim.id === id ? undefined : cache.get(claim.id, presented, tick);
+    if (adopted) return decide(adopted, options, now());
     const fingerprint = fingerprintOf(presented);
-    if (cache.isUnknown(fingerprint, nowMs)) return refuseUnknown(claim.id, options);
-    return ask(claim, options, nowMs, fingerprint);
+    if (cache.isUnknown(fingerprint, tick)) return refuseUnknown(claim.id, options);
+    return ask(claim, options, fingerprint, tick);
   }
 
   function ask(
     claim: Claim,
     options: VerifyOptions,
-    nowMs: number,
     fingerprint: string | undefined,
+    sinceTick: number,
   ): VerifyResult | Promise<VerifyResult> {
     const fence = cache?.fence() ?? 0;
-    const conclude = (stored: StoredKey | undefined, decidedAtMs: number): VerifyResult => {
-      if (fingerprint !== undefined) cache?.fill(fence, fingerprint, stored?.record, nowMs);
-      return stored
-        ? decide(stored.record, options, decidedAtMs)
-        : refuseUnknown(claim.id, options);
+    const conclude = (stored: StoredKey | undefined): VerifyResult => {
+      if (fingerprint !== undefined) cache?.fill(fence, fingerprint, stored?.record, sinceTick);
+      return stored ? decide(stored.record, options, now()) : refuseUnknown(claim.id, options);
     };
     const stored = lookUp(claim);
     // A store that had to be waited for may have taken its time: the key is judged by the clock as it is then.
-    if (stored instanceof Promise) return stored.then((arrived) => conclude(arrived, now()));
-    return conclude(stored, nowMs);
+    if (stored instanceof Promise) return stored.then(conclude);
+    return conclude(stored);
   }
 
   /** The stored key that the claim proves to be. */
@@ -176,6 +176,9 @@ export function verifier(parts: VerifierParts): Verifier {
   }
 
   function decide(record: KeyRecord, options: VerifyOptions, nowMs: number): VerifyResult {
+    // The digest of a key of ours covers its environment; a legacy key's does not, and stores are shared.
+    if (record.environment !== format.environment)
+      return refuseMisread('wrong_environment', options);
     const refusal = refusalOf(record, options, nowMs);
     if (refusal === undefined) {
       parts.used(record, nowMs, options.ip);
@@ -227,7 +230,8 @@ function refuseUnknown(id: string, options: VerifyOptions): VerifyResult {
   return UNKNOWN;
 }
 
-function unavailable(error: unknown): VerifyResult {
+/** The answer where the store fails; reported as an event. */
+export function unavailable(error: unknown): VerifyResult {
   publish('store-error', () => ({ operation: 'verify', error }));
   return { status: 'unavailable', error };
 }

@@ -366,3 +366,24 @@ describe('scopes and resources', () => {
     );
   });
 });
+
+describe('times that no store can keep', () => {
+  it('are refused before anything is stored', async () => {
+    const { keys } = managed({ maxAgeDays: 'unlimited' });
+    const { record } = await keys.create({ owner: 'acme', scopes: [], expiresInDays: 'never' });
+    const invalid = { code: 'ERR_API_KEYS_INVALID' };
+    await expect(keys.rotate(record.id, { overlapSeconds: 1e300 })).rejects.toMatchObject(invalid);
+    await expect(
+      keys.create({ owner: 'acme', scopes: [], expiresInDays: 1e300 }),
+    ).rejects.toMatchObject(invalid);
+    for (const withinDays of [Number.POSITIVE_INFINITY, Number.NaN, -1])
+      await expect(keys.dueForRotation({ withinDays })).rejects.toMatchObject(invalid);
+  });
+
+  it('rounds the end of an overlap down to a millisecond', async () => {
+    const { keys, clock } = managed();
+    const { record } = await keys.create({ owner: 'acme', scopes: [] });
+    await keys.rotate(record.id, { overlapSeconds: 1.0007 });
+    expect((await keys.get(record.id))?.expiresAtMs).toBe(clock.ms + 1000);
+  });
+});

@@ -1,6 +1,11 @@
-import { type ApiKeyStore, type ChangeListener, memoryApiKeyStore } from '@countersign/api-keys';
-import { describe, expect, it } from 'vitest';
-import { counted, managed } from './fixtures.ts';
+import {
+  type ApiKeyStore,
+  type ChangeListener,
+  createApiKeys,
+  memoryApiKeyStore,
+} from '@countersign/api-keys';
+import { describe, expect, it, vi } from 'vitest';
+import { counted, managed, PEPPER_1, START_MS } from './fixtures.ts';
 
 /** A store whose readings arrive when the test says so. */
 function held(store: ApiKeyStore): { store: ApiKeyStore; release: () => void } {
@@ -167,5 +172,27 @@ describe('cache', () => {
     expect(listeners).toBe(0);
     expect((await keys.verify(key)).status).toBe('valid');
     expect(listeners).toBe(0);
+  });
+});
+
+describe('a wall clock that is set back', () => {
+  it('does not prolong what is cached', async () => {
+    const ticks = vi.spyOn(performance, 'now').mockReturnValue(0);
+    const wall = vi.spyOn(Date, 'now').mockReturnValue(START_MS);
+    try {
+      const { store, finds } = counted(memoryApiKeyStore());
+      const keys = createApiKeys({ store, peppers: [PEPPER_1] });
+      const { key } = await keys.create({ owner: 'acme', scopes: [] });
+      wall.mockReturnValue(START_MS + 10_000);
+      await keys.verify(key);
+      wall.mockReturnValue(START_MS + 11_000); // eight seconds later, and set back by seven
+      ticks.mockReturnValue(8_000);
+      await keys.verify(key);
+      expect(finds()).toBe(2);
+      await keys.close();
+    } finally {
+      ticks.mockRestore();
+      wall.mockRestore();
+    }
   });
 });

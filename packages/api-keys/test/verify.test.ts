@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { VerifyResult } from '@countersign/api-keys';
 import { createApiKeys, memoryApiKeyStore } from '@countersign/api-keys';
 import { describe, expect, expectTypeOf, it } from 'vitest';
@@ -153,6 +154,8 @@ describe('verify', () => {
       '192.0.2.8',
       '::1',
       '10.1',
+      '::ffff:010.1.2.3',
+      '::ffff:0x0a.1.2.3',
       'junk',
     ]) {
       expect(await status(denied)).toBe('ip_denied');
@@ -216,5 +219,44 @@ describe('verify', () => {
     expect(make({ maxAgeDays: 0 })).toThrow(/maxAgeDays/);
     expect(make({ cache: { ttlMs: -1 } })).toThrow(/ttlMs/);
     expect(make({ environment: 'a-b' })).toThrow(/environment/);
+  });
+});
+
+describe('environments that share a store', () => {
+  const legacy = (text: string) => (text.startsWith('old_') ? {} : undefined);
+  const sha256 = createHash('sha256').update('old_1').digest('hex');
+
+  it('keeps a legacy key in the environment that it was imported into, cached or not', async () => {
+    const { keys: test, store } = managed({ environment: 'test', legacy });
+    const { keys: live } = managed({ environment: 'live', legacy, store });
+    await test.importHash({ sha256, owner: 'acme', scopes: [] });
+    expect(await test.verify('old_1')).toMatchObject({ status: 'valid' });
+    for (let times = 0; times < 2; times += 1)
+      expect(await live.verify('old_1')).toEqual({ status: 'wrong_environment' });
+  });
+
+  it('makes no successor of another environment or prefix', async () => {
+    const { keys: test, store } = managed({ environment: 'test' });
+    const { record } = await test.create({ owner: 'acme', scopes: ['*'] });
+    for (const other of [{}, { environment: 'test', prefix: 'pk' }]) {
+      const { keys } = managed({ ...other, store });
+      await expect(keys.rotate(record.id, { overlapSeconds: 1 })).rejects.toMatchObject({
+        code: 'ERR_API_KEYS_INVALID',
+      });
+    }
+    expect((await store.find(record.id))?.record.successorId).toBeUndefined();
+  });
+});
+
+describe('a store that cannot be listened to', () => {
+  it('makes the answer unavailable, and nothing throw', async () => {
+    const { keys, store } = managed();
+    const { key } = await keys.create({ owner: 'acme', scopes: [] });
+    const error = new Error('no connection');
+    const subscribe = (): never => {
+      throw error;
+    };
+    const { keys: deaf } = managed({ store: { ...store, subscribe } });
+    expect(await deaf.verify(key)).toEqual({ status: 'unavailable', error });
   });
 });
