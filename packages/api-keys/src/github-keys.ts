@@ -29,9 +29,11 @@ export function githubKeys(options: GithubKeysOptions = {}): ReportKeys {
   const { url = GITHUB_KEYS_URL, token, now = Date.now } = options;
   let known: ReadonlyMap<string, KeyObject> = new Map();
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
+  let askedAtMs = Number.NEGATIVE_INFINITY;
   let fetching: Promise<void> | undefined;
 
   async function download(): Promise<void> {
+    askedAtMs = now();
     try {
       const response = await (options.fetch ?? fetch)(url, {
         headers: {
@@ -62,7 +64,7 @@ export function githubKeys(options: GithubKeysOptions = {}): ReportKeys {
 
   return async (identifier) => {
     if (now() - fetchedAtMs >= MAX_AGE_MS) await refresh();
-    else if (!known.has(identifier) && now() - fetchedAtMs >= MIN_INTERVAL_MS) await refresh();
+    else if (!known.has(identifier) && now() - askedAtMs >= MIN_INTERVAL_MS) await refresh();
     return known.get(identifier);
   };
 }

@@ -101,8 +101,15 @@ export function assertMaxAgeDays(maxAgeDays: MaxAgeDays): MaxAgeDays {
 /** @throws ApiKeysError `ERR_API_KEYS_INVALID` */
 export function assertText(name: string, value: unknown, maxLength = 200): asserts value is string {
   const sound =
-    typeof value === 'string' && value !== '' && value.length <= maxLength && !CONTROL.test(value);
-  if (!sound) throw invalid(`${name} must be 1 to ${maxLength} characters, none of them control`);
+    typeof value === 'string' &&
+    value !== '' &&
+    value.length <= maxLength &&
+    value.isWellFormed() && // stored as UTF-8, two lone surrogates would be the same owner
+    !CONTROL.test(value);
+  if (!sound)
+    throw invalid(
+      `${name} must be 1 to ${maxLength} characters of well-formed text, none of them control`,
+    );
 }
 
 /** @throws ApiKeysError `ERR_API_KEYS_INVALID` for anything but 0 to 36 525 days. */

@@ -62,7 +62,8 @@ export function createLeakReceiver(options: LeakReceiverOptions): LeakReceiver {
         reason: `leaked: ${source} ${url}`
           .replace(/\p{Cc}/gu, ' ')
           .trim()
-          .slice(0, 200),
+          .slice(0, 200)
+          .toWellFormed(),
         actor: 'secret scanning',
       });
       publish('leaked', () => ({ record, type, url, source }));
@@ -80,14 +81,17 @@ export function createLeakReceiver(options: LeakReceiverOptions): LeakReceiver {
       await assertSignature(body, headers, publicKeys);
       const matches = parseMatches(body);
       const feedback: LeakFeedback[] = [];
+      const failures: unknown[] = [];
       for (let from = 0; from < matches.length; from += PARALLEL) {
-        // All of a part are tried before the first failure is passed on: one bad record must not save the others.
         const part = await Promise.allSettled(matches.slice(from, from + PARALLEL).map(handle));
         for (const outcome of part) {
-          if (outcome.status === 'rejected') throw outcome.reason;
-          feedback.push(outcome.value);
+          if (outcome.status === 'rejected') failures.push(outcome.reason);
+          else feedback.push(outcome.value);
         }
+        if (part.every(({ status }) => status === 'rejected')) break; // not a bad record: the store is out
       }
+      // One bad record must not save the others: the failure is passed on once they are revoked.
+      if (failures.length > 0) throw failures[0];
       return feedback;
     },
   };

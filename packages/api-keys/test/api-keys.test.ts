@@ -367,6 +367,15 @@ describe('scopes and resources', () => {
   });
 });
 
+describe('an owner that is no well-formed text', () => {
+  it('is refused: stores of UTF-8 would mistake it for another', async () => {
+    const { keys } = managed();
+    await expect(keys.create({ owner: '\ud800', scopes: [] })).rejects.toMatchObject({
+      code: 'ERR_API_KEYS_INVALID',
+    });
+  });
+});
+
 describe('times that no store can keep', () => {
   it('are refused before anything is stored', async () => {
     const { keys } = managed({ maxAgeDays: 'unlimited' });

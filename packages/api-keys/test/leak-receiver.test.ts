@@ -190,7 +190,46 @@ describe('createLeakReceiver', () => {
   });
 });
 
+describe('a report that is only partly readable', () => {
+  it('revokes what comes after a record that cannot be read, and asks for the report again', async () => {
+    const { keys } = managed();
+    const { key, record } = await keys.create({ owner: 'acme', scopes: [] });
+    const broken = {
+      ...keys,
+      identify: async (text: string) => {
+        if (text === 'corrupt') throw new Error('corrupt');
+        return await keys.identify(text);
+      },
+    };
+    const receiver = createLeakReceiver({ keys: broken, publicKeys: ours });
+    const junk = Array.from({ length: 30 }, (_, at) => match(`junk${at}`));
+    const { body, headers } = signed([match('corrupt'), ...junk, match(key)]);
+    await expect(receiver.receive(body, headers)).rejects.toThrow('corrupt');
+    expect((await keys.get(record.id))?.revokedAtMs).toBe(START_MS);
+  });
+
+  it('revokes a key whose URL is no well-formed text', async () => {
+    const { keys } = managed();
+    const { key, record } = await keys.create({ owner: 'acme', scopes: [] });
+    const receiver = createLeakReceiver({ keys, publicKeys: ours });
+    const { body, headers } = signed([{ ...match(key), url: '\ud800' }]);
+    await receiver.receive(body, headers);
+    expect((await keys.get(record.id))?.revokedReason?.isWellFormed()).toBe(true);
+  });
+});
+
 describe('githubKeys', () => {
+  it('asks no sooner again for an unknown identifier because it failed', async () => {
+    const { keys, clock, requests } = source(() =>
+      requests.length === 2 ? new Response(null, { status: 403 }) : answer(IDENTIFIER),
+    );
+    await keys(IDENTIFIER);
+    clock.ms += 60_000;
+    await expect(keys('other')).rejects.toMatchObject({ code: 'ERR_API_KEYS_REPORT_KEYS' });
+    expect(await keys('other')).toBeUndefined();
+    expect(requests).toHaveLength(2);
+  });
+
   const answer = (identifier: string, isCurrent = true) =>
     Response.json({
       public_keys: [{ key_identifier: identifier, key: PUBLIC_KEY, is_current: isCurrent }],
