@@ -45,6 +45,8 @@ export interface Incoming {
 /** A webhook that was let in. */
 export interface Webhook<T = unknown> {
   readonly id: string;
+  /** Whose id it is. */
+  readonly source: string;
   /** When the attempt was signed; `undefined` for schemes without a timestamp. */
   readonly timestampMs: number | undefined;
   readonly payload: T;
@@ -138,7 +140,11 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
       const payload = await parsePayload(body, schema);
       audit('accepted', 202);
       const { id, timestampMs, keyIndex } = verified;
-      return { admitted: true, webhook: { id, timestampMs, payload, body, keyIndex }, lease };
+      return {
+        admitted: true,
+        webhook: { id, source, timestampMs, payload, body, keyIndex },
+        lease,
+      };
     } catch (error) {
       // The claim runs out by itself should the store be away now.
       await lease?.release(error).catch(() => undefined);

@@ -21,7 +21,8 @@ export interface Lease {
 
 /** Where a webhook is remembered: ids of different senders must not meet. */
 export function storeKey(source: string, id: string): string {
-  return `${source}:${id}`;
+  // Encoded, so that the first colon is the one between the two.
+  return `${encodeURIComponent(source)}:${id}`;
 }
 
 /** Keeps a claim alive, by renewing it three times per lease, until it is completed or released. */

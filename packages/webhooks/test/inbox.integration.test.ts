@@ -83,12 +83,36 @@ test('encrypts what it queues when it has keys', async () => {
     handle: ({ payload }) => void handled.push(payload.amount),
   });
   await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a:b', body }) });
-  const key = `{webhooks}:inbox:${Buffer.from('a:b').toString('base64url')}`;
+  const key = `{webhooks}:inbox:${Buffer.from('standard-webhooks:a:b').toString('base64url')}`;
   const { data } = await redis.hgetall(key);
   expect(JSON.parse(data ?? '')).toMatchObject({ sealed: true });
   expect(data).not.toContain('amount');
   inbox.worker();
   await until(() => handled.length > 0);
   expect(handled).toEqual([42]);
+  await inbox.close();
+});
+
+test('keeps apart what two senders gave the same id', async () => {
+  const handled: string[] = [];
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    handle: ({ id, source }) => void handled.push(`${source} ${id}`),
+  });
+  const verifier = createVerifier({ secrets: secret });
+  const store = memoryReplayStore();
+  for (const source of ['one', 'two']) {
+    const receiver = createReceiver<{ amount: number }>({
+      verifier,
+      store,
+      source,
+      handOver: inbox.add,
+    });
+    const { status } = await receiver.receive({ body, headers: signer.sign({ id: '1', body }) });
+    expect(status).toBe(202);
+  }
+  inbox.worker();
+  await until(() => handled.length === 2);
+  expect(handled.sort()).toEqual(['one 1', 'two 1']);
   await inbox.close();
 });

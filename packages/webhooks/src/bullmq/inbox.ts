@@ -1,6 +1,7 @@
-import type { RedisClient } from '@countersign/redis';
+import { type RedisClient, withDeadline } from '@countersign/redis';
 import { type ConnectionOptions, Queue, Worker } from 'bullmq';
 import type { Webhook } from '../admission.ts';
+import { storeKey } from '../lease.ts';
 import { createSeal } from '../seal.ts';
 
 export interface InboxOptions<T> {
@@ -18,10 +19,15 @@ export interface InboxOptions<T> {
   readonly backoffMs?: number;
   /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
   readonly encryptionKeys?: readonly Uint8Array[];
+  /** How long Redis may take to store a webhook, and to close, in milliseconds. Default 5,000. */
+  readonly timeoutMs?: number;
 }
 
 /** A webhook as it comes out of the queue: without its raw body. */
-export type InboxWebhook<T> = Pick<Webhook<T>, 'id' | 'timestampMs' | 'payload' | 'keyIndex'>;
+export type InboxWebhook<T> = Pick<
+  Webhook<T>,
+  'id' | 'source' | 'timestampMs' | 'payload' | 'keyIndex'
+>;
 
 /** A durable queue between a receiver and its handler: give `inbox.add` to `createReceiver` as `handOver`. */
 export interface Inbox<T> {
@@ -49,6 +55,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
     prefix = '{webhooks}',
     attempts = 10,
     backoffMs = 1000,
+    timeoutMs = 5000,
   } = options;
   const connection = options.connection as unknown as ConnectionOptions;
   const seal = options.encryptionKeys && createSeal(options.encryptionKeys);
@@ -56,8 +63,8 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
   queue.on('error', () => undefined);
   const workers = new Set<{ close(): Promise<void> }>();
 
-  function encoded({ id, timestampMs, payload, keyIndex }: Webhook<T>): Job {
-    const text = JSON.stringify({ id, timestampMs, payload, keyIndex });
+  function encoded({ id, source, timestampMs, payload, keyIndex }: Webhook<T>): Job {
+    const text = JSON.stringify({ id, source, timestampMs, payload, keyIndex });
     if (!seal) return { webhook: text, sealed: false };
     return { webhook: seal.seal(Buffer.from(text), name).toString('base64'), sealed: true };
   }
@@ -71,27 +78,38 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
 
   return {
     async add(webhook) {
-      await queue.add('webhook', encoded(webhook), {
+      const adding = queue.add('webhook', encoded(webhook), {
         // BullMQ keeps ":" for itself, and ids from bodies may hold anything.
-        jobId: Buffer.from(webhook.id).toString('base64url'),
+        jobId: Buffer.from(storeKey(webhook.source, webhook.id)).toString('base64url'),
         attempts,
         backoff: { type: 'exponential', delay: backoffMs, jitter: 0.5 },
         removeOnComplete: true,
       });
+      // BullMQ would wait for Redis to come back; the sender is told to come back instead.
+      await withDeadline(adding, timeoutMs);
     },
     worker({ concurrency = 10, onError } = {}) {
       const stop = new AbortController();
+      const failed = (error: unknown): void => onError?.(error as Error);
+      const handling = new Set<Promise<void>>();
       const worker = new Worker<Job>(
         name,
-        async (job) => await handle(decoded(job.data), stop.signal),
+        async (job) => {
+          const work = (async () => await handle(decoded(job.data), stop.signal))();
+          handling.add(work);
+          await work.finally(() => handling.delete(work));
+        },
         // With BullMQ's default of 1, a webhook whose worker crashes twice would be given up.
         { connection, prefix, concurrency, maxStalledCount: Number.MAX_SAFE_INTEGER },
       );
-      worker.on('error', (error) => onError?.(error));
+      worker.on('error', failed);
       const handleOf = {
         async close() {
           stop.abort();
-          await worker.close();
+          const closing = worker.close();
+          // Handlers take as long as they take; Redis does not.
+          await Promise.allSettled(handling);
+          await withDeadline(closing, timeoutMs).catch(failed);
           workers.delete(handleOf);
         },
       };
@@ -100,7 +118,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
     },
     async close() {
       await Promise.all([...workers].map((worker) => worker.close()));
-      await queue.close();
+      await withDeadline(queue.close(), timeoutMs).catch(() => undefined);
     },
   };
 }
