@@ -58,7 +58,10 @@ export interface WorkerOptions {
 }
 
 export interface WebhookWorker {
-  /** Takes nothing new, waits for the attempts that are being made, and gives the rest back. */
+  /**
+   * Takes nothing new, waits for the attempts that are being made, and gives the rest back. While Redis is away, it
+   * takes no longer than `attemptTimeoutMs + timeoutMs` and 5 seconds; what could not be settled is attempted again.
+   */
   close(): Promise<void>;
 }
 
@@ -282,6 +285,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
           },
         );
         worker.on('error', failed);
+        // An endpoint that cannot be read or called as it is stored. Its deliveries wait; a sweep comes for it again.
+        worker.on('failed', (_, error) => failed(error));
         return worker;
       });
       const sweepAll = (): void => {
@@ -293,7 +298,12 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
         async close() {
           clearInterval(timer);
           stop.abort();
-          await Promise.all(running.map((worker) => worker.close()));
+          // BullMQ would wait for Redis to come back. Attempts have ended, and were settled if that was possible, by then;
+          // what was not is attempted again when its lease ends.
+          const timeLimitMs = leaseMs + timeoutMs;
+          await Promise.all(
+            running.map((worker) => withDeadline(worker.close(), timeLimitMs).catch(failed)),
+          );
           workers.delete(handle);
         },
       };
@@ -353,7 +363,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
     async close() {
       await Promise.all([...workers].map((worker) => worker.close()));
-      await Promise.all(shards.map(({ queue }) => queue.close()));
+      const closing = shards.map(({ queue }) => withDeadline(queue.close(), timeoutMs));
+      await Promise.allSettled(closing);
       await directory.close();
       await attempter.close();
     },
