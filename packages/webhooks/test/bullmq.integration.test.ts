@@ -1,4 +1,8 @@
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import { egressAgent } from '@countersign/egress';
+import { testCertificate } from '@countersign/testkit/certificate';
 import { type RedisServer, startRedis } from '@countersign/testkit/redis';
 import {
   respond,
@@ -374,6 +378,56 @@ describe('createWebhookQueue', () => {
     expect(used).toEqual(['/mutual', '/mutual']);
     await queue.close();
     expect(closed).toBe(1);
+  });
+
+  test('shakes hands with the client certificate of each endpoint, and with no other', async () => {
+    const [site, client, stranger] = [testCertificate(), testCertificate(), testCertificate()];
+    const presented: string[] = [];
+    const mutual = createServer(
+      { ...site, ca: client.cert, requestCert: true, rejectUnauthorized: true },
+      (request, response) => {
+        const { raw } = (request.socket as TLSSocket).getPeerCertificate();
+        presented.push(`${request.url} ${raw.toString('base64') === client.base64}`);
+        response.writeHead(204).end();
+      },
+    );
+    await new Promise<void>((resolve) => mutual.listen(0, '127.0.0.1', resolve));
+    const { port } = mutual.address() as AddressInfo;
+    for (const [id, { cert, key }] of Object.entries({ known: client, unknown: stranger })) {
+      const url = `https://127.0.0.1:${port}/${id}`;
+      await endpoint(id, { url, tls: { cert, key, ca: site.cert } });
+    }
+    queueWith({ agentFor: (tls) => egressAgent({ tls, allow: ['127.0.0.1'] }) }).worker();
+    await queue.publish({ payload: {} });
+    await queue.drained();
+    expect(presented).toEqual(['/known true']);
+    expect((await queue.deadLetters()).map((letter) => letter.endpoint)).toEqual(['unknown']);
+    mutual.closeAllConnections();
+    mutual.close();
+  });
+
+  test('delivers what is new while an earlier attempt at the same endpoint hangs', async () => {
+    await endpoint('a', { concurrency: 2 });
+    let release = (): void => undefined;
+    const hanging = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const dispatched: string[] = [];
+    const slow: WebhookQueueOptions['egress'] = {
+      dispatch(options, handler) {
+        dispatched.push(options.headers['webhook-id'] ?? '');
+        if (options.headers['webhook-id'] !== 'evt_1') return agent.dispatch(options, handler);
+        void hanging.then(() => agent.dispatch(options, handler));
+        return true;
+      },
+    };
+    queueWith({ egress: slow, attemptTimeoutMs: 600_000 }).worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await until(() => dispatched.length === 1);
+    await queue.publish({ id: 'evt_2', payload: {} });
+    await until(() => dispatched.length === 2);
+    release();
+    await queue.drained();
   });
 
   test('signs with both secrets while one is rotated', async () => {

@@ -23,6 +23,9 @@ export interface DrainSettings {
   readonly now: () => number;
 }
 
+/** How long something new waits, at most, behind an attempt that hangs. */
+const LOOK_AGAIN_MS = 500;
+
 interface Settled {
   readonly settlement: Settlement;
   readonly event: string;
@@ -89,9 +92,14 @@ export async function drain(
     if (turn.next === 'done' && running === 0) return undefined;
     if (turn.next === 'stale' && running === 0) return undefined;
     if (settled.length === 0) {
+      // Something new may become due while an attempt hangs.
+      const hasRoom = !isOver && !fifo && running < concurrency;
+      let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
         wakeUp = resolve;
+        if (hasRoom) timer = setTimeout(resolve, LOOK_AGAIN_MS);
       });
+      clearTimeout(timer);
     }
     // What ends in the same turn of the event loop is settled in one round trip.
     await new Promise(setImmediate);
