@@ -79,7 +79,12 @@ export function createEndpoints({
       if (await store.get(id)) throw invalid(`there is an endpoint ${id} already`);
       return await put({ types: ['*'], ...settings, id, secrets, createdAtMs: now() });
     },
-    update: async (id, settings) => await put({ ...(await existing(id)), ...settings }),
+    async update(id, settings) {
+      const before = await existing(id);
+      // Settings may come from a request: what else they hold must not change whose endpoint it is, nor its secrets.
+      const { secrets, createdAtMs } = before;
+      return await put({ ...before, ...settings, id, secrets, createdAtMs });
+    },
     async rotateSecret(id, { secret = generateSecret(), overlapMs = DAY_MS } = {}) {
       if (!(overlapMs >= 0)) throw new TypeError('overlapMs must be a number of milliseconds');
       const endpoint = await existing(id);

@@ -13,6 +13,15 @@ const fresh = () => createEndpoints({ store: memoryEndpointStore(), now: clock.n
 const invalid = { code: 'ERR_WEBHOOKS_ENDPOINT_INVALID' };
 
 describe('createEndpoints', () => {
+  it('changes neither whose endpoint it is nor its secrets, whatever the settings hold', async () => {
+    const endpoints = fresh();
+    const [mine, theirs] = [await endpoints.create({ url }), await endpoints.create({ url })];
+    const settings = { id: theirs.id, secrets: mine.secrets, createdAtMs: 0, fifo: true };
+    await endpoints.update(mine.id, settings);
+    expect(await endpoints.get(theirs.id)).toEqual(theirs);
+    expect(await endpoints.get(mine.id)).toEqual({ ...mine, fifo: true });
+  });
+
   it('creates an endpoint with a secret of its own', async () => {
     const endpoints = fresh();
     const [first, second] = [await endpoints.create({ url }), await endpoints.create({ url })];
