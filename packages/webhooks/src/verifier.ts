@@ -127,7 +127,8 @@ function checkedSeconds(
   // Whole seconds on both sides: the sender cut off its fraction, too.
   const seconds = Number(text);
   const aheadSeconds = seconds - Math.floor(nowMs / 1000);
-  if (aheadSeconds < -toleranceSeconds) {
+  // Negated, so that a clock that yields NaN lets nothing through.
+  if (!(aheadSeconds >= -toleranceSeconds)) {
     throw new WebhookError(
       'ERR_WEBHOOKS_TIMESTAMP_TOO_OLD',
       `the timestamp is ${-aheadSeconds} s old`,

@@ -330,6 +330,14 @@ describe('time', () => {
     expect(refusalOf(headers)).toBe('ERR_WEBHOOKS_TIMESTAMP_MALFORMED');
   });
 
+  it('lets nothing through by a clock that is broken', () => {
+    const signed = createSigner({ secrets: secret, now: () => 0 }).sign({ id: 'a', body: '{}' });
+    const broken = createVerifier({ secrets: secret, now: () => Number.NaN });
+    expect(() => broken.verify('{}', signed)).toThrow(
+      expect.objectContaining({ code: 'ERR_WEBHOOKS_TIMESTAMP_TOO_OLD' }),
+    );
+  });
+
   it.each([0, -1, Number.NaN, 100_000])('refuses a tolerance of %d seconds', (toleranceSeconds) => {
     expect(() => createVerifier({ secrets: secret, toleranceSeconds })).toThrow(TypeError);
   });
