@@ -51,7 +51,7 @@ export interface Receiver {
  * @throws TypeError when an option is missing or out of range.
  */
 export function createReceiver<T = unknown>(options: ReceiverOptions<T>): Receiver {
-  const { handle, handOver, maxInFlight = 1000, onError } = options;
+  const { handle, handOver, maxInFlight = 1000 } = options;
   if ((handle === undefined) === (handOver === undefined)) {
     throw new TypeError('createReceiver needs either handle or handOver');
   }
@@ -62,6 +62,15 @@ export function createReceiver<T = unknown>(options: ReceiverOptions<T>): Receiv
   const admit = admission(options);
   const inFlight = new Set<Promise<unknown>>();
   let closed = false;
+
+  /** A listener that throws must not keep a claim from being given back. */
+  function onError(error: unknown, webhook: Webhook<T>): void {
+    try {
+      options.onError?.(error, webhook);
+    } catch (thrown) {
+      process.emitWarning(thrown instanceof Error ? thrown : String(thrown));
+    }
+  }
 
   /** Whether it succeeded. */
   async function run(
@@ -74,13 +83,13 @@ export function createReceiver<T = unknown>(options: ReceiverOptions<T>): Receiv
       if (handOver) await handOver(webhook);
       else await handle?.(webhook, lease?.signal ?? new AbortController().signal);
     } catch (error) {
-      onError?.(error, webhook);
+      onError(error, webhook);
       // A claim that cannot be given back now runs out by itself.
-      await lease?.release(error).catch((failure: unknown) => onError?.(failure, webhook));
+      await lease?.release(error).catch((failure: unknown) => onError(failure, webhook));
       return false;
     }
     // Processed, though not remembered: to answer with an error would have it processed again.
-    await lease?.complete().catch((failure: unknown) => onError?.(failure, webhook));
+    await lease?.complete().catch((failure: unknown) => onError(failure, webhook));
     return true;
   }
 

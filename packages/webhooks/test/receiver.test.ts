@@ -177,6 +177,29 @@ describe('createReceiver', () => {
     expect((await receiverWith({ store, source: 'a' }).receive(incoming('x'))).status).toBe(200);
   });
 
+  it('keeps the ids of two senders apart, whatever their names hold', async () => {
+    const store = memoryReplayStore({ now });
+    expect((await receiverWith({ store, source: 'a' }).receive(incoming('b:x'))).status).toBe(202);
+    expect((await receiverWith({ store, source: 'a:b' }).receive(incoming('x'))).status).toBe(202);
+  });
+
+  it('gives a claim back although its listener throws', async () => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+    const receiver = receiverWith({
+      acknowledge: 'last',
+      handle: () => {
+        throw new Error('broken');
+      },
+      onError: () => {
+        throw new Error('the listener is broken, too');
+      },
+    });
+    expect((await receiver.receive(incoming('a'))).status).toBe(503);
+    expect((await receiver.receive(incoming('a'))).status).toBe(503);
+    expect(warned).toHaveBeenCalledTimes(2);
+    warned.mockRestore();
+  });
+
   it('takes no more than it can process at the same time', async () => {
     const { promise, resolve } = gate();
     const receiver = receiverWith({ handle: () => promise, maxInFlight: 1 });
