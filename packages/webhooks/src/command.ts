@@ -171,7 +171,13 @@ async function send(
 async function listen(options: Options, world: Surroundings): Promise<number> {
   const verifier = verifierOf(options, world);
   const server = createServer(async (request, response) => {
-    const body = await read(request);
+    let body: Buffer | undefined;
+    try {
+      body = await read(request);
+    } catch {
+      world.print(`${request.method} ${printable(request.url ?? '')} broke off`);
+      return;
+    }
     const verdict = body && judged(() => verifier.verify(body, request.headers));
     const size = body ? `${body.byteLength} bytes` : 'too large';
     world.print(

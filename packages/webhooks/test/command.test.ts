@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { run, type Surroundings } from '../src/command.ts';
 import { createVerifier, generateSecret, publicKeyOf } from '../src/index.ts';
 
@@ -66,6 +68,12 @@ describe('the command line', () => {
     const sent = await call(['send', url, '{"b":"\u001b[31m"}', '--allow-private']);
     expect(sent.code).toBe(0);
     expect(sent.lines[0]).toMatch(/^delivered 204 in \d+ ms$/);
+    const { hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    socket.write('POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf');
+    await once(socket, 'connect');
+    socket.destroy();
+    await vi.waitUntil(() => printed.includes('POST / broke off'));
     const forged = await call(['send', url, '{}', '--allow-private'], {
       env: { WEBHOOK_SECRET: generateSecret() },
     });
