@@ -132,6 +132,25 @@ describe('keys', () => {
     expect(finds()).toBe(0);
   });
 
+  it('are misread with every other character at every position (1,000 keys)', {
+    timeout: 120_000,
+  }, () => {
+    const format = keyFormat({});
+    const alphabet = [...DIGITS, '-', '_', '\u00e9', '\ud800'];
+    let read = 0;
+    for (let made = 0; made < 1000; made += 1) {
+      const key = newKey(format);
+      for (let position = 0; position < key.length; position += 1) {
+        const before = key.slice(0, position);
+        const after = key.slice(position + 1);
+        for (const character of alphabet) {
+          if (character !== key[position] && !format.misread(before + character + after)) read += 1;
+        }
+      }
+    }
+    expect(read).toBe(0);
+  });
+
   it('cut short, extended or with two neighbours swapped are refused', () => {
     const format = keyFormat({});
     fc.assert(
