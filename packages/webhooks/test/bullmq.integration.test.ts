@@ -295,6 +295,19 @@ describe('createWebhookQueue', () => {
     expect(await queue.stats()).toMatchObject({ delivered: 200, dead: 0 });
   });
 
+  test('counts the last attempt of a ladder as a failure of the endpoint, too', async () => {
+    await server.stop();
+    server = await startScriptedServer({ otherwise: () => respond({ status: 500 }) });
+    await endpoint('a');
+    queueWith({ schedule: [0], breaker: { failures: 2, disableAfterMs: 0 } }).worker();
+    await queue.publish({ payload: {} });
+    await queue.drained();
+    expect((await queue.state('a')).status).toBe('failing');
+    await queue.publish({ payload: {} });
+    await queue.drained();
+    expect((await queue.state('a')).status).toBe('disabled');
+  });
+
   test('disables an endpoint that failed for long, probes it, and enables it when it is well', async () => {
     await server.stop();
     let healthy = false;

@@ -147,6 +147,11 @@ local mine = tonumber(state[1] or 0) == r.seq
 local failures, failingSince = tonumber(state[2] or 0), tonumber(state[3] or 0)
 local disabledAt, notBefore, gone = tonumber(state[4] or 0), tonumber(state[5] or 0), state[6]
 
+local function countFailure()
+  failures = failures + 1
+  if failingSince == 0 then failingSince = now end
+end
+
 for _, o in ipairs(r.settled) do
   if o.log then
     redis.call('XADD', log, 'MAXLEN', '~', r.logEntries, '*', 'e', o.event, 'l', o.log)
@@ -165,6 +170,8 @@ for _, o in ipairs(r.settled) do
       redis.call('ZADD', dead, now, o.event)
       redis.call('HSET', tries, o.event, o.attempts .. ':' .. (o.reason or ''))
       redis.call('HINCRBY', stats, 'dead', 1)
+      -- Other reasons are the event's or our own.
+      if o.reason == 'exhausted' then countFailure() end
     end
   elseif redis.call('ZSCORE', due, o.event) then
     local at = now
@@ -172,8 +179,7 @@ for _, o in ipairs(r.settled) do
       at = now + o.delayMs
       redis.call('HSET', tries, o.event, o.attempts)
       redis.call('HINCRBY', stats, 'retried', 1)
-      failures = failures + 1
-      if failingSince == 0 then failingSince = now end
+      countFailure()
     elseif o.kind == 'gone' then
       gone = '1'
       change = 'disabled'
