@@ -31,7 +31,7 @@ export function dispatcherOf(client: RedisClient): Dispatcher {
 }
 
 /** Collects the calls of a tick into batches, sends each to the server that has its slot, and holds back those that none can take yet. */
-class Dispatcher {
+export class Dispatcher {
   readonly #topology: Topology;
   readonly #keyPrefix: string;
   readonly #clustered: boolean;
@@ -184,8 +184,6 @@ class Dispatcher {
     }, refreshPauseMs);
   }
 }
-
-export type { Dispatcher };
 
 export function closedError(): StoreUnavailableError {
   return new StoreUnavailableError(
