@@ -3,7 +3,7 @@ import { JwtError } from './errors.ts';
 import { storeFailed } from './events.ts';
 import { isLater } from './later.ts';
 import { memoryDenylistStore } from './memory.ts';
-import { assertKnown, type DenylistCheck } from './options.ts';
+import { assertKnown, type DenylistCheck, MAX_TOLERANCE_SECONDS } from './options.ts';
 import type { DenylistStore } from './store.ts';
 import { sha256 } from './thumbprint.ts';
 
@@ -32,8 +32,8 @@ export interface DenylistOptions {
   readonly now?: () => number;
 }
 
-/** Entries outlive their tokens by this, for verifiers whose clocks are behind or tolerate more. */
-const MARGIN_MS = 60_000;
+/** Entries outlive their tokens by this: by what a verifier may tolerate, and as much again for clocks that differ. */
+const MARGIN_MS = 2 * MAX_TOLERANCE_SECONDS * 1000;
 
 /** Makes a denylist. @throws TypeError naming the option that is wrong */
 export function createDenylist(options: DenylistOptions = {}): Denylist {

@@ -32,15 +32,22 @@ function metadataUrls(issuer: string): readonly string[] {
   ];
 }
 
-/** @throws TypeError unless `value` is an absolute https URL (http only if allowed) without credentials and fragment */
-export function assertFetchable(name: string, value: string, allowInsecureHttp: boolean): void {
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/;
+
+/** @throws TypeError unless `value` is an absolute https URL (or http, where allowed) without credentials and fragment */
+export function assertFetchable(
+  name: string,
+  value: string,
+  http: 'refused' | 'loopback' | 'allowed' = 'refused',
+): void {
   let url: URL;
   try {
     url = new URL(value);
   } catch {
     throw new TypeError(`${name} must be a URL`);
   }
-  if (url.protocol !== 'https:' && !(allowInsecureHttp && url.protocol === 'http:'))
+  const mayBeHttp = http === 'allowed' || (http === 'loopback' && LOOPBACK.test(url.hostname));
+  if (url.protocol !== 'https:' && !(mayBeHttp && url.protocol === 'http:'))
     throw new TypeError(`${name} must be an https URL`);
   if (url.username !== '' || url.password !== '' || url.hash !== '')
     throw new TypeError(`${name} must be a URL without credentials and fragment`);

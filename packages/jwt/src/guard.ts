@@ -132,7 +132,9 @@ function settle(verifier: Pick<JwtVerifier, 'dpop'>, options: JwtGuardOptions): 
     throw new TypeError('scopes must be scope tokens (RFC 6749 §3.3)');
   const baseUrl = options.dpop?.baseUrl.replace(/\/$/, '');
   if (baseUrl !== undefined) {
-    assertFetchable('dpop.baseUrl', baseUrl, true);
+    assertFetchable('dpop.baseUrl', baseUrl, 'allowed');
+    // The path would become part of it, and all requests would be alike to a proof.
+    if (baseUrl.includes('?')) throw new TypeError('dpop.baseUrl must have no query');
     if (verifier.dpop === undefined)
       throw new TypeError('dpop needs a verifier that was made with the dpop option');
   }

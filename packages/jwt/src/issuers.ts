@@ -8,10 +8,12 @@ import {
   type IssuerOptions,
   issuersOf,
   type JwtVerifierOptions,
+  MAX_TOLERANCE_SECONDS,
   maxLifetimeOf,
   notNegative,
   profileOf,
   requiredClaimsOf,
+  type TokenPolicy,
 } from './options.ts';
 import { remoteKeys } from './remote-keys.ts';
 import type { TokenRules } from './rules.ts';
@@ -30,7 +32,9 @@ export function trustedIssuers(options: JwtVerifierOptions): ReadonlyMap<string,
 }
 
 function trustedIssuer(issuer: IssuerOptions, options: JwtVerifierOptions): TrustedIssuer {
-  const policy = { ...options, ...issuer };
+  // One that is there but undefined, as from JavaScript, must not switch off what the verifier demands.
+  const own = Object.entries(issuer).filter(([, value]) => value !== undefined);
+  const policy: TokenPolicy = { ...options, ...Object.fromEntries(own) };
   const algorithms = algorithmsOf(policy.algorithms);
   const rules: TokenRules = {
     issuer: issuer.issuer,
@@ -69,5 +73,7 @@ function importStaticJwks(
 }
 
 export function toleranceOf({ clockToleranceSeconds = 5 }: JwtVerifierOptions): number {
-  return notNegative('clockToleranceSeconds', clockToleranceSeconds);
+  if (notNegative('clockToleranceSeconds', clockToleranceSeconds) > MAX_TOLERANCE_SECONDS)
+    throw new TypeError(`clockToleranceSeconds must be at most ${MAX_TOLERANCE_SECONDS}`);
+  return clockToleranceSeconds;
 }

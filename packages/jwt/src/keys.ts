@@ -69,25 +69,22 @@ function isJwk(input: KeyInput): input is JWK {
 function jwkToKeyObject(jwk: JWK): KeyObject {
   if (jwk.kty === 'oct') {
     if (typeof jwk.k !== 'string') throw new TypeError('"k" is missing');
-    return createSecretKey(Buffer.from(jwk.k, 'base64url'));
+    return assertUsable(createSecretKey(Buffer.from(jwk.k, 'base64url')));
   }
   // Whoever publishes the private half has lost the key: nothing signed with it proves anything.
   if (PRIVATE_MEMBERS.some((name) => name in jwk))
     throw new TypeError('the key is private: a verifier needs the public half only');
   try {
     return createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' });
-  } catch (cause) {
-    throw new TypeError('the key cannot be imported', { cause });
+  } catch {
+    // Without a cause: Node quotes what it choked on, and a proof's key comes from the caller.
+    throw new TypeError('the key cannot be imported');
   }
 }
 
 function toKeyObject(input: Exclude<KeyInput, JWK>): KeyObject {
-  if (input instanceof KeyObject) return assertNotPrivate(input);
-  if (input instanceof Uint8Array) {
-    if (Buffer.from(input).includes('-----BEGIN'))
-      throw new TypeError('an HMAC secret must not be a PEM text: pass a PEM key as a string');
-    return createSecretKey(input);
-  }
+  if (input instanceof KeyObject) return assertUsable(input);
+  if (input instanceof Uint8Array) return assertUsable(createSecretKey(input));
   if (typeof input === 'string') {
     if (!input.includes('-----BEGIN'))
       throw new TypeError('a key given as a string must be PEM; an HMAC secret must be bytes');
@@ -99,13 +96,16 @@ function toKeyObject(input: Exclude<KeyInput, JWK>): KeyObject {
       throw new TypeError('the PEM key cannot be imported', { cause });
     }
   }
-  if (types.isCryptoKey(input)) return assertNotPrivate(KeyObject.from(input));
+  if (types.isCryptoKey(input)) return assertUsable(KeyObject.from(input));
   throw new TypeError('a key must be PEM, a JWK, a KeyObject, a CryptoKey or, for HMAC, bytes');
 }
 
-function assertNotPrivate(key: KeyObject): KeyObject {
+function assertUsable(key: KeyObject): KeyObject {
   if (key.type === 'private')
     throw new TypeError('the key is private: a verifier needs the public half only');
+  // Everybody knows a public key: as a secret it would let everybody sign (RFC 8725 §2.1).
+  if (key.type === 'secret' && key.export().includes('-----BEGIN'))
+    throw new TypeError('an HMAC secret must not be a PEM text: pass a PEM key as a string');
   return key;
 }
 

@@ -49,12 +49,12 @@ export function protectedResourceMetadata(
   metadata: ProtectedResourceMetadata,
 ): ProtectedResourceMetadata {
   assertKnown('metadata member', metadata, NAMES);
-  assertFetchable('resource', metadata.resource, false);
+  assertFetchable('resource', metadata.resource);
   for (const server of metadata.authorization_servers ?? [])
-    assertFetchable('authorization_servers', server, false);
+    assertFetchable('authorization_servers', server);
   for (const name of ['jwks_uri', 'resource_policy_uri', 'resource_tos_uri'] as const) {
     const uri = metadata[name];
-    if (uri !== undefined) assertFetchable(name, uri, false);
+    if (uri !== undefined) assertFetchable(name, uri);
   }
   if (metadata.bearer_methods_supported?.some((method) => method !== 'header'))
     throw new TypeError("bearer_methods_supported must be ['header']");
@@ -68,7 +68,7 @@ export function protectedResourceMetadata(
 
 /** Where the metadata of a resource is found: the well-known path before the resource's own (RFC 9728 §3.1). */
 export function protectedResourceMetadataUrl(resource: string): string {
-  assertFetchable('resource', resource, false);
+  assertFetchable('resource', resource);
   const { origin, pathname, search } = new URL(resource);
   return `${origin}${WELL_KNOWN}${pathname === '/' ? '' : pathname}${search}`;
 }

@@ -50,8 +50,8 @@ export interface KeysOptions {
   readonly maxBytes?: number;
   /** Default the built-in `fetch`. */
   readonly fetch?: FetchLike;
-  /** Allow `http:` URLs. For a local issuer in tests; over http anybody on the path chooses the keys. Default false. */
-  readonly allowInsecureHttp?: boolean;
+  /** Allow `http:` for 127.0.0.0/8, [::1] and localhost: over http anybody on the path chooses the keys. Default false. */
+  readonly allowInsecureLoopback?: boolean;
 }
 
 /** Whether this token has been revoked. Asked on every use, hits of the cache included. */
@@ -62,7 +62,7 @@ export interface JwtVerifierOptions extends TokenPolicy {
   readonly issuer: string | IssuerOptions | readonly IssuerOptions[];
   /** This API's own identifier, or several; an issuer may have its own. Compared exactly with the token's `aud`. */
   readonly audience: string | readonly string[];
-  /** How far clocks may be apart, in seconds. Default 5. */
+  /** How far clocks may be apart, in seconds. Default 5, at most 300. */
   readonly clockToleranceSeconds?: number;
   /** Default 8192. */
   readonly maxTokenBytes?: number;
@@ -75,6 +75,9 @@ export interface JwtVerifierOptions extends TokenPolicy {
   /** Milliseconds since 1970. Default `Date.now`, which the monotonic clock then guards against steps backwards. */
   readonly now?: () => number;
 }
+
+/** More would make `exp` a suggestion, and let tokens outlive their place on a denylist. */
+export const MAX_TOLERANCE_SECONDS = 300;
 
 const POLICY_NAMES = [
   'audience',
@@ -112,7 +115,7 @@ const KEYS_NAMES: readonly string[] = [
   'maxWaitMs',
   'maxBytes',
   'fetch',
-  'allowInsecureHttp',
+  'allowInsecureLoopback',
 ] satisfies (keyof KeysOptions)[];
 
 /** The issuers as a list, each checked. @throws TypeError naming the option and what was expected */

@@ -34,7 +34,7 @@ interface Budget {
  * trusted for `maxAgeSeconds` at most while the issuer answers, for `maxStaleSeconds` at most if it does not.
  */
 export function remoteKeys(options: RemoteKeysOptions): KeySource {
-  const { issuer, jwksUri, algorithms, now = Date.now, allowInsecureHttp = false } = options;
+  const { issuer, jwksUri, algorithms, now = Date.now, allowInsecureLoopback = false } = options;
   const maxAgeMs = positive('maxAgeSeconds', options.maxAgeSeconds ?? 600) * 1000;
   const maxStaleMs = positive('maxStaleSeconds', options.maxStaleSeconds ?? 3600) * 1000;
   const cooldownMs = positive('cooldownSeconds', options.cooldownSeconds ?? 30) * 1000;
@@ -46,7 +46,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   assertFetchable(
     jwksUri === undefined ? 'issuer' : 'jwksUri',
     jwksUri ?? issuer,
-    allowInsecureHttp,
+    allowInsecureLoopback ? 'loopback' : 'refused',
   );
 
   const closing = new AbortController();
@@ -54,16 +54,19 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   const unknown: Budget = { failures: 0, mayAskAtMs: 0 };
   let set: KeySet | undefined;
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
+  /** The latest the clock has said. */
+  let seenMs = Number.NEGATIVE_INFINITY;
   let lastFailure: unknown;
   let flight: Promise<KeySet> | undefined;
   /** Ends when those who wait for the flight have waited long enough. */
   let patience: Promise<void> | undefined;
   let waitedOut = false;
 
-  /** The age of the set. A clock that went back makes it as old as can be: it is fetched again. */
+  /** The age of the set. A clock that goes back takes the time of the fetch with it: keys do not grow younger. */
   function ageMs(nowMs: number): number {
-    const age = nowMs - fetchedAtMs;
-    return age >= 0 ? age : maxAgeMs;
+    if (nowMs < seenMs) fetchedAtMs -= seenMs - nowMs;
+    seenMs = nowMs;
+    return nowMs - fetchedAtMs;
   }
 
   /** A time to wait for that is farther away than any pause was set by a clock that has gone back since. */
@@ -78,6 +81,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       .then(
         (keys) => {
           fetchedAtMs = now();
+          seenMs = fetchedAtMs;
           budget.failures = 0;
           budget.mayAskAtMs = budget === unknown ? fetchedAtMs + cooldownMs : 0;
           return accept(keys, reason);
@@ -106,7 +110,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
     const transport = { fetch, maxBytes, signal };
     // Discovery is repeated each time: an issuer that moves its keys away must not be stuck with the old place.
     const uri = jwksUri ?? (await discoverJwksUri(issuer, transport));
-    assertFetchable('jwks_uri', uri, allowInsecureHttp);
+    assertFetchable('jwks_uri', uri, allowInsecureLoopback ? 'loopback' : 'refused');
     const document = await fetchJson(uri, transport);
     if (!Array.isArray(document['keys'])) throw new Error(`${uri} is not a JWK set`);
     const jwks = { keys: document['keys'].slice(0, MAX_KEYS) } as JSONWebKeySet;

@@ -61,10 +61,27 @@ describe('createDenylist', () => {
     const denylist = createDenylist({ now: () => time });
     await denylist.revoke({ iss: 'a', jti: 'b', exp: NOW + 240 });
     const revoked = () => denylist.isRevoked({ ...claims(), iss: 'a', jti: 'b' } as never);
-    time += 299_999;
+    // 240 s, and twice the largest tolerance.
+    time += 839_999;
     expect(revoked()).toBe(true);
     time += 1;
     expect(revoked()).toBe(false);
+  });
+
+  it('outlasts the largest tolerance a verifier may have', async () => {
+    let time = NOW * 1000;
+    const denylist = createDenylist({ now: () => time });
+    const jwt = createJwtVerifier({
+      issuer: { issuer: ISSUER, jwks: { keys: [key.jwk] } },
+      algorithms: ['ES256'],
+      audience: AUDIENCE,
+      denylist: denylist.isRevoked,
+      clockToleranceSeconds: 300,
+      now: () => time,
+    });
+    await denylist.revoke(claims() as unknown as TokenIdentity);
+    time += (240 + 299) * 1000;
+    await expect(jwt.verify(token(key))).rejects.toThrow(refusal('ERR_JWT_REVOKED'));
   });
 
   it('accepts no token without jti: it could not be revoked', async () => {

@@ -314,6 +314,7 @@ describe('DPoP at the guard', () => {
 
   it.each([
     [{ dpop: { baseUrl: 'api.example.com' } }, /baseUrl/],
+    [{ dpop: { baseUrl: 'https://api.example.com/?v=1' } }, /baseUrl/],
     [{ scopes: ['a b'] }, /scope tokens/],
     [{ scope: 'a' }, /unknown guard option "scope"/],
   ])('refuses the options %j', (options, message) => {

@@ -41,7 +41,7 @@ function verifier(options: Partial<JwtVerifierOptions> = {}, keys: KeysOptions =
     issuer: server.issuer,
     audience,
     now: () => Date.now() + aheadMs,
-    keys: { allowInsecureHttp: true, ...keys },
+    keys: { allowInsecureLoopback: true, ...keys },
     ...options,
   } as JwtVerifierOptions) as JwtVerifier;
   closing.push(() => jwt.close());

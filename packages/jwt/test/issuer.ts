@@ -1,10 +1,4 @@
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  sign,
-} from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import type { JWK } from 'jose';
 
 /** A fixed moment, in seconds since 1970. */
@@ -100,9 +94,4 @@ export function encode(value: object | string | Buffer): string {
   if (typeof value === 'string' || Buffer.isBuffer(value))
     return Buffer.from(value).toString('base64url');
   return Buffer.from(JSON.stringify(value)).toString('base64url');
-}
-
-/** A key whose private half everybody may know. */
-export function importPrivate(jwk: JWK): KeyObject {
-  return createPrivateKey({ key: jwk as never, format: 'jwk' });
 }

@@ -194,3 +194,37 @@ describe('a static key set', () => {
 it('has Web Crypto keys as jose makes them', async () => {
   expect(types.isCryptoKey(await importSPKI(pem, 'RS256'))).toBe(true);
 });
+
+describe('a public key taken for an HMAC secret', () => {
+  it.each([
+    ['bytes', Buffer.from(pem)],
+    ['a KeyObject', createSecretKey(Buffer.from(pem))],
+    ['a JWK', { kty: 'oct', k: Buffer.from(pem).toString('base64url') }],
+  ])('is refused as %s', (_, key) => {
+    expect(() => verifier({ key }, { algorithms: ['HS256'] })).toThrow(/PEM/);
+  });
+});
+
+describe('an option of an issuer that is there but undefined', () => {
+  it('does not switch off what the verifier demands', async () => {
+    const issuer = { key: pem, requiredClaims: undefined } as unknown as IssuerOptions;
+    const jwt = verifier(issuer, { requiredClaims: ['roles'] });
+    await expect(jwt.verify(token(rsa))).rejects.toThrow(refusal('ERR_JWT_CLAIM_MISSING'));
+  });
+});
+
+describe('keys fetched over http', () => {
+  it.each([
+    'http://auth.example.com',
+    'http://127.0.0.1.example.com',
+    'http://localhost.evil.example',
+  ])('are refused from %s, even where loopback is allowed', (issuer) => {
+    expect(() => verifier({ issuer }, { keys: { allowInsecureLoopback: true } })).toThrow(/https/);
+  });
+
+  it('are allowed from this machine, by name', () => {
+    const issuer = 'http://127.0.0.1:8080';
+    expect(() => verifier({ issuer })).toThrow(/https/);
+    expect(() => verifier({ issuer }, { keys: { allowInsecureLoopback: true } })).not.toThrow();
+  });
+});

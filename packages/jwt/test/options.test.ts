@@ -45,6 +45,7 @@ describe('createJwtVerifier refuses', () => {
       { clockToleranceSeconds: Number.POSITIVE_INFINITY },
       /clockToleranceSeconds/,
     ],
+    ['a tolerance that makes exp meaningless', { clockToleranceSeconds: 301 }, /at most 300/],
     ['a cache for nothing', { cache: { maxEntries: 0 } }, /maxEntries/],
     ['a claim without a name', { requiredClaims: [''] }, /requiredClaims/],
     ['tokens of no length', { maxTokenBytes: 0 }, /maxTokenBytes/],

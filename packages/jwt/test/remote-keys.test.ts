@@ -191,6 +191,18 @@ describe('remoteKeys', () => {
     expect(await reload()).toBeDefined();
   });
 
+  it('does not trust keys for longer because the clock went back during an outage', async () => {
+    const { state, load, current, pass } = issuer();
+    await load();
+    state.answer = 'failure';
+    await pass(1800);
+    current();
+    await pass(-36_000);
+    expect(current()).toBeDefined();
+    await pass(1800);
+    expect(current()).toBeUndefined();
+  });
+
   it('tells keys apart by what they are, not by their names alone', async () => {
     const { state, load, current, pass } = issuer();
     const first = await load();

@@ -50,7 +50,7 @@ serve<PaymentsConfiguration>(async (configuration) => {
   const verifier = createJwtVerifier({
     issuer: configuration.issuer,
     audience: configuration.audience,
-    keys: { allowInsecureHttp: true },
+    keys: { allowInsecureLoopback: true },
   });
   const keys = createApiKeys({
     store: stores.apiKeys,
