@@ -90,7 +90,8 @@ export function dpopPolicy(options: DpopOptions, now: (() => number) | undefined
       if (claims['ath'] !== sha256(context.token)) throw badProof('ath is not of this token');
       if (jkt !== context.jkt)
         throw new JwtError('ERR_JWT_DPOP_BINDING', 'The token is bound to another key');
-      const expiresAtSeconds = iat + maxAgeSeconds + context.toleranceSeconds;
+      // Twice: once for the proof's own time, once for another process, sharing the store, whose clock is behind this one's.
+      const expiresAtSeconds = iat + maxAgeSeconds + 2 * context.toleranceSeconds;
       return {
         // With the key: nobody can use up somebody else's identifiers.
         id: sha256(`${jkt}.${jti}`),

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { dpopPolicy } from '../src/dpop.ts';
 import {
@@ -358,5 +359,38 @@ describe('options of DPoP', () => {
     const nonce = dpopNonces({ secrets: [older], now }).issue();
     expect(dpopNonces({ secrets: [newer, older], now }).accepts(nonce)).toBe(true);
     expect(dpopNonces({ secrets: [newer], now }).accepts(nonce)).toBe(false);
+  });
+});
+
+describe('a replay store shared by processes whose clocks differ', () => {
+  it('keeps a proof used up for as long as the slowest of them would take it', async () => {
+    let time = NOW * 1000;
+    const replayStore = memoryDpopReplayStore({ now: () => time });
+    const process = (aheadMs: number) =>
+      createJwtVerifier({
+        issuer: { issuer: ISSUER, jwks: { keys: [key.jwk] } },
+        audience: AUDIENCE,
+        dpop: { replayStore },
+        now: () => time + aheadMs,
+      });
+    const slow = process(0);
+    const used = presented(proof());
+    await process(5000).verify(bound, used);
+    for (; time < (NOW + 80) * 1000; time += 1000)
+      await expect(slow.verify(bound, used)).rejects.toHaveProperty('name', 'JwtError');
+  });
+});
+
+describe('an error about a proof', () => {
+  it.each([
+    { kty: 'EC', crv: 'MARKER', x: 'MARKER', y: 'MARKER' },
+    { kty: 'MARKER' },
+    { kty: 'RSA', n: ['MARKER'], e: 'AQAB' },
+  ])('quotes nothing of its key: %j', async (jwk) => {
+    const error: unknown = await verifier()
+      .verify(bound, presented(proof({ header: { jwk } })))
+      .catch((caught: unknown) => caught);
+    expect(error).toHaveProperty('code', 'ERR_JWT_DPOP_PROOF');
+    expect(inspect(error, { depth: 9 })).not.toContain('MARKER');
   });
 });
