@@ -142,3 +142,12 @@ describe('inspectToken', () => {
     expect(inspect(undefined as never)).toEqual(['JWT_MALFORMED']);
   });
 });
+
+describe('a long kid', () => {
+  it('is looked at in time that does not grow with its square', () => {
+    const kid = `../${'select '.repeat(100_000)}`;
+    expect(inspect(`${encode(header({ kid }))}.${encode(claims())}.AAAA`)).toContain(
+      'JWT_KID_PATH',
+    );
+  }, 5000);
+});
