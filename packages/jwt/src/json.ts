@@ -13,7 +13,7 @@ const BACKSLASH = 0x5c;
 
 /**
  * Parses one JSON object from UTF-8, refusing what parsers disagree about: duplicate member names (RFC 7519 §4,
- * RFC 8725 §2.4), invalid UTF-8, a byte order mark, a member called `__proto__`; and nesting beyond
+ * RFC 8725 §2.4), invalid UTF-8, half characters, a byte order mark, a member called `__proto__`; and nesting beyond
  * {@link MAX_JSON_DEPTH}, before anything is parsed. The result is frozen all the way down: it may be handed out again.
  */
 export function parseJsonObject(bytes: Buffer): JsonObject {
@@ -33,7 +33,17 @@ export function parseJsonObject(bytes: Buffer): JsonObject {
   if (freezeMembers(value) !== written) {
     throw new JwtError('ERR_JWT_DUPLICATE_MEMBER', 'A member name occurs more than once');
   }
+  if (text.includes('\\u') && hasHalfCharacter(value))
+    throw new JwtError('ERR_JWT_JSON', 'A text holds half a character');
   return value as JsonObject;
+}
+
+/**
+ * Whether an escape wrote a lone surrogate (RFC 7493 §2.1). UTF-8 has none, so different ones become the same text once
+ * they are stored or sent: two subjects would be one. `JSON.stringify` writes only those as escapes.
+ */
+function hasHalfCharacter(value: object): boolean {
+  return JSON.stringify(value).replaceAll('\\\\', '').includes('\\ud');
 }
 
 function decodeUtf8(bytes: Buffer): string {

@@ -264,3 +264,29 @@ describe('a denylist that cannot be asked', () => {
       await expect(verifier({ denylist }).verify(token(key))).resolves.toBeDefined();
   });
 });
+
+describe('a text with half a character', () => {
+  const written = (subject: string) =>
+    token(signing, JSON.stringify(claims()).replace('user-1', subject));
+  const signing = signingKey();
+  const jwt = createJwtVerifier({
+    issuer: { issuer: ISSUER, key: signing.publicKey },
+    audience: AUDIENCE,
+    now,
+  });
+
+  it.each(['\\ud800', '\\uDFFF', 'a\\udc00\\ud800', '\\\\\\ud800'])(
+    'is refused: %s',
+    async (subject) => {
+      await expect(jwt.verify(written(subject))).rejects.toThrow(refusal('ERR_JWT_JSON'));
+    },
+  );
+
+  it.each(['\\ud83d\\ude00', '\\\\ud800', '\\u00e9'])(
+    'is not what this is: %s',
+    async (subject) => {
+      const { claims: accepted } = await jwt.verify(written(subject));
+      expect(accepted.sub).toBe(JSON.parse(`"${subject}"`));
+    },
+  );
+});
