@@ -79,9 +79,7 @@ export function checkClaims(
     if (rules.profile === 'rfc9068' || claims[claim] !== undefined) checkString(claims, claim);
   }
   for (const claim of rules.requiredClaims) {
-    const value = claims[claim];
-    if (value === undefined || value === null || value === '')
-      throw new JwtError('ERR_JWT_CLAIM_MISSING', `${claim} is missing`, { member: claim });
+    if (!Object.hasOwn(claims, claim) || isEmpty(claims[claim])) missing(claim);
   }
   const exp = numericDate(claims, 'exp');
   const iat = numericDate(claims, 'iat');
@@ -134,6 +132,11 @@ function checkString(claims: JsonObject, claim: string): string {
       member: claim,
     });
   return value;
+}
+
+function isEmpty(value: unknown): boolean {
+  if (typeof value === 'object') return value === null || Object.keys(value).length === 0;
+  return value === '';
 }
 
 /** RFC 7519 §2: seconds, fractions allowed. */

@@ -27,3 +27,21 @@ describe('the rules', () => {
     expect(() => checkTimes(claims() as never, at, rules)).toThrow(refusal(code));
   });
 });
+
+describe('a required claim', () => {
+  const demanding = { ...rules, requiredClaims: ['roles'] };
+
+  it.each([[[]], [{}], [null], ['']])('may not be %j', (roles) => {
+    const empty = () => checkClaims(claims({ roles }), demanding);
+    expect(empty).toThrow(refusal('ERR_JWT_CLAIM_MISSING'));
+  });
+
+  it.each([[['reader']], [{ a: 1 }], [0], [false]])('may be %j', (roles) => {
+    expect(() => checkClaims(claims({ roles }), demanding)).not.toThrow();
+  });
+
+  it('is the token’s own, not one that every object has', () => {
+    const odd = () => checkClaims(claims(), { ...rules, requiredClaims: ['toString'] });
+    expect(odd).toThrow(refusal('ERR_JWT_CLAIM_MISSING'));
+  });
+});
