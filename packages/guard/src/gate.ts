@@ -7,7 +7,7 @@ import {
 import { awaitsInvitation } from './body.ts';
 import { GuardError } from './errors.ts';
 import { reportGuardFailure, reportHandlerFailure } from './events.ts';
-import { holdResponse } from './held-response.ts';
+import { heldResponse, holdResponse } from './held-response.ts';
 import { NodeRequest, pathOf } from './node-request.ts';
 import { problem, refusalOf } from './problem.ts';
 import { addHeaders } from './response-headers.ts';
@@ -63,8 +63,14 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
   const apply = (verdict: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
     const checked = valid(verdict);
     addHeaders(res, checked.headers ?? []);
-    if (!checked.pass) closeUnread(req, res, checked.status);
-    else if (checked.settle) holdResponse(res, (outcome) => checked.settle?.(outcome), limits);
+    // Also when the verdict cannot be sent: whoever passed learns of the answer that is sent in its place.
+    if (verdict.pass && verdict.settle) {
+      holdResponse(res, (outcome) => verdict.settle?.(outcome), limits);
+    }
+    if (!checked.pass) {
+      heldResponse(res)?.refuse();
+      closeUnread(req, res, checked.status);
+    }
     return checked;
   };
   return (req, res, { url, route } = {}) => {
@@ -103,6 +109,8 @@ export function sendFailure(
   error: unknown,
 ): void {
   reportHandlerFailure({ method: req.method ?? '', path: pathOf(req.url ?? ''), status, error });
+  // A complete answer may still be on its way, and `settle` has seen it: it is what the caller gets.
+  if (res.writableEnded) return;
   if (res.headersSent || res.destroyed) res.destroy();
   else sendProblem(res, status);
 }

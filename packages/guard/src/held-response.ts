@@ -51,6 +51,7 @@ class HeldResponse {
   private ended = false;
   private endCallback: Callback | undefined;
   private flushed = false;
+  private refused = false;
   private wantsDrain = false;
   private handler: Promise<unknown> | undefined;
 
@@ -74,6 +75,11 @@ class HeldResponse {
   /** Who produces the response: when the caller is gone and this is over, there will be none. */
   producedBy(handler: Promise<unknown>): void {
     this.handler = handler;
+  }
+
+  /** A guard answers: the handler will not be called. */
+  refuse(): void {
+    this.refused = true;
   }
 
   private isEnded(): boolean {
@@ -164,12 +170,15 @@ class HeldResponse {
   private settle(body: Uint8Array | undefined): void {
     const { res } = this;
     const outcome = { status: res.statusCode, headers: headerLines(res), aborted: false };
-    this.inform(body ? { ...outcome, body } : outcome);
+    this.inform({ ...outcome, ...(body && { body }), ...(this.refused && { refused: true }) });
   }
 
   private inform(outcome: Outcome): void {
     this.phase = 'settling';
-    void settleAll(this.settlers, outcome).then(() => this.release());
+    // node:http may refuse what it was given (a length that is not the body's): that ends one response, not the process.
+    void settleAll(this.settlers, outcome)
+      .then(() => this.release())
+      .catch((error: Error) => this.res.destroy(error));
   }
 
   private release(): void {

@@ -37,7 +37,8 @@ export function node<C>(
     invite(req, res);
     try {
       const answering = handler(req, res, verdict.context);
-      if (answering === undefined) return;
+      // Without types, `(req, res) => res.end()` returns the response.
+      if (typeof answering?.then !== 'function') return;
       heldResponse(res)?.producedBy(answering);
       answering.then(undefined, (error: unknown) => fail(error, req, res));
     } catch (error) {

@@ -102,6 +102,28 @@ describe('the handler', () => {
     expect(JSON.parse(response.body.toString())).toMatchObject({ status: 500 });
   });
 
+  test.each<[string, Guard<unknown>]>([
+    ['sent', chain()],
+    ['held back', settling],
+  ])('that fails after its answer is complete leaves it alone: %s', async (_when, guard) => {
+    const logged = vi.spyOn(console, 'error').mockImplementation(() => {});
+    const connection = await serve(
+      node(guard, async (_req, res) => {
+        res.end('done');
+        throw new Error('too late');
+      }),
+    );
+    const response = await connection.send(get).response();
+    expect([response.status, response.body.toString()]).toEqual([200, 'done']);
+    expect(logged).toHaveBeenCalledOnce();
+  });
+
+  test('may return what it likes, where nobody checks types', async () => {
+    const handler: unknown = (_req: unknown, res: ServerResponse) => res.end('done');
+    const connection = await held(handler as Handler<unknown>);
+    expect((await connection.send(get).response()).body.toString()).toBe('done');
+  });
+
   test('need not answer a caller that has gone: settle is told when it is over', async () => {
     const began = promised<ServerResponse>();
     const over = promised<void>();
@@ -244,6 +266,17 @@ describe('a response that is held back', () => {
       res.end();
     });
     expect((await connection.send(get).response()).status).toBe(200);
+  });
+
+  test('that node:http refuses to send ends its connection, and crashes nothing', async () => {
+    const connection = await held((_req, res) => {
+      res.strictContentLength = true;
+      res.setHeader('content-length', 3);
+      res.end('hello');
+    });
+    connection.send(get);
+    await connection.closed;
+    expect(outcomes).toHaveLength(1);
   });
 
   test('sends its head alone when that is what is flushed', async () => {
