@@ -34,6 +34,9 @@ export function replaceErrorPages(
   res.writeHead = (...head: Head) => {
     if (writing || head[0] < 400 || res.headersSent) return writeHead(...head);
     waiting = head;
+    // What stands between may look at the head before it is written.
+    res.statusCode = head[0];
+    if (typeof head[1] === 'string') res.statusMessage = head[1];
     return res;
   };
   res.write = ((...chunk: Parameters<typeof write>) =>

@@ -236,6 +236,26 @@ describe('Fastify', () => {
     },
   );
 
+  test('leaves alone an error answer that a handler writes to the raw response, also when it is held back', async () => {
+    const app = fastifyApp();
+    const statuses: number[] = [];
+    await app.register(
+      fastify(() => ({
+        pass: true,
+        context: 0,
+        settle: ({ status }) => void statuses.push(status),
+      })),
+    );
+    app.get('/', (_request, reply) => {
+      reply.hijack();
+      reply.raw.writeHead(404, 'Gone Fishing', { 'x-own': 'yes' }).end('mine');
+    });
+    const response = await fetch(await listen(app));
+    expect([response.status, response.statusText]).toEqual([404, 'Gone Fishing']);
+    expect([response.headers.get('x-own'), await response.text()]).toEqual(['yes', 'mine']);
+    expect(statuses).toEqual([404]);
+  });
+
   test('keeps the status and the headers of an error', async () => {
     const app = fastifyApp();
     await app.register(fastify(marked));
