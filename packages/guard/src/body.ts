@@ -89,6 +89,9 @@ function collect(req: IncomingMessage, maxBytes: number): Promise<Buffer> {
       // Still in the same turn: the stream emits its end in the next, and only when it is empty by then.
       if (ended) finish();
     };
+    // Asks for the first bytes itself: a listener would, in a turn in which an empty body may have ended, and its end
+    // would be told before whoever reads next is there to hear it.
+    req.read(0);
     req.on('readable', take).on('end', finish).on('error', fail).on('close', fail);
   });
 }

@@ -238,6 +238,16 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect((await connection.response()).body.toString()).toBe('abcde');
     });
 
+    test.each(['Content-Length: 0\r\n\r\n', 'Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n'])(
+      'that is empty leaves its end to the handler: %j',
+      async (framing) => {
+        const guard = looking(async (request) => (await request.rawBody()).length);
+        const request = `POST /bytes HTTP/1.1\r\nHost: a.test\r\n${asBytes}${framing}`;
+        const response = await ask({ guard }, request);
+        expect([response.status, response.body.length]).toEqual([200, 0]);
+      },
+    );
+
     test('is larger than what a stream buffers', async () => {
       const guard = looking((request) => request.rawBody());
       const much = Buffer.alloc(900_000, 'x');
@@ -523,6 +533,18 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
   });
 
   describe('settle', () => {
+    test('hears of the answer that is sent in the place of what a later guard decided wrongly', async () => {
+      const outcomes: Outcome[] = [];
+      const guard = chain()
+        .use(
+          'first',
+          settling((outcome) => void outcomes.push(outcome)),
+        )
+        .use('second', () => ({ pass: true, context: 0, headers: [['x-bad', 'a\r\nb']] }));
+      expectProblem(await ask({ guard: guard as Guard<unknown> }, get('/hello')), 500);
+      expect(outcomes).toMatchObject([{ status: 500, aborted: false, refused: true }]);
+    });
+
     test('sees the whole response before any of it leaves', async () => {
       const go = promised<void>();
       const outcomes: Outcome[] = [];
