@@ -394,3 +394,13 @@ describe('an error about a proof', () => {
     expect(inspect(error, { depth: 9 })).not.toContain('MARKER');
   });
 });
+
+describe('a key that the token is not bound to', () => {
+  it('is refused before any signature is checked with it', async () => {
+    const [head, body] = proof({ by: thief }).split('.');
+    const unsigned = presented(`${head}.${body}.AAAA`);
+    await expect(verifier().verify(bound, unsigned)).rejects.toThrow(
+      refusal('ERR_JWT_DPOP_BINDING'),
+    );
+  });
+});
