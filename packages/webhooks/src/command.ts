@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { createServer, type IncomingMessage } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { parseArgs } from 'node:util';
 import type { WebhookDispatcher } from './endpoint.ts';
@@ -170,7 +170,7 @@ async function send(
 
 async function listen(options: Options, world: Surroundings): Promise<number> {
   const verifier = verifierOf(options, world);
-  const server = createServer(async (request, response) => {
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     let body: Buffer | undefined;
     try {
       body = await read(request);
@@ -188,7 +188,8 @@ async function listen(options: Options, world: Surroundings): Promise<number> {
     }
     if (body) world.print(`  ${printable(body.toString('utf8'))}`);
     response.writeHead(verdict === 'verified' ? 204 : body ? 403 : 413).end();
-  });
+  };
+  const server = createServer((request, response) => void answer(request, response));
   // Only this machine: what is printed here is nobody else's business.
   server.listen(Number(options.port), '127.0.0.1');
   await new Promise((resolve, reject) => {

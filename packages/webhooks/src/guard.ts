@@ -77,9 +77,9 @@ async function read(
   try {
     return { body: await request.rawBody(), headers, remoteAddress };
   } catch (error) {
-    const { code } = error as { code?: unknown };
-    const status = STATUS[String(code)];
-    audit(status ?? 500, String(code ?? 'ERR_UNKNOWN'));
+    const { code = 'ERR_UNKNOWN' } = error as { code?: string };
+    const status = STATUS[code];
+    audit(status ?? 500, code);
     // A body parser that ran first is a mistake in this program: the adapter reports it and answers 500.
     if (status === undefined) throw error;
     return { pass: false, ...refusal(status) };

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { startRedis, startRedisCluster } from '@countersign/testkit/redis';
@@ -49,7 +49,7 @@ async function startReceiver() {
     acknowledge: 'last',
     handle: ({ id }) => void effects.set(id, (effects.get(id) ?? 0) + 1),
   });
-  const server = createServer(async (request, response) => {
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     deliveries += 1;
@@ -59,7 +59,9 @@ async function startReceiver() {
     });
     if (status === 403 || status === 400) refused.push(status);
     response.writeHead(status, Object.fromEntries(headers)).end(body);
-  }).listen(0, '127.0.0.1');
+  };
+  const server = createServer((request, response) => void answer(request, response));
+  server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   httpServer = server;
   const { port } = server.address() as AddressInfo;

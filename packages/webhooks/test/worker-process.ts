@@ -25,9 +25,10 @@ const queue = createWebhookQueue({
   schedule: [0, ...Array.from({ length: 50 }, () => 200)],
 });
 queue.worker({ sweepMs: 2000 });
-process.on('SIGTERM', async () => {
-  await queue.close();
-  connection.disconnect();
-  process.exit(0);
+process.on('SIGTERM', () => {
+  void queue.close().then(() => {
+    connection.disconnect();
+    process.exit(0);
+  });
 });
 process.stdout.write('ready\n');
