@@ -61,7 +61,8 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     abortGraceMs: atLeastZero('abortGraceMs', options.abortGraceMs ?? 60_000),
   };
   const apply = (verdict: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
-    const checked = valid(verdict);
+    const decided = valid(verdict);
+    const checked = hasPath(req) ? decided : misdirected(decided);
     addHeaders(res, checked.headers ?? []);
     // Also when the verdict cannot be sent: whoever passed learns of the answer that is sent in its place.
     if (verdict.pass && verdict.settle) {
@@ -181,6 +182,20 @@ function valid<C>(verdict: Verdict<C>): Verdict<C> {
       new GuardError('ERR_GUARD_INVALID_VERDICT', 'a guard decided what cannot be sent', { cause }),
     );
   }
+}
+
+/**
+ * `http:///a/b`, which RFC 9110 §4.2.1 has refused: to some routers its path is `/a/b`, to others, which take `a` for the
+ * host, `/b`. Policies would look at the one while the handler of the other is reached.
+ */
+function hasPath({ url = '' }: IncomingMessage): boolean {
+  return url.startsWith('/') || !/^[a-z][a-z0-9+.-]*:\/\/(?:[/?#\\]|$)/i.test(url);
+}
+
+function misdirected<C>(verdict: Verdict<C>): Verdict<C> {
+  if (!verdict.pass) return verdict;
+  const { headers, ...reply } = problem({ status: 400 });
+  return { ...reply, headers: [...(verdict.headers ?? []), ...headers] };
 }
 
 /** Names that were found valid. There are few of them, but somebody might make them up from what a caller sent. */

@@ -9,6 +9,7 @@ import {
   type HeaderEntry,
   type Outcome,
   problem,
+  route,
 } from '../src/index.ts';
 import { promised } from './promised.ts';
 import { RawConnection, type RawResponse } from './raw-connection.ts';
@@ -126,6 +127,17 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
     test('leaves the authority of an absolute target out of the path', async () => {
       const path = await seen((request) => request.path, get('http://a.test/hello?x'));
       expect(path).toBe('/hello');
+    });
+
+    test('whose absolute target has no host reaches no handler: routers disagree on its path', async () => {
+      // A URL parser takes the first segment for the host that is missing.
+      const guard: Guard<unknown> = route('GET', '/hello/*', () => problem({ status: 401 }));
+      const chained = chain().use('marked', marking).use('policy', guard) as Guard<unknown>;
+      for (const target of ['http:///x/hello', 'http:////x/hello']) {
+        const response = await ask({ guard: chained }, get(target));
+        expectProblem(response, 400);
+        expect(response.header('x-guard')).toBe('yes');
+      }
     });
 
     test('shows duplicate header lines', async () => {
