@@ -50,6 +50,8 @@ function chainOf<C extends object, In extends object>(links: readonly Link[]): C
   const run = (request: GuardRequest, context: In): Verdict<C> | Promise<Verdict<C>> =>
     advance(links, 0, start(request, context)) as Verdict<C> | Promise<Verdict<C>>;
   const use = (name: string, guard: Guard<never, never>): Chain => {
+    // As a key of the context it would be no key: it would replace the context's prototype.
+    if (name === '__proto__') throw new TypeError('chain: a guard cannot be named "__proto__"');
     if (links.some((link) => link.name === name)) {
       throw new TypeError(`chain: there is a guard named "${name}" already`);
     }

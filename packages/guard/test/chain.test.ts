@@ -126,6 +126,10 @@ describe('chain', () => {
     expect(console.error).toHaveBeenCalledWith('countersign:guard:guard-error:', expect.any(Error));
   });
 
+  test('refuses a name that would not become a key of the context', () => {
+    expect(() => chain().use('__proto__', found({ principal: 'admin' }))).toThrow(TypeError);
+  });
+
   test('refuses a name twice', () => {
     const once = chain().use('a', found(1));
     // @ts-expect-error the name is taken
