@@ -15,7 +15,7 @@ export interface ClockOptions {
   readonly now?: (() => number) | undefined;
   /** Milliseconds that only ever grow. Default: `performance.now` beside `Date.now`, standing still beside another `now`. */
   readonly monotonic?: () => number;
-  /** A step back of no more than this is taken for an ordinary correction. */
+  /** A step back of no more than this is an ordinary correction, of which nobody is told. */
   readonly toleranceMs: number;
 }
 
@@ -23,8 +23,7 @@ export interface ClockOptions {
 const RESAMPLE_MS = 100;
 
 /**
- * A clock that expired tokens cannot come back to life by. When `now` steps back by more than the tolerance, `latestMs`
- * goes on from the latest time seen, at the pace of the monotonic clock: whichever of the two is right, what is over
+ * A clock that expired tokens cannot come back to life by. When `now` steps back, however little, `latestMs` goes on from the latest time seen, at the pace of the monotonic clock: whichever of the two is right, what is over
  * stays over. It costs tokens their validity early if the clock had been ahead before (until the process restarts).
  */
 export function steadyClock(options: ClockOptions): () => Instant {
@@ -34,23 +33,25 @@ export function steadyClock(options: ClockOptions): () => Instant {
   let leadMs = Number.NEGATIVE_INFINITY;
   let sampledAtMs = Number.NEGATIVE_INFINITY;
   let peakMs = Number.NEGATIVE_INFINITY;
+  /** How far `now` was behind when it was last compared. */
+  let stepMs = 0;
   let behind = false;
   return () => {
     const nowMs = now();
     if (nowMs >= peakMs && nowMs - sampledAtMs < RESAMPLE_MS) {
       peakMs = nowMs;
-      return { nowMs, latestMs: nowMs };
+      return { nowMs, latestMs: nowMs + stepMs };
     }
     if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
     const elapsedMs = monotonic();
     const latestMs = Math.max(peakMs, leadMs + elapsedMs, nowMs);
     leadMs = Math.max(leadMs, nowMs - elapsedMs);
     peakMs = Math.max(peakMs, nowMs);
-    const stepMs = latestMs - nowMs;
+    stepMs = latestMs - nowMs;
     if (stepMs <= toleranceMs) {
       sampledAtMs = nowMs;
       behind = false;
-      return { nowMs, latestMs: nowMs };
+      return { nowMs, latestMs };
     }
     if (!behind && clockSteppedBack.hasSubscribers) clockSteppedBack.publish({ stepMs });
     behind = true;
