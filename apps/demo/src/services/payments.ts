@@ -15,6 +15,7 @@ import { createRateLimiter, defaultTiers } from '@countersign/rate-limit';
 import { rateLimitGuard } from '@countersign/rate-limit/guard';
 import { createSender, createSigner } from '@countersign/webhooks';
 import * as z from 'zod';
+import { keyLimits } from '../key-limits.ts';
 import type { Payment } from '../ledger.ts';
 import { serve } from '../process.ts';
 import { openStores } from '../stores.ts';
@@ -35,6 +36,8 @@ export interface PaymentsConfiguration {
 /** Who calls: a service with an access token, or a partner with an API key. */
 interface Principal {
   readonly id: string;
+  /** Whom requests are charged to. */
+  readonly payer: string;
 }
 
 const Order = z.strictObject({
@@ -58,10 +61,12 @@ serve<PaymentsConfiguration>(async (configuration) => {
     prefix: 'sk',
     environment: 'live',
   });
+  const limits = keyLimits();
   const limiter = createRateLimiter({
     store: stores.rateLimits,
     policies: defaultTiers,
     onStoreError: 'closed',
+    overrides: limits.limitsOf,
   });
   const webhookTargets = {
     allow: ['public', configuration.webhookEndpoint.replace(/\/webhooks.*/, '')],
@@ -79,10 +84,14 @@ serve<PaymentsConfiguration>(async (configuration) => {
     const scheme = request.headers.get('authorization')?.split(' ', 1)[0]?.toLowerCase();
     if (scheme === 'bearer') {
       const verdict = await byToken(request, {});
-      return verdict.pass ? { ...verdict, context: { id: verdict.context.clientId } } : verdict;
+      if (!verdict.pass) return verdict;
+      const { clientId } = verdict.context;
+      return { ...verdict, context: { id: clientId, payer: clientId } };
     }
     const verdict = await byKey(request, {});
-    return verdict.pass ? { ...verdict, context: { id: verdict.context.record.owner } } : verdict;
+    if (!verdict.pass) return verdict;
+    const { record } = verdict.context;
+    return { ...verdict, context: { id: record.owner, payer: limits.subjectOf(record) } };
   };
 
   const guards = chain()
@@ -91,7 +100,7 @@ serve<PaymentsConfiguration>(async (configuration) => {
     .use(
       'limit',
       rateLimitGuard(limiter, {
-        key: (_request, { principal }: { principal: Principal }) => principal.id,
+        key: (_request, { principal }: { principal: Principal }) => principal.payer,
         policy: 'free',
       }),
     )
