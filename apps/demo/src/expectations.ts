@@ -10,14 +10,14 @@ export interface Expectation {
 }
 
 /** Where a scenario writes down what it sees. */
-export interface Record {
+export interface Notes {
   step(title: string): void;
   expect(what: string, actual: unknown, expected: unknown): void;
   readonly expectations: readonly Expectation[];
 }
 
 /** A record that prints each step and each outcome as it happens. */
-export function record(print: (line: string) => void): Record {
+export function record(print: (line: string) => void): Notes {
   const expectations: Expectation[] = [];
   let step = '';
   return {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { inspectToken } from '@countersign/jwt';
 import { createSigner } from '@countersign/webhooks';
 import { request } from 'undici';
-import type { Record as Notes } from './expectations.ts';
+import type { Notes } from './expectations.ts';
 import { launch } from './process.ts';
 import type { AttackerConfiguration, Attacks, CapturedWebhook } from './services/attacker.ts';
 import type { MerchantView } from './services/merchant.ts';

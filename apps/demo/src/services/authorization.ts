@@ -30,7 +30,6 @@ serve<AuthorizationConfiguration>(async ({ resources }) => {
     url: server.issuer,
     questions: {
       client: () => client,
-      'public key': () => server.jwks,
       'token requests': () => server.count('token'),
       token: ({ resource, scope }: { resource: string; scope: string }) =>
         server.mintAccessToken({ resource, scope }),

@@ -47,7 +47,6 @@ serve<GatewayConfiguration>(async ({ instances, losses }) => {
   await once(server, 'listening');
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    questions: { 'losses left': () => left },
     close: async () => {
       server.close();
       server.closeAllConnections();
