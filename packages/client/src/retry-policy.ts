@@ -64,7 +64,8 @@ export function advise(outcome: Outcome, nowMs: number): Advice {
   }
   const { status, headers } = outcome;
   if (status < 400) return { repeat: false, why: 'final', retryAfterMs: undefined };
-  const retryAfterMs = longestRetryAfter(headers, nowMs);
+  // A field that is there several times is a list; of its values the longest wait keeps them all.
+  const retryAfterMs = parseRetryAfter([headers['retry-after']].flat().join(), nowMs);
   // 409 with Retry-After: the first attempt is still being worked on; its answer will be replayed.
   const repeat = RETRIED_STATUSES.has(status) || (status === 409 && retryAfterMs !== undefined);
   if (!repeat) return { repeat, why: 'final', retryAfterMs };
@@ -84,15 +85,6 @@ export function waitBefore(
   if (retryAfterMs === undefined) return backoffMs < remainingMs ? backoffMs : undefined;
   if (retryAfterMs >= remainingMs) return undefined;
   return retryAfterMs + backoffMs < remainingMs ? retryAfterMs + backoffMs : retryAfterMs;
-}
-
-/** A field that is there several times says several things; the longest wait keeps them all. */
-function longestRetryAfter(headers: ResponseHeaders, nowMs: number): number | undefined {
-  const waits = [headers['retry-after']]
-    .flat()
-    .map((value) => parseRetryAfter(value, nowMs))
-    .filter((wait) => wait !== undefined);
-  return waits.length === 0 ? undefined : Math.max(...waits);
 }
 
 /** Stripe's and others' way to say that trying again is no use. */

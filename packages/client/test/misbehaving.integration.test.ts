@@ -79,7 +79,12 @@ describe('a server that misbehaves once', () => {
     ],
     ['is overloaded', respond({ status: 503 })],
     ['sends garbage as Retry-After', retryAfter('whenever')],
-    ['sends two values as Retry-After', retryAfter('0, 3600')],
+    ['sends two values as Retry-After', retryAfter('0, 0')],
+    ['sends a number that is too long as Retry-After', retryAfter('1e99')],
+    [
+      'sends a Retry-After of a day that does not exist',
+      retryAfter('Tue, 31 Feb 2026 00:00:00 GMT'),
+    ],
     ['is still at work', respond({ status: 409, headers: { 'retry-after': '0' } })],
   ])('%s: the second attempt has the same key and succeeds', async (_name, script) => {
     server.enqueue(script);

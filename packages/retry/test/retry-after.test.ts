@@ -20,6 +20,35 @@ describe('parseRetryAfter', () => {
   });
 
   test.each([
+    ['1, 30', 30_000],
+    ['30,1', 30_000],
+    ['1, soon', 1000],
+    [' , 5 ,', 5000],
+    ['5, Mon, 23 Nov 2026 12:00:30 GMT', 30_000],
+    ['Monday, 23-Nov-26 12:00:30 GMT, 60', 60_000],
+    ['Mon, 23 Nov 2026 12:00:30 GMT, Mon, 23 Nov 2026 12:02:00 GMT', 120_000],
+    ['Mon Nov 23 12:00:30 2026, 7', 30_000],
+  ])('of several values that a proxy has joined the longest counts: %j', (value, expected) => {
+    expect(parseRetryAfter(value, NOW)).toBe(expected);
+  });
+
+  test('joined in any order, it is the longest of those that can be read', () => {
+    const value = fc.oneof(
+      fc.nat({ max: 10_000 }).map(String),
+      fc.integer({ min: 0, max: 4e9 }).map((seconds) => new Date(seconds * 1000).toUTCString()),
+      fc.constantFrom('soon', '-1', '1.5', ''),
+    );
+    fc.assert(
+      fc.property(fc.array(value, { minLength: 1, maxLength: 5 }), (values) => {
+        const waits = values.map((each) => parseRetryAfter(each, NOW));
+        const known = waits.filter((wait) => wait !== undefined);
+        const longest = known.length === 0 ? undefined : Math.max(...known);
+        expect(parseRetryAfter(values.join(', '), NOW)).toBe(longest);
+      }),
+    );
+  });
+
+  test.each([
     undefined,
     null,
     '',
@@ -30,7 +59,10 @@ describe('parseRetryAfter', () => {
     '1e3',
     '0x10',
     '١٢',
-    '1, 2',
+    'soon, later',
+    'Mon, soon',
+    ',',
+    ' , ,',
     'soon',
     'NaN',
     'Infinity',
