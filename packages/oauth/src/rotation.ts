@@ -58,6 +58,9 @@ export function rotation(
   let owner: string = randomUUID();
   // A rotation that the server did and the store does not know of. Nothing else may happen before it does.
   let unsaved: Completion | undefined;
+  // A refresh token that the server said is no good, as `invalid_grant` always means (RFC 6749 §5.2). This is about that
+  // token and this source: a newer one in the store is used, and who proves another key asks for itself.
+  let ended: { readonly refreshToken: string; readonly error: OAuthError } | undefined;
 
   const save = async (): Promise<void> => {
     if (!unsaved) return;
@@ -128,8 +131,12 @@ export function rotation(
     try {
       grant = parseGrant(claimed.value);
       current = grant?.refreshToken ?? current;
+      if (ended?.refreshToken === current) throw ended.error;
       response = await tokenGrant(client, 'refresh_token', fields, isUnused);
     } catch (error) {
+      if (error instanceof OAuthError && error.error === 'invalid_grant') {
+        ended = { refreshToken: current, error };
+      }
       throw await giveUp(error);
     }
     const before = Math.max(generation, claimed.generation);

@@ -45,7 +45,6 @@ const LASTING: ReadonlySet<string> = new Set([
   'invalid_client',
   'unauthorized_client',
   'invalid_scope',
-  'invalid_grant',
 ]);
 
 /** Whether an error says that asking again soon would be refused again. */

@@ -91,12 +91,41 @@ describe('rotation', () => {
     expect((await grant().getToken({ scope: 'orders:read' })).value).toBe(read?.value);
   });
 
-  it('of a refused grant is final for everybody, and asked about once', async () => {
+  it('never sends a refresh token again that was refused to it, and speaks for no other source', async () => {
     const [one, other] = [grant({ initial: 'made-up' }), grant({ initial: 'made-up' })];
+    for (let call = 0; call < 3; call += 1) {
+      await expect(one.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
+    }
+    clock.advance(86_400_000);
     await expect(one.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
-    await expect(one.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
+    expect(used()).toEqual(['made-up']);
+    // It may have been refused for the key it was bound to: the one with the right key must not be kept from it.
     await expect(other.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
-    expect(used()).toHaveLength(1);
+    expect(used()).toEqual(['made-up', 'made-up']);
+  });
+
+  it('after a refusal goes on with the refresh token that another process has got since', async () => {
+    const api = await startScriptedServer();
+    const answer = (token: string, next: string) =>
+      respondJson({
+        access_token: token,
+        token_type: 'Bearer',
+        expires_in: 60,
+        refresh_token: next,
+      });
+    const refusal = respondJson({ error: 'invalid_grant' }, { status: 400 });
+    api.enqueue(refusal, answer('a', 'second'), answer('b', 'third'));
+    const of = () =>
+      grant({
+        server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
+        initial: 'first',
+      });
+    const [wrong, right] = [of(), of()];
+    await expect(wrong.getToken()).rejects.toMatchObject({ error: 'invalid_grant' });
+    expect((await right.getToken()).value).toBe('a');
+    expect((await wrong.getToken()).value).toBe('a');
+    expect((await wrong.getToken({ forceRenewal: true })).value).toBe('b');
+    await api.stop();
   });
 });
 

@@ -153,7 +153,17 @@ describe('a failure', () => {
     expect((await obtain()).generation).toBe(1);
   });
 
-  it.each(['invalid_client', 'unauthorized_client', 'invalid_scope', 'invalid_grant'])(
+  it.each(['invalid_grant', 'invalid_request', 'access_denied', 'server_error'])(
+    '%s is not remembered',
+    async (error) => {
+      const first = source.getToken();
+      asked[0]?.settle(refused(error));
+      await expect(first).rejects.toMatchObject({ error });
+      expect((await obtain()).generation).toBe(1);
+    },
+  );
+
+  it.each(['invalid_client', 'unauthorized_client', 'invalid_scope'])(
     '%s is remembered for ten seconds',
     async (error) => {
       const first = source.getToken();
