@@ -95,9 +95,19 @@ export class Dispatcher {
     const batch = new Batch(script, slot, timeoutMs, (expired) => this.#expired(expired));
     bySlot.set(slot, batch);
     this.#collected.push(batch);
-    // setImmediate, not a microtask: requests that came in on different sockets in this turn of the loop travel together.
-    if (this.#collected.length === 1) setImmediate(() => this.#flush());
+    if (this.#collected.length === 1) this.#flushSoon(slot);
     return batch;
+  }
+
+  /**
+   * When nothing is under way, a call leaves as soon as all that is ready to run has run: it need not wait for others. When
+   * something is, Redis is busy with it anyhow, and calls of requests that came in on different sockets in this turn of the
+   * loop travel together.
+   */
+  #flushSoon(slot: number): void {
+    const flush = (): void => this.#flush();
+    if (this.#topology.laneOf(slot)?.idle) queueMicrotask(() => process.nextTick(flush));
+    else setImmediate(flush);
   }
 
   #flush(): void {

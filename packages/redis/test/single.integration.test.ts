@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { startFaultProxy } from '@countersign/testkit/fault-proxy';
@@ -34,6 +35,11 @@ afterEach(() => redis.disconnect());
 
 async function evalshaCalls(client: Redis): Promise<number> {
   return Number(/cmdstat_evalsha:calls=(\d+)/.exec(await client.info('commandstats'))?.[1] ?? 0);
+}
+
+/** All that is ready to run has run, and the loop has not turned. */
+async function afterMicrotasks(): Promise<void> {
+  for (let round = 0; round < 3; round += 1) await new Promise(process.nextTick);
 }
 
 describe('a script', () => {
@@ -107,6 +113,40 @@ describe('calls of the same tick', () => {
     );
     expect(replies.toSorted((a, b) => a - b)).toEqual(
       Array.from({ length: 100 }, (_, index) => Math.floor(index / 2) + 1),
+    );
+    expect((await evalshaCalls(redis)) - before).toBe(1);
+  });
+
+  test('leave at once when nothing is under way, without waiting for the turn of the loop to end', async () => {
+    await increment(redis, ['k'], [1]);
+    const call = increment(redis, ['k'], [1]);
+    await afterMicrotasks();
+    // Blocks the loop: what was not written by now cannot be counted by then.
+    const seen = execFileSync('redis-cli', ['-p', String(server.port), 'GET', 'k']);
+    expect(seen.toString().trim()).toBe('2');
+    await expect(call).resolves.toBe(2);
+  });
+
+  test('wait for each other in this turn of the loop when others are under way', async () => {
+    await increment(redis, ['warm'], [1]);
+    const before = await evalshaCalls(redis);
+    const calls = [increment(redis, ['k'], [1])];
+    for (let count = 0; count < 5; count += 1) {
+      await afterMicrotasks();
+      calls.push(increment(redis, ['k'], [1]));
+    }
+    await expect(Promise.all(calls)).resolves.toEqual([1, 2, 3, 4, 5, 6]);
+    expect((await evalshaCalls(redis)) - before).toBe(2);
+  });
+
+  test('travel together however many steps of promises lie before each', async () => {
+    await increment(redis, ['warm'], [1]);
+    const before = await evalshaCalls(redis);
+    await Promise.all(
+      Array.from({ length: 20 }, async (_, steps) => {
+        for (let step = 0; step < steps; step += 1) await undefined;
+        await increment(redis, ['k'], [1]);
+      }),
     );
     expect((await evalshaCalls(redis)) - before).toBe(1);
   });
