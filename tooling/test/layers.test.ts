@@ -18,7 +18,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   idempotency: [],
   'api-keys': ['ipaddr.js'],
   'rate-limit': ['@countersign/retry', 'ipaddr.js', 'structured-headers'],
-  hardening: [],
+  hardening: ['zod'],
 };
 
 /** What a file that is published under its own name may import on top. */
