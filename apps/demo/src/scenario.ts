@@ -48,7 +48,7 @@ async function lookAtTheAnswer(system: System, notes: Notes, { headers }: OrderA
   notes.step('2. payments validates strictly, limits, and answers with the headers it must have');
   notes.expect('X-Content-Type-Options', headers['x-content-type-options'], 'nosniff');
   notes.expect('X-Frame-Options', headers['x-frame-options'], 'DENY');
-  notes.expect('Cache-Control', headers['cache-control'], 'no-store');
+  notes.expect('Cache-Control', headers['cache-control'], 'no-store, max-age=0');
   notes.expect('X-RateLimit-Limit', headers['x-ratelimit-limit'], '60');
   const token = await system.authorization.ask<string>('token', {
     resource: paymentsAudience,

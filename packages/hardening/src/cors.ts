@@ -10,7 +10,8 @@ export interface SubdomainsOf {
 export interface CorsOptions {
   /**
    * Who may read answers: exact origins (`https://app.example.com`, as `URL.origin` writes them), all subdomains of one, or `'*'` for everybody.
-   * `null`, the origin of sandboxed frames and files, is never among them.
+   * `null`, the origin of sandboxed frames and files, is never among them. With `'*'`, callers that send no `Origin` are told so too: caches that do not
+   * look at `Vary` may give their answer to a page.
    */
   readonly origins: '*' | readonly (string | SubdomainsOf)[];
   /** Whether the browser may send cookies and show what comes back. Default false; refused with `'*'`. */
@@ -39,9 +40,9 @@ export interface CorsRequest {
 export interface CorsDecision {
   /**
    * `same-origin`: no `Origin` was sent. `allowed`, `refused`: go on, the browser will show the answer or not.
-   * `preflight`: answer with 204 and these headers, without running the handler.
+   * `preflight`, `refused-preflight`: answer with 204 and these headers, without running the handler.
    */
-  readonly kind: 'same-origin' | 'allowed' | 'refused' | 'preflight';
+  readonly kind: 'same-origin' | 'allowed' | 'refused' | 'preflight' | 'refused-preflight';
   /** On the answer in any case. */
   readonly headers: readonly HeaderEntry[];
 }
@@ -85,8 +86,13 @@ export function cors(options: CorsOptions): Cors {
   if (methods.some((method) => forbiddenMethods.includes(method.toUpperCase()))) {
     throw new TypeError(`cors: methods must not contain ${forbiddenMethods.join(', ')}`);
   }
+  // Browsers compare methods as they are written, and correct the letter case of a few only (Fetch §2.2.1).
+  if (methods.some((method) => method !== method.toUpperCase())) {
+    throw new TypeError('cors: methods must be in upper case');
+  }
   const isAllowed = origins === '*' ? isOrigin : admission(origins);
-  const vary: readonly HeaderEntry[] = origins === '*' ? [] : [['Vary', 'Origin']];
+  // Also with "*": `null` is told nothing.
+  const vary: HeaderEntry = ['Vary', 'Origin'];
   const actual = entries({
     'Access-Control-Allow-Credentials': credentials ? 'true' : '',
     'Access-Control-Expose-Headers': tokens('exposeHeaders', options.exposeHeaders ?? []).join(
@@ -105,20 +111,23 @@ export function cors(options: CorsOptions): Cors {
     'Origin, Access-Control-Request-Method, Access-Control-Request-Headers',
   ];
 
+  const everybody: HeaderEntry = ['Access-Control-Allow-Origin', '*'];
+  const sameOrigin: CorsDecision = {
+    kind: 'same-origin',
+    headers: origins === '*' ? [vary, everybody, ...actual] : [vary],
+  };
+  const refused: CorsDecision = { kind: 'refused', headers: [vary] };
+  const refusedPreflight: CorsDecision = { kind: 'refused-preflight', headers: [preflightVary] };
+
   return ({ method, origin, requestMethod }) => {
-    const isPreflight = method === 'OPTIONS' && origin !== undefined && requestMethod !== undefined;
-    if (origin === undefined) return { kind: 'same-origin', headers: vary };
-    const isKnown = isAllowed(origin);
-    const allow: HeaderEntry = ['Access-Control-Allow-Origin', origins === '*' ? '*' : origin];
-    if (isPreflight) {
-      return {
-        kind: 'preflight',
-        headers: isKnown ? [preflightVary, allow, ...preflight] : [preflightVary],
-      };
-    }
-    return isKnown
-      ? { kind: 'allowed', headers: [...vary, allow, ...actual] }
-      : { kind: 'refused', headers: vary };
+    if (origin === undefined) return sameOrigin;
+    const isPreflight = method === 'OPTIONS' && requestMethod !== undefined;
+    if (!isAllowed(origin)) return isPreflight ? refusedPreflight : refused;
+    const allow: HeaderEntry =
+      origins === '*' ? everybody : ['Access-Control-Allow-Origin', origin];
+    return isPreflight
+      ? { kind: 'preflight', headers: [preflightVary, allow, ...preflight] }
+      : { kind: 'allowed', headers: [vary, allow, ...actual] };
   };
 }
 

@@ -1,4 +1,4 @@
-import type { Guard, Pass } from '@countersign/guard';
+import type { Guard } from '@countersign/guard';
 import { type CorsOptions, cors as policy } from './cors.ts';
 import { type SecurityHeadersOptions, securityHeaders as serialise } from './security-headers.ts';
 
@@ -7,10 +7,11 @@ import { type SecurityHeadersOptions, securityHeaders as serialise } from './sec
  * @throws TypeError for the mistakes that `securityHeaders` names.
  */
 export function securityHeaders(options: SecurityHeadersOptions): Guard<undefined> {
-  const { secure, insecure } = serialise(options);
-  const overTls: Pass<undefined> = { pass: true, context: undefined, headers: secure };
-  const inClear: Pass<undefined> = { pass: true, context: undefined, headers: insecure };
-  return (request) => (request.secure ? overTls : inClear);
+  const headers = serialise(options);
+  return ({ path, secure }) => {
+    const { [secure ? 'secure' : 'insecure']: lines } = headers.at(path);
+    return { pass: true, context: undefined, headers: lines };
+  };
 }
 
 /** What the CORS guard found: whether a browser will show the answer to the page that asked. */
@@ -21,8 +22,9 @@ export interface CorsContext {
 /** What the CORS guard takes. */
 export interface CorsGuardOptions extends CorsOptions {
   /**
-   * Answers requests of other origins that are not allowed with 403 instead of running the handler. Default false: CORS decides who may read an
-   * answer, and callers that are no browsers send no `Origin` at all.
+   * Answers requests of other origins that are not allowed with 403 instead of running the handler, their preflights as well. Default false: CORS
+   * decides who may read an answer, and callers that are no browsers send no `Origin` at all. Pages of the service's own origin send theirs with every
+   * `POST`: they pass by `Sec-Fetch-Site`, which pages cannot write.
    */
   readonly refuse?: boolean;
 }
@@ -42,7 +44,8 @@ export function cors({ refuse = false, ...options }: CorsGuardOptions): Guard<Co
       requestMethod: request.headers.get('access-control-request-method'),
     });
     if (kind === 'preflight') return { pass: false, status: 204, headers };
-    if (kind === 'refused' && refuse) {
+    const isForeign = kind === 'refused' || kind === 'refused-preflight';
+    if (isForeign && refuse && request.headers.get('sec-fetch-site') !== 'same-origin') {
       return {
         pass: false,
         status: 403,
@@ -50,6 +53,7 @@ export function cors({ refuse = false, ...options }: CorsGuardOptions): Guard<Co
         body: '{"type":"about:blank","title":"Forbidden","status":403}',
       };
     }
+    if (kind === 'refused-preflight') return { pass: false, status: 204, headers };
     return { pass: true, context: { kind }, headers };
   };
 }

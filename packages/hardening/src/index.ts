@@ -1,12 +1,21 @@
+export type {
+  ContentSecurityPolicy,
+  ContentSecurityPolicyDirective,
+} from './content-security-policy.ts';
 export type { Cors, CorsDecision, CorsOptions, CorsRequest, SubdomainsOf } from './cors.ts';
 export { cors } from './cors.ts';
 export type { FieldError, HardeningErrorCode } from './errors.ts';
 export { HardeningError } from './errors.ts';
 export type { HardeningEvents } from './events.ts';
+export type { PermissionsPolicy, PermissionsPolicyFeature } from './permissions-policy.ts';
 export type {
   HeaderEntry,
+  HeaderSet,
+  ReferrerPolicy,
   SecurityHeaders,
   SecurityHeadersOptions,
+  SecurityHeadersOverrides,
+  SecurityHeadersProfile,
   StrictTransportSecurity,
 } from './security-headers.ts';
 export { securityHeaders } from './security-headers.ts';

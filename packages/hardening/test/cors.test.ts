@@ -52,11 +52,15 @@ describe('a response to nobody in particular', () => {
     expect(decide(ask(undefined))).toEqual({ kind: 'same-origin', headers: [['Vary', 'Origin']] });
   });
 
-  test('does not depend on the origin when everybody may read it', () => {
-    expect(cors({ origins: '*' })(ask('https://anybody.example'))).toEqual({
-      kind: 'allowed',
-      headers: [['Access-Control-Allow-Origin', '*']],
-    });
+  test('is readable for everybody when everybody may read it, because caches may give it to a page', () => {
+    const decide = cors({ origins: '*' });
+    const headers = [
+      ['Vary', 'Origin'],
+      ['Access-Control-Allow-Origin', '*'],
+    ];
+    expect(decide(ask('https://anybody.example'))).toEqual({ kind: 'allowed', headers });
+    expect(decide(ask(undefined))).toEqual({ kind: 'same-origin', headers });
+    expect(decide(ask('null'))).toEqual({ kind: 'refused', headers: [['Vary', 'Origin']] });
   });
 });
 
@@ -185,6 +189,7 @@ describe('origins that are not the one', () => {
     expect(kind).toBe('refused');
     expect(namesOf(headers)).toEqual(['vary']);
     const preflight = decide(ask(origin, 'OPTIONS', 'PUT'));
+    expect(preflight.kind).toBe('refused-preflight');
     expect(namesOf(preflight.headers)).toEqual(['vary']);
   });
 
@@ -214,6 +219,7 @@ describe('a policy that would not protect is refused when it is built', () => {
     [{ origins: () => true }, /origins/],
     [{ origins: [app], methods: ['*'] }, /methods/],
     [{ origins: [app], methods: ['TRACE'] }, /TRACE/],
+    [{ origins: [app], methods: ['patch'] }, /upper case/],
     [{ origins: [app], headers: ['*'] }, /headers/],
     [{ origins: [app], exposeHeaders: ['a b'] }, /exposeHeaders/],
     [{ origins: [app], maxAgeSeconds: -1 }, /maxAgeSeconds/],
@@ -244,5 +250,17 @@ describe('the guard', () => {
       status: 403,
       headers: expect.arrayContaining([['Vary', 'Origin']]),
     });
+  });
+
+  test('refuses preflights too when told to, but not pages of its own origin', () => {
+    const strict = guard({ origins: [app], refuse: true });
+    const preflight = { origin: 'https://evil.example', 'access-control-request-method': 'PUT' };
+    expect(strict(request('OPTIONS', preflight), {})).toMatchObject({ status: 403 });
+    expect(guard({ origins: [app] })(request('OPTIONS', preflight), {})).toMatchObject({
+      status: 204,
+      headers: [['Vary', expect.stringContaining('Origin')]],
+    });
+    const own = { origin: 'https://api.example.com', 'sec-fetch-site': 'same-origin' };
+    expect(strict(request('POST', own), {})).toMatchObject({ pass: true });
   });
 });

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { securityHeaders as guard } from '../src/guard.ts';
 import { securityHeaders } from '../src/index.ts';
@@ -12,7 +13,10 @@ describe('securityHeaders', () => {
         /^default-src 'none'; frame-ancestors 'none'/,
       ),
       'Referrer-Policy': 'no-referrer',
-      'Cache-Control': 'no-store',
+      'Cache-Control': 'no-store, max-age=0',
+      Pragma: 'no-cache',
+      'Cross-Origin-Resource-Policy': 'same-origin',
+      'X-Permitted-Cross-Domain-Policies': 'none',
     });
   });
 
@@ -43,14 +47,151 @@ describe('securityHeaders', () => {
     expect(names).not.toContain('Strict-Transport-Security');
   });
 
+  test('each header may be left out', () => {
+    const off = {
+      strictTransportSecurity: false,
+      contentSecurityPolicy: false,
+      contentTypeOptions: false,
+      frameOptions: false,
+      xssProtection: false,
+      referrerPolicy: false,
+      permissionsPolicy: false,
+      crossOriginOpenerPolicy: false,
+      crossOriginEmbedderPolicy: false,
+      crossOriginResourcePolicy: false,
+      permittedCrossDomainPolicies: false,
+      cacheControl: false,
+    } as const;
+    expect(securityHeaders({ profile: 'html', ...off }).secure).toEqual([]);
+  });
+
+  test('directives and features replace those of the profile one by one', () => {
+    const headers = Object.fromEntries(
+      securityHeaders({
+        profile: 'html',
+        contentSecurityPolicy: {
+          'img-src': ["'self'", 'https://img.example.com', 'data:'],
+          'form-action': false,
+          'upgrade-insecure-requests': [],
+        },
+        permissionsPolicy: {
+          camera: ['self', 'https://meet.example.com'],
+          usb: ['*'],
+          midi: false,
+        },
+      }).insecure,
+    );
+    const policy = headers['Content-Security-Policy']?.split('; ');
+    expect(policy).toEqual(
+      expect.arrayContaining([
+        "script-src 'self'",
+        "img-src 'self' https://img.example.com data:",
+        'upgrade-insecure-requests',
+      ]),
+    );
+    expect(headers['Content-Security-Policy']).not.toContain('form-action');
+    const features = headers['Permissions-Policy']?.split(', ');
+    expect(features).toEqual(
+      expect.arrayContaining(['camera=(self "https://meet.example.com")', 'usb=*', 'serial=()']),
+    );
+    expect(headers['Permissions-Policy']).not.toContain('midi');
+  });
+
+  test('answers that may be cached carry no Pragma', () => {
+    const headers = Object.fromEntries(
+      securityHeaders({ profile: 'html', cacheControl: 'public, max-age=60' }).insecure,
+    );
+    expect(headers).toMatchObject({ 'Cache-Control': 'public, max-age=60' });
+    expect(headers).not.toHaveProperty('Pragma');
+  });
+
+  describe('with routes', () => {
+    const headers = securityHeaders({
+      profile: 'api',
+      frameOptions: 'SAMEORIGIN',
+      routes: {
+        '/docs': { profile: 'html' },
+        '/docs/*': { profile: 'html', cacheControl: 'public, max-age=60' },
+        '/docs/private/*': { cacheControl: false },
+      },
+    });
+    const at = (path: string) => Object.fromEntries(headers.at(path).insecure);
+
+    test('a path has what is said for it, and what is said for all', () => {
+      expect(at('/docs')['Content-Security-Policy']).toContain("script-src 'self'");
+      expect(at('/docs')['Cache-Control']).toContain('no-store');
+      expect(at('/docs/a/b')['Cache-Control']).toBe('public, max-age=60');
+      expect(at('/docs/a/b')['X-Frame-Options']).toBe('SAMEORIGIN');
+    });
+
+    test('the longest that fits counts', () => {
+      expect(at('/docs/private/1')).not.toHaveProperty('Cache-Control');
+      expect(at('/docs/private/1')['Content-Security-Policy']).toContain("default-src 'none'");
+    });
+
+    test.each([
+      '/',
+      '/docs2',
+      '/DOCS/a',
+      '//docs/a',
+      '/docs//a',
+      '/docs/../admin',
+      '/docs/..',
+      '/docs/./a',
+      '/docs/%2e%2e/admin',
+      '/docs/%2E./admin',
+      '/docs/%252e%252e/admin',
+      '/docs/..%2fadmin',
+      '/docs/..%5cadmin',
+      '/docs/..\\admin',
+      '/docs/..;/admin',
+      '/docs/a;b',
+      '/docs/%00',
+      'http://host/docs/a',
+      '',
+    ])('%j, which a router may read in another way, has none of it', (path) => {
+      expect(headers.at(path)).toEqual(headers.at('/elsewhere'));
+      expect(at(path)['Content-Security-Policy']).toContain("default-src 'none'");
+    });
+
+    test('no path makes it throw, and whatever it gives was there before', () => {
+      const known = ['/x', '/docs', '/docs/a', '/docs/private/a'].map((path) => headers.at(path));
+      fc.assert(
+        fc.property(fc.oneof(fc.string(), fc.webPath()), (path) => {
+          expect(known).toContain(headers.at(path));
+        }),
+      );
+    });
+  });
+
   test.each([
     [{ profile: 'API' }, /profile/],
     [{ profile: 'api', frameOption: 'DENY' }, /unknown option "frameOption"/],
-    [{ profile: 'api', referrerPolicy: '' }, /Referrer-Policy/],
+    [{ profile: 'api', referrerPolicy: '' }, /referrerPolicy/],
     [
       { profile: 'api', contentSecurityPolicy: "default-src 'none'\r\nSet-Cookie: a=b" },
       /printable/,
     ],
+    [{ profile: 'api', contentSecurityPolicy: '' }, /empty/],
+    [{ profile: 'api', contentSecurityPolicy: "default-scr 'none'" }, /no directive "default-scr"/],
+    [{ profile: 'api', contentSecurityPolicy: 'default-src self' }, /without quotes/],
+    [{ profile: 'api', contentSecurityPolicy: "default-src 'slef'" }, /no keyword/],
+    [{ profile: 'api', contentSecurityPolicy: "default-src 'self' 'none'" }, /beside/],
+    [{ profile: 'api', contentSecurityPolicy: 'default-src' }, /no values/],
+    [{ profile: 'api', contentSecurityPolicy: "img-src 'self'; img-src *" }, /twice/],
+    [{ profile: 'api', contentSecurityPolicy: { 'img-src': ["'nonce-abc'"] } }, /nonce/],
+    [{ profile: 'api', contentSecurityPolicy: { imgSrc: ["'self'"] } }, /no directive "imgSrc"/],
+    [{ profile: 'api', contentSecurityPolicy: { 'img-src': "'self'" } }, /list/],
+    [{ profile: 'api', permissionsPolicy: { camra: [] } }, /no feature "camra"/],
+    [{ profile: 'api', permissionsPolicy: { camera: ['example.com'] } }, /neither/],
+    [{ profile: 'api', permissionsPolicy: 'camera=()' }, /object/],
+    [{ profile: 'api', cacheControl: 'no-store;private' }, /cacheControl/],
+    [{ profile: 'api', frameOptions: 'ALLOW-FROM https://a.example' }, /frameOptions/],
+    [{ profile: 'api', strictTransportSecurity: { maxAge: 1 } }, /strictTransportSecurity.maxAge/],
+    [{ profile: 'api', routes: { '/docs': { profil: 'html' } } }, /unknown option "profil"/],
+    [{ profile: 'api', routes: { 'docs/*': {} } }, /routes/],
+    [{ profile: 'api', routes: { '/docs/**': {} } }, /routes/],
+    [{ profile: 'api', routes: { '/docs/../*': {} } }, /routes/],
     [{ profile: 'api', strictTransportSecurity: { maxAgeSeconds: -1 } }, /maxAgeSeconds/],
     [{ profile: 'api', strictTransportSecurity: { preload: true, maxAgeSeconds: 60 } }, /preload/],
   ])('refuses %j when it is built', (options, message) => {
@@ -61,7 +202,7 @@ describe('securityHeaders', () => {
   test('the guard lets everything pass and tells secure requests from others', () => {
     const check = guard({ profile: 'api' });
     const names = (secure: boolean) => {
-      const verdict = check({ secure } as never, {});
+      const verdict = check({ secure, path: '/' } as never, {});
       return 'headers' in verdict ? verdict.headers?.map(([name]) => name) : [];
     };
     expect(names(true)).toContain('Strict-Transport-Security');
