@@ -43,9 +43,15 @@ export class NodeRequest implements GuardRequest {
   }
 
   get query(): URLSearchParams {
-    const at = this.url.indexOf('?');
-    this.knownQuery ??= new URLSearchParams(at < 0 ? '' : this.url.slice(at).replace(/#.*$/s, ''));
+    this.knownQuery ??= new URLSearchParams(this.search);
     return this.knownQuery;
+  }
+
+  get search(): string {
+    const at = this.url.indexOf('?');
+    if (at < 0) return '';
+    const end = this.url.indexOf('#', at);
+    return end < 0 ? this.url.slice(at) : this.url.slice(at, end);
   }
 
   get remoteAddress(): string {

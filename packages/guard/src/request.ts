@@ -14,6 +14,8 @@ export interface GuardRequest {
   readonly path: string;
   /** Parsed on first use. */
   readonly query: URLSearchParams;
+  /** The query as received, with its `?`; empty for none. Every adapter here knows it; one of your own may not. */
+  readonly search?: string | undefined;
   /** The matched pattern (`/payments/:id`), where the framework knows it. */
   readonly route?: string;
   readonly headers: RequestHeaders;

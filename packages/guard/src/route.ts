@@ -56,6 +56,9 @@ class RoutedRequest implements GuardRequest {
   get query(): URLSearchParams {
     return this.request.query;
   }
+  get search(): string | undefined {
+    return this.request.search;
+  }
   get headers(): RequestHeaders {
     return this.request.headers;
   }

@@ -118,10 +118,15 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
   describe('the request', () => {
     test('shows method, path as received, query and route', async () => {
       const found = await seen(
-        ({ method, path, query }) => ({ method, path, query: query.getAll('a') }),
+        ({ method, path, query, search }) => ({ method, path, query: query.getAll('a'), search }),
         get('/%68ello/%2F?a=1&a=%2B'),
       );
-      expect(found).toEqual({ method: 'GET', path: '/%68ello/%2F', query: ['1', '+'] });
+      expect(found).toEqual({
+        method: 'GET',
+        path: '/%68ello/%2F',
+        query: ['1', '+'],
+        search: '?a=1&a=%2B',
+      });
     });
 
     test('leaves the authority of an absolute target out of the path', async () => {

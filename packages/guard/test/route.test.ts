@@ -162,6 +162,7 @@ describe('route', () => {
       method: 'POST',
       path: '/payments',
       query: new URLSearchParams('a=1'),
+      search: '?a=%31',
       headers: { get: () => 'value', all: () => [] },
       remoteAddress: '192.0.2.1',
       secure: true,
@@ -175,6 +176,7 @@ describe('route', () => {
         context: [
           principal,
           given.query.get('a'),
+          given.search,
           given.headers.get('x'),
           given.remoteAddress,
           given.secure,
@@ -189,7 +191,9 @@ describe('route', () => {
       .use('principal', (): { pass: true; context: string } => ({ pass: true, context: 'alice' }))
       .use('payment', route('POST', '/payments', chain<{ principal: string }>().use('key', inner)));
     expect(guards(request, {})).toMatchObject({
-      context: { payment: { key: 'alice 1 value 192.0.2.1 true false POST /payments /payments' } },
+      context: {
+        payment: { key: 'alice 1 ?a=%31 value 192.0.2.1 true false POST /payments /payments' },
+      },
     });
     expect(await Promise.all(bodies)).toEqual([Buffer.from('body')]);
   });

@@ -187,8 +187,8 @@ export function idempotencyGuard<In = object>(
       );
     }
     const id = identityOf(principal, method, request.route ?? canonicalPath(path), key);
-    const { query } = request;
-    const target = query.size > 0 ? `${path}?${query.toString()}` : path;
+    // As received: what is spelled differently might be read differently, and bytes that are no text parse alike.
+    const target = path + (request.search ?? `?${request.query.toString()}`);
     const contentType = request.headers.get('content-type') ?? '';
     const body = await request.rawBody();
     const acquired = await acquire(settings, {

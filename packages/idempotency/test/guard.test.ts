@@ -274,9 +274,16 @@ describe('the same key with another request', () => {
     ['body', { body: '{"amount":2}' }],
     ['content type', { headers: [['content-type', 'text/plain']] }],
     ['query', { query: 'currency=EUR' }],
+    ['spelling of the query', { query: 'to=%ff' }],
+    ['query of bytes that are no text', { query: 'to=%FE' }],
     ['path of the same route', { path: '/payments/2', route: '/payments/:id' }],
   ])('is refused, finished or in flight: another %s', async (_, other) => {
-    const first = { path: '/payments/1', route: '/payments/:id', body: '{"amount":1}' };
+    const first = {
+      path: '/payments/1',
+      route: '/payments/:id',
+      query: 'to=%FF',
+      body: '{"amount":1}',
+    };
     const { settle } = passed(await send(first));
     expect(refused(await send({ ...first, ...other })).status).toBe(422);
     await settle?.(created);

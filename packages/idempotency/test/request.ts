@@ -28,6 +28,7 @@ export function requestOf(init: RequestInit = {}): GuardRequest {
     method,
     path,
     query: new URLSearchParams(query),
+    search: query && `?${query}`,
     ...(route !== undefined && { route }),
     headers: { all, get: (name) => (all(name).length > 0 ? all(name).join(', ') : undefined) },
     remoteAddress: '127.0.0.1',
