@@ -26,7 +26,7 @@ import {
 import type { ResponseHeaders } from './headers.ts';
 import { hedge } from './hedge.ts';
 import type { OriginState } from './origin.ts';
-import { advise, isNetworkError, originSucceeded, waitBefore } from './retry-policy.ts';
+import { advise, isAtWork, isNetworkError, originSucceeded, waitBefore } from './retry-policy.ts';
 
 /** One call, whatever the number of attempts it takes. */
 export interface Order {
@@ -112,6 +112,7 @@ export async function perform(
     const { outcome, sent } = await send(order, attempts + 1, policy, state, receiveIfLast);
     attempts += sent;
     breaker?.leave(ticket, originSucceeded(outcome));
+    if (isAtWork(outcome)) budget?.succeeded();
 
     const next = plan(outcome, attempts);
     const granted = next.stopped === undefined && (budget?.tryWithdraw() ?? true);

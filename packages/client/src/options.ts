@@ -27,7 +27,10 @@ export interface ClientOptions {
   readonly attemptTimeoutMs?: number;
   /** Default: 4 attempts, full jitter from 100 ms to 10 s. */
   readonly retry?: RetryOptions | false;
-  /** Default: 0.2 retries per call and 1 per second. A budget of your own can be shared between clients. */
+  /**
+   * Default: 0.2 retries per call and 1 per second, and of the latter no more than 10 until a call succeeds. A budget of
+   * your own can be shared between clients.
+   */
   readonly budget?: RetryBudgetOptions | RetryBudget | false;
   /** Default: opens at 50 % failures of at least 20 attempts in 10 s, for 5 s. */
   readonly breaker?: BreakerOptions | false;

@@ -21,6 +21,9 @@ export interface OriginPolicies {
 /** Redirects can lead to any number of origins; what is known of the least recent ones is forgotten. */
 const REMEMBERED_ORIGINS = 100;
 
+/** Retries that a quiet caller may make on top of the ratio until a call succeeds: enough for three calls in trouble. */
+const RESERVE = 10;
+
 /** What is known of each origin. */
 export function originStates(policies: OriginPolicies): (origin: string) => OriginState {
   const states = new Map<string, OriginState>();
@@ -41,7 +44,10 @@ function originState(origin: string, policies: OriginPolicies): OriginState {
   const { budget, breaker, concurrency } = policies;
   return {
     origin,
-    budget: (budget && ('tryWithdraw' in budget ? budget : retryBudget(budget))) || undefined,
+    budget:
+      (budget &&
+        ('tryWithdraw' in budget ? budget : retryBudget({ reserve: RESERVE, ...budget }))) ||
+      undefined,
     breaker: breaker
       ? circuitBreaker(breaker, (state) => {
           if (breakerChannel.hasSubscribers) {

@@ -53,6 +53,11 @@ export function originSucceeded(outcome: Outcome): boolean | undefined {
   return undefined;
 }
 
+/** Whether the origin does its work: what it answers is not that somebody should try again. */
+export function isAtWork(outcome: Outcome): boolean {
+  return isAnswer(outcome) && outcome.status < 500 && !RETRIED_STATUSES.has(outcome.status);
+}
+
 /** What an outcome asks for, whoever may repeat it. */
 export function advise(outcome: Outcome, nowMs: number): Advice {
   if (!isAnswer(outcome)) {

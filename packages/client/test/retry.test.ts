@@ -294,13 +294,40 @@ describe('the budget', () => {
     }
   });
 
-  test('1,000 calls over ten minutes, too', async () => {
-    const { client, dispatcher } = setUp([{ status: 503 }], { breaker: {} });
-    for (let call = 0; call < 1000; call += 1) {
-      await settled(client.get('/x'));
-      await vi.advanceTimersByTimeAsync(600);
-    }
-    expect(dispatcher.requests.length).toBeLessThanOrEqual(1250);
+  test.each([
+    [{ errorCode: 'ECONNREFUSED' }, 200],
+    [{ status: 503 }, 600],
+    [{ status: 429 }, 5000],
+    [{ afterMs: Infinity }, 60_000],
+  ] satisfies [Reply, number][])(
+    '1,000 calls spread over minutes or hours, too, without a breaker: %o, one each %i ms',
+    async (reply, everyMs) => {
+      const { client, dispatcher } = setUp([reply]);
+      for (let call = 0; call < 1000; call += 1) {
+        await settled(client.get('/x'));
+        await vi.advanceTimersByTimeAsync(everyMs);
+      }
+      expect(dispatcher.requests.length).toBeLessThanOrEqual(1250);
+      expect(dispatcher.requests.length).toBeGreaterThan(1000);
+    },
+  );
+
+  test('a quiet caller has its retries from the start, and again when a call has succeeded', async () => {
+    let down = true;
+    const dispatcher = new FakeDispatcher(() => ({ status: down ? 503 : 404 }));
+    const client = createClient({ origin: 'https://api.example.com', egress: dispatcher });
+    const attempts = async (): Promise<number> => {
+      await vi.advanceTimersByTimeAsync(3_600_000);
+      const { response, error } = await settled(client.get('/x'));
+      return (response ?? error)?.attempts ?? 0;
+    };
+    expect(await attempts()).toBe(4);
+    for (let hour = 0; hour < 10; hour += 1) await attempts();
+    expect(await attempts()).toBe(1);
+    down = false;
+    expect(await attempts()).toBe(1);
+    down = true;
+    expect(await attempts()).toBe(4);
   });
 
   test('is visible in the error when it is used up', async () => {

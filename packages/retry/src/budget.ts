@@ -4,6 +4,12 @@ export interface RetryBudgetOptions {
   readonly ratio?: number;
   /** Retries granted each second whatever the traffic, so that a quiet caller may retry at all. Default 1. */
   readonly minPerSecond?: number;
+  /**
+   * How many retries may go beyond `ratio` without a call that succeeded in between, a whole number or `Infinity`
+   * (default). With a limit, call {@link RetryBudget.succeeded}; a server that is dead then sees no more than
+   * `ratio` × calls + `reserve` retries however long it is dead.
+   */
+  readonly reserve?: number;
   /** Calls count for this long, in milliseconds, from 1,000 to 3,600,000. Default 10,000. */
   readonly windowMs?: number;
   /** A clock in milliseconds. Default `performance.now`. */
@@ -13,13 +19,16 @@ export interface RetryBudgetOptions {
 /**
  * Keeps retries in proportion to calls, so that retries cannot multiply the load on a server that is failing
  * (a token bucket whose tokens expire, after Finagle's `RetryBudget`).
- * Within each window: retries ≤ `ratio` × calls + `minPerSecond` × window.
+ * Within each window: retries ≤ `ratio` × calls + `minPerSecond` × window. From the start, or from a success, to the
+ * next success: retries ≤ `ratio` × calls + `reserve`, where calls of the window before the start count, too.
  */
 export interface RetryBudget {
   /** Counts one call. Once per call, not per attempt. */
   deposit(): void;
   /** Takes one retry; `false` when none is left, and then nothing is taken. */
   tryWithdraw(): boolean;
+  /** Says that a call succeeded: the reserve is full again. */
+  succeeded(): void;
   /** How many retries would be granted now: a whole number, at least 0. */
   readonly balance: number;
 }
@@ -37,6 +46,7 @@ export function retryBudget(options: RetryBudgetOptions = {}): RetryBudget {
   const {
     ratio = 0.2,
     minPerSecond = 1,
+    reserve = Infinity,
     windowMs = 10_000,
     now = () => performance.now(),
   } = options;
@@ -44,16 +54,21 @@ export function retryBudget(options: RetryBudgetOptions = {}): RetryBudget {
   if (!(Number.isFinite(minPerSecond) && minPerSecond >= 0)) {
     throw new TypeError('minPerSecond must be a finite number, at least 0');
   }
+  if (!((Number.isInteger(reserve) || reserve === Infinity) && reserve >= 0)) {
+    throw new TypeError('reserve must be a whole number, at least 0, or Infinity');
+  }
   if (!(windowMs >= 1000 && windowMs <= 3_600_000)) {
     throw new TypeError('windowMs must be a number of milliseconds from 1,000 to 3,600,000');
   }
 
-  const reserve = (minPerSecond * windowMs) / 1000;
+  const minimum = (minPerSecond * windowMs) / 1000;
   const sliceMs = windowMs / SLICES;
   const deposits = new Uint32Array(SLICES);
   const withdrawals = new Uint32Array(SLICES);
   let deposited = 0;
   let withdrawn = 0;
+  /** Retries beyond what calls had paid for, since the last success. */
+  let overdrawn = 0;
   let current = Math.floor(now() / sliceMs);
 
   /** Forgets what has expired and returns the slice of this moment. A clock that steps back stays where it was. */
@@ -71,8 +86,14 @@ export function retryBudget(options: RetryBudgetOptions = {}): RetryBudget {
     return current % SLICES;
   }
 
+  /** What the calls of the window have paid for and is not used; below 0 when more was used. */
+  function paid(): number {
+    return ratio * deposited - withdrawn + ROUNDING;
+  }
+
   function available(): number {
-    return Math.max(0, Math.floor(ratio * deposited + reserve - withdrawn + ROUNDING));
+    const left = Math.max(0, paid()) + reserve - overdrawn;
+    return Math.max(0, Math.floor(Math.min(paid() + minimum, left)));
   }
 
   return {
@@ -84,9 +105,13 @@ export function retryBudget(options: RetryBudgetOptions = {}): RetryBudget {
     tryWithdraw() {
       const index = slice();
       if (available() < 1) return false;
+      if (paid() < 1) overdrawn += 1;
       withdrawals[index] = (withdrawals[index] ?? 0) + 1;
       withdrawn += 1;
       return true;
+    },
+    succeeded() {
+      overdrawn = 0;
     },
     get balance() {
       slice();

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { retryBudget } from '../src/index.ts';
+import { type RetryBudgetOptions, retryBudget } from '../src/index.ts';
 
-function clocked(options: { ratio?: number; minPerSecond?: number; windowMs?: number } = {}) {
+function clocked(options: Omit<RetryBudgetOptions, 'now'> = {}) {
   const clock = { ms: 5_000_000 };
   return { clock, budget: retryBudget({ ...options, now: () => clock.ms }) };
 }
@@ -55,6 +55,65 @@ describe('retryBudget', () => {
     expect(drain(budget)).toBe(10);
     clock.ms += 1_000_000;
     expect(drain(budget)).toBe(10);
+  });
+
+  test('the reserve is used once, until a call succeeds', () => {
+    const { clock, budget } = clocked({ ratio: 0.2, minPerSecond: 1, reserve: 3 });
+    expect(budget.balance).toBe(3);
+    expect(drain(budget)).toBe(3);
+    clock.ms += 1_000_000;
+    expect(drain(budget)).toBe(0);
+    for (let call = 0; call < 10; call += 1) budget.deposit();
+    expect(drain(budget)).toBe(2);
+    clock.ms += 1_000_000;
+    budget.succeeded();
+    expect(drain(budget)).toBe(3);
+  });
+
+  test('a success grants nothing beyond the window', () => {
+    const { clock, budget } = clocked({ ratio: 0, minPerSecond: 1, reserve: 10 });
+    let granted = 0;
+    for (let second = 0; second < 100; second += 1) {
+      granted += drain(budget);
+      budget.succeeded();
+      clock.ms += 1000;
+    }
+    expect(granted).toBeLessThanOrEqual(110);
+    expect(granted).toBeGreaterThan(90);
+  });
+
+  test('without a success, retries stay within ratio × calls + reserve for ever', () => {
+    const step = fc.oneof(
+      { weight: 5, arbitrary: fc.constant('call' as const) },
+      { weight: 5, arbitrary: fc.constant('retry' as const) },
+      { weight: 2, arbitrary: fc.integer({ min: 1, max: 20_000 }) },
+    );
+    const options = fc.record({
+      ratio: fc.integer({ min: 0, max: 10 }).map((tenths) => tenths / 10),
+      minPerSecond: fc.integer({ min: 0, max: 3 }),
+      reserve: fc.integer({ min: 0, max: 5 }),
+    });
+    fc.assert(
+      fc.property(options, fc.array(step, { maxLength: 300 }), (limits, steps) => {
+        const { clock, budget } = clocked(limits);
+        let calls = 0;
+        let retries = 0;
+        for (const what of steps) {
+          if (typeof what === 'number') clock.ms += what;
+          else if (what === 'call') {
+            budget.deposit();
+            calls += 1;
+          } else {
+            const balance = budget.balance;
+            const granted = budget.tryWithdraw();
+            expect(granted).toBe(balance > 0);
+            expect(budget.balance).toBe(granted ? balance - 1 : balance);
+            if (granted) retries += 1;
+          }
+          expect(retries).toBeLessThanOrEqual(limits.ratio * calls + limits.reserve + 1e-9);
+        }
+      }),
+    );
   });
 
   test('a clock that steps back grants nothing more', () => {
@@ -112,6 +171,9 @@ describe('retryBudget', () => {
     [{ ratio: Number.NaN }, /ratio/],
     [{ minPerSecond: -1 }, /minPerSecond/],
     [{ minPerSecond: Infinity }, /minPerSecond/],
+    [{ reserve: -1 }, /reserve/],
+    [{ reserve: 0.5 }, /reserve/],
+    [{ reserve: Number.NaN }, /reserve/],
     [{ windowMs: 999 }, /windowMs/],
     [{ windowMs: Number.NaN }, /windowMs/],
   ])('refuses %o at construction', (options, message) => {
