@@ -1,13 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
   AuthorizationResponseError,
-  authorizationCodeGrantRequest,
+  clockSkew,
   expectNoNonce,
   getValidatedIdTokenClaims,
   type IDToken,
   processAuthorizationCodeResponse,
   validateAuthResponse,
 } from 'oauth4webapi';
+import { genericGrantRequest } from 'openid-client';
 import type { AccessToken } from './access-token.ts';
 import { isSecureUrl, type ServerMetadata } from './authorization-server.ts';
 import { OAuthError } from './errors.ts';
@@ -167,7 +168,9 @@ export async function authorizationCode(
 ): Promise<AuthorizationResult> {
   const client = clientFor(options);
   const metadata = await client.server.metadata();
-  const self = { client_id: client.clientId };
+  // Whole seconds, as ID tokens count them.
+  const skewSeconds = Math.round((client.now() - Date.now()) / 1000);
+  const self = { client_id: client.clientId, [clockSkew]: skewSeconds };
   const answer = checkCallback(metadata, self, callback, pending.state);
   let askedAtMs = 0;
   const response = await client.ask({
@@ -175,20 +178,14 @@ export async function authorizationCode(
     grantType: 'authorization_code',
     // A code works once, and a second use revokes what the first brought (RFC 6749 §4.1.2).
     repeatable: () => false,
-    build: async (server, own, auth, request) => {
+    ask: (configuration) => {
       askedAtMs = client.now();
-      return authorizationCodeGrantRequest(
-        server,
-        own,
-        auth,
-        answer,
-        pending.redirectUri,
-        pending.codeVerifier,
-        {
-          ...request,
-          additionalParameters: form(variantOf(undefined, pending.resource), undefined, {}),
-        },
-      );
+      const fields = form(variantOf(undefined, pending.resource), undefined, {});
+      fields.set('code', answer.get('code') as string);
+      // To the letter as it was in the authorization request (RFC 6749 §4.1.3), which a URL that was parsed may not be.
+      fields.set('redirect_uri', pending.redirectUri);
+      fields.set('code_verifier', pending.codeVerifier);
+      return genericGrantRequest(configuration, 'authorization_code', fields);
     },
   });
   const parsed = await boundToken(client, response.clone());

@@ -1,16 +1,12 @@
-import {
-  type AuthorizationServer,
-  allowInsecureRequests,
-  customFetch,
-  discoveryRequest,
-} from 'oauth4webapi';
+import { allowInsecureRequests, discovery, None, type ServerMetadata } from 'openid-client';
+import { answerTo } from './answer.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { parseJsonObject } from './json.ts';
 import type { Transport } from './transport.ts';
 
 /** Endpoints under the names of RFC 8414. Only those in use need to be there. */
-export type ServerMetadata = AuthorizationServer;
+export type { ServerMetadata };
 
 /** Which authorization server, one of the two. */
 export interface ServerOptions {
@@ -92,14 +88,18 @@ async function guarded<T>(issuer: string, now: () => number, work: () => Promise
   }
 }
 
+/** Metadata is public: discovery names a client and does not use it. */
+const NOBODY = 'discovery';
+
 async function discover(issuer: string, send: Transport): Promise<ServerMetadata> {
   // assertSecure decides on http, for every URL; the library need not.
+  const execute = [allowInsecureRequests];
   const ask = (algorithm: 'oauth2' | 'oidc') =>
-    discoveryRequest(new URL(issuer), {
-      algorithm,
-      [allowInsecureRequests]: true,
-      [customFetch]: send,
-    });
+    answerTo(
+      (sending) =>
+        discovery(new URL(issuer), NOBODY, undefined, None(), { algorithm, execute, ...sending }),
+      send,
+    );
   let response = await ask('oauth2');
   if (response.status === 404) response = await ask('oidc');
   if (response.status !== 200) {

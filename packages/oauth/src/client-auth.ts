@@ -1,7 +1,8 @@
 import { createHash, randomUUID, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { SignJWT } from 'jose';
-import { type ClientAuth as Authenticate, ClientSecretBasic, ClientSecretPost } from 'oauth4webapi';
+import type { ClientAuth as Authenticate } from 'oauth4webapi';
+import { ClientSecretBasic, ClientSecretPost } from 'openid-client';
 import { publicJwk, thumbprint } from './dpop.ts';
 import { OAuthError } from './errors.ts';
 import { importPrivateKey, type PrivateKeyInput, signatureAlgorithm } from './private-key.ts';

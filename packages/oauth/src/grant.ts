@@ -1,4 +1,4 @@
-import { genericTokenEndpointRequest } from 'oauth4webapi';
+import { genericGrantRequest } from 'openid-client';
 import { OAuthError } from './errors.ts';
 import type { Call, OAuthClient } from './oauth-client.ts';
 import type { ObtainedToken } from './shared-token.ts';
@@ -67,11 +67,10 @@ export async function tokenGrant(
     endpoint: 'token_endpoint',
     grantType,
     repeatable,
-    build: async (server, self, auth, options) => {
+    ask: async (configuration) => {
       // A token's life is counted from before it was asked for: never longer than the server meant.
       askedAtMs = client.now();
-      const parameters = await fields();
-      return genericTokenEndpointRequest(server, self, auth, grantType, parameters, options);
+      return genericGrantRequest(configuration, grantType, await fields());
     },
   });
   return { ...(await boundToken(client, response)), receivedFromMs: askedAtMs };

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { introspectionRequest } from 'oauth4webapi';
+import { tokenIntrospection } from 'openid-client';
 import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
 import { parseJsonObject } from './json.ts';
@@ -103,8 +103,7 @@ export function introspector(options: IntrospectorOptions): Introspector {
         endpoint: 'introspection_endpoint',
         grantType: 'introspection',
         repeatable: () => true,
-        build: (server, self, auth, request) =>
-          introspectionRequest(server, self, auth, token, request),
+        ask: (configuration) => tokenIntrospection(configuration, token),
       });
       const what = 'the introspection response';
       const claims = await parseJsonObject(response, 'ERR_OAUTH_RESPONSE', what);

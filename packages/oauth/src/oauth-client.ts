@@ -5,12 +5,14 @@ import {
   parseRetryAfter,
   sleep,
 } from '@countersign/retry';
+import type { ClientAuth as Authenticate } from 'oauth4webapi';
 import {
-  type ClientAuth as Authenticate,
+  type ClientAuth as Authentication,
   allowInsecureRequests,
-  type Client,
+  Configuration,
   customFetch,
-} from 'oauth4webapi';
+} from 'openid-client';
+import { answerTo, type Sending } from './answer.ts';
 import {
   authorizationServer,
   type Server,
@@ -24,7 +26,7 @@ import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
 import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { requests, retries } from './events.ts';
 import { refusal } from './refusal.ts';
-import { type Transport, type TransportOptions, transport } from './transport.ts';
+import { type TransportOptions, transport } from './transport.ts';
 
 /** Who asks which authorization server, and how. */
 export interface ClientOptions extends ServerOptions, TransportOptions {
@@ -40,26 +42,14 @@ export interface ClientOptions extends ServerOptions, TransportOptions {
 
 export type Endpoint = 'token_endpoint' | 'revocation_endpoint' | 'introspection_endpoint';
 
-/** One kind of request: `oauth4webapi` builds it, this package sends it. */
+/** One kind of request: openid-client makes it, this package sends it and reads the answer. */
 export interface Call {
   readonly endpoint: Endpoint;
   /** For events: the grant type, or what is done instead of a grant. */
   readonly grantType: string;
   /** Whether it may be made again after this failure. */
   repeatable(error: OAuthError): boolean;
-  build(
-    server: ServerMetadata,
-    client: Client,
-    auth: Authenticate,
-    options: RequestOptions,
-  ): Promise<Response>;
-}
-
-export interface RequestOptions {
-  [allowInsecureRequests]: true;
-  [customFetch]: Transport;
-  signal: AbortSignal;
-  headers: Record<string, string>;
+  ask(configuration: Configuration): Promise<unknown>;
 }
 
 export interface OAuthClient {
@@ -104,11 +94,19 @@ export function oauthClient(
   }
   const send = transport(options, clientAuth.tls?.());
   const server = authorizationServer(options, send, now);
-  const client: Client = {
-    client_id: clientId,
-    ...(clientAuth.tls ? { use_mtls_endpoint_aliases: true } : {}),
-  };
   const dpop = options.dpop && dpopKey(options.dpop, now);
+  /** For one attempt. Nothing outlives it: no credential, no proof, no nonce. */
+  const configuration = (metadata: ServerMetadata, auth: Authenticate, sending: Sending) => {
+    const mtls = clientAuth.tls !== undefined;
+    const self = { use_mtls_endpoint_aliases: mtls };
+    // Its type says nothing of promises; they are awaited.
+    const attempt = new Configuration(metadata, clientId, self, auth as Authentication);
+    attempt[customFetch] = sending[customFetch];
+    // Every URL was checked when it came; how long to wait is decided here.
+    allowInsecureRequests(attempt);
+    attempt.timeout = 0;
+    return attempt;
+  };
   // The authorization server's nonce; resource servers have their own (RFC 9449 §8, §9).
   let nonce: string | undefined;
 
@@ -131,12 +129,10 @@ export function oauthClient(
     const startedAt = performance.now();
     let status = 0;
     try {
-      const response = await call.build(metadata, client, auth, {
-        [allowInsecureRequests]: true,
-        [customFetch]: send,
-        signal,
-        headers,
-      });
+      const response = await answerTo(
+        (sending) => call.ask(configuration(metadata, auth, sending)),
+        (to, init) => send(to, { ...init, headers: { ...init.headers, ...headers }, signal }),
+      );
       status = response.status;
       return response;
     } finally {

@@ -1,4 +1,4 @@
-import { revocationRequest } from 'oauth4webapi';
+import { tokenRevocation } from 'openid-client';
 import { AccessToken } from './access-token.ts';
 import { type ConfiguredClient, clientFor } from './oauth-client.ts';
 
@@ -23,10 +23,7 @@ export async function revokeToken(
     endpoint: 'revocation_endpoint',
     grantType: 'revocation',
     repeatable: () => true,
-    build: (server, client, auth, request) =>
-      revocationRequest(server, client, auth, value, {
-        ...request,
-        additionalParameters: tokenTypeHint ? { token_type_hint: tokenTypeHint } : {},
-      }),
+    ask: (configuration) =>
+      tokenRevocation(configuration, value, tokenTypeHint && { token_type_hint: tokenTypeHint }),
   });
 }

@@ -13,7 +13,7 @@ export interface TransportOptions {
   readonly maxResponseBytes?: number;
 }
 
-/** What `oauth4webapi` takes in place of `fetch`. */
+/** What stands in for `fetch`. */
 export type Transport = (
   url: string,
   init: {

@@ -193,6 +193,38 @@ describe('authorization code', () => {
     });
   });
 
+  it.each([
+    [0, 'now'],
+    [365, 'not after its end'],
+  ])('with openid judges the ID token by the clock it was given: %i days off, %s', async (days) => {
+    await start();
+    const now = () => Date.now() + days * 86_400_000;
+    const client = { ...secretClient('web'), now };
+    const request = { redirectUri: redirectUri(), scope: 'openid' };
+    const { url, pending } = await authorizationUrl(client, request);
+    const outcome = authorizationCode(client, await server.authorize(url), pending);
+    if (days === 0) expect((await outcome).claims).toMatchObject({ sub: 'alice' });
+    else await expect(outcome).rejects.toMatchObject({ code: 'ERR_OAUTH_RESPONSE' });
+  });
+
+  it('repeats the redirect URI to the letter', async () => {
+    const api = await startScriptedServer();
+    api.enqueue(respondJson({ access_token: 'a', token_type: 'Bearer' }));
+    const { issuer: _, ...rest } = secretClient('web');
+    const client = { ...rest, server: { issuer: api.origin, token_endpoint: `${api.origin}/t` } };
+    const redirectUri = 'https://APP.example.com?tenant=%41';
+    const pending = { redirectUri, state: 'state', codeVerifier: pkce().codeVerifier };
+    await authorizationCode(client, 'https://app.example.com/?code=c&state=state', pending);
+    const sent = new URLSearchParams(String(api.requests[0]?.body));
+    expect(Object.fromEntries(sent)).toMatchObject({
+      grant_type: 'authorization_code',
+      code: 'c',
+      redirect_uri: redirectUri,
+      code_verifier: pending.codeVerifier,
+    });
+    await api.stop();
+  });
+
   it('bound to a DPoP key stays bound', async () => {
     await start();
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
