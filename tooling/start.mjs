@@ -18,7 +18,10 @@ if (Number(process.versions.node.split('.')[0]) < 20) {
 }
 
 installDependencies();
-if (task === 'test') provideRedis();
+if (task === 'test') {
+  provide('redis-server', ['redis-server', 'valkey-server'], 'redis');
+  provide('chromium', ['chromium', 'chromium-browser', 'google-chrome'], '--cask google-chrome');
+}
 await run(entries[task], args);
 
 function installDependencies() {
@@ -53,34 +56,43 @@ function fingerprint() {
   return hash.digest('hex');
 }
 
-function provideRedis() {
-  if (onPath('redis-server') || onPath('valkey-server')) return;
-  const install = redisInstallation();
+/**
+ * What the tests need beside Node: a real server, a real browser. They fail without it; none is skipped.
+ * @param debianPackage - and what to install by hand elsewhere.
+ * @param programs - any of which will do.
+ */
+function provide(debianPackage, programs, brewFormula) {
+  if (programs.some(onPath) || isApplication(brewFormula)) return;
+  const install = installation(debianPackage, brewFormula);
   if (!install) {
-    stop(
-      'The tests need a redis-server (or valkey-server) on PATH: install the package "redis-server".',
-    );
+    stop(`The tests need ${programs.join(' or ')} on PATH: install the package "${debianPackage}".`);
   }
   for (const command of install) {
-    say(`No redis-server found. Running: ${command.join(' ')}`);
+    say(`No ${debianPackage} found. Running: ${command.join(' ')}`);
     const done = spawnSync(command[0], command.slice(1), {
       stdio: ['ignore', 'inherit', 'inherit'],
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
     });
     if (done.status !== 0) {
-      stop(`"${command.join(' ')}" failed: install the package "redis-server" by hand.`);
+      stop(`"${command.join(' ')}" failed: install the package "${debianPackage}" by hand.`);
     }
   }
 }
 
-function redisInstallation() {
-  if (process.platform === 'darwin' && onPath('brew')) return [['brew', 'install', 'redis']];
+function isApplication(brewFormula) {
+  return brewFormula.startsWith('--cask') && existsSync('/Applications/Google Chrome.app');
+}
+
+function installation(debianPackage, brewFormula) {
+  if (process.platform === 'darwin' && onPath('brew')) {
+    return [['brew', 'install', ...brewFormula.split(' ')]];
+  }
   if (!onPath('apt-get')) return undefined;
   const sudo = process.getuid?.() === 0 ? [] : ['sudo'];
   if (sudo.length > 0 && !onPath('sudo')) return undefined;
   return [
     [...sudo, 'apt-get', 'update', '-qq'],
-    [...sudo, 'apt-get', 'install', '-y', '-qq', 'redis-server'],
+    [...sudo, 'apt-get', 'install', '-y', '-qq', '--no-install-recommends', debianPackage],
   ];
 }
 
