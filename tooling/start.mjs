@@ -65,7 +65,9 @@ function provide(debianPackage, programs, brewFormula) {
   if (programs.some(onPath) || isApplication(brewFormula)) return;
   const install = installation(debianPackage, brewFormula);
   if (!install) {
-    stop(`The tests need ${programs.join(' or ')} on PATH: install the package "${debianPackage}".`);
+    stop(
+      `The tests need ${programs.join(' or ')} on PATH: install the package "${debianPackage}".`,
+    );
   }
   for (const command of install) {
     say(`No ${debianPackage} found. Running: ${command.join(' ')}`);
