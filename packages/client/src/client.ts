@@ -57,6 +57,7 @@ export function createClient(options: ClientOptions): Client {
   const home = stateOf(settings.origin);
   const { journal, maxRedirects } = settings;
   const { maxResponseBytes, now } = settings.attempts;
+  const fetchPolicy = { origin: settings.origin, maxRedirects, maxResponseBytes };
   let closing: Promise<void> | undefined;
   let running = 0;
   let lastOneLeft = (): void => {};
@@ -234,7 +235,7 @@ export function createClient(options: ClientOptions): Client {
     put: (path, requestOptions) => request('PUT', path, requestOptions),
     patch: (path, requestOptions) => request('PATCH', path, requestOptions),
     delete: (path, requestOptions) => request('DELETE', path, requestOptions),
-    fetch: (input, init) => policedFetch(settings.origin, sendFetch, input, init),
+    fetch: (input, init) => policedFetch(fetchPolicy, sendFetch, input, init),
     async recover() {
       if (!journal) throw new ClientError('ERR_CLIENT_JOURNAL', 'the client has no journal');
       const recoveries: Recovery[] = [];

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Dispatcher, fetch as undiciFetch } from 'undici';
+import { BoundedHandler, boundedResponse } from './bounded-response.ts';
 import { ClientError } from './errors.ts';
 
 type Handler = Dispatcher.DispatchHandler;
@@ -15,6 +16,14 @@ export interface FetchRequest {
   readonly newKey: string;
 }
 
+/** What a fetch is bound to. */
+export interface FetchPolicy {
+  readonly origin: string;
+  /** How many redirects are followed; `init.redirect` can only ask for less. */
+  readonly maxRedirects: number;
+  readonly maxResponseBytes: number;
+}
+
 /** Makes the call and gives the response to the handler as it arrives. @throws what the call ends with otherwise. */
 export type SendFetch = (request: FetchRequest, handler: Handler) => Promise<void>;
 
@@ -23,36 +32,45 @@ export type SendFetch = (request: FetchRequest, handler: Handler) => Promise<voi
  * built-in `FormData`, `Blob` and `Request` work; the body is held in memory, so that it can be sent again.
  */
 export async function policedFetch(
-  origin: string,
+  policy: FetchPolicy,
   send: SendFetch,
   input: string | URL | Request,
   init: RequestInit | undefined,
 ): Promise<Response> {
-  const request = new Request(typeof input === 'string' ? new URL(input, origin) : input, init);
+  const request = new Request(
+    typeof input === 'string' ? new URL(input, policy.origin) : input,
+    init,
+  );
   const body = request.body === null ? undefined : Buffer.from(await request.arrayBuffer());
   const { url, method, headers, redirect, signal } = request;
   const response = await undiciFetch(url, {
     method,
     headers: [...headers],
-    redirect,
+    redirect: redirect === 'follow' && policy.maxRedirects === 0 ? 'manual' : redirect,
     signal,
     ...(body === undefined ? {} : { body }),
-    dispatcher: new PolicedDispatcher(origin, send, body, signal),
+    dispatcher: new PolicedDispatcher(policy, send, body, signal),
   });
   // undici's Response and the built-in one are the same thing from two packages.
-  return response as unknown as Response;
+  return boundedResponse(response, policy.maxResponseBytes) as unknown as Response;
 }
 
 class PolicedDispatcher extends Dispatcher {
-  readonly #origin: string;
+  readonly #policy: FetchPolicy;
   readonly #send: SendFetch;
   readonly #body: Uint8Array | undefined;
   readonly #signal: AbortSignal;
   readonly #newKey = randomUUID();
+  #requests = 0;
 
-  constructor(origin: string, send: SendFetch, body: Uint8Array | undefined, signal: AbortSignal) {
+  constructor(
+    policy: FetchPolicy,
+    send: SendFetch,
+    body: Uint8Array | undefined,
+    signal: AbortSignal,
+  ) {
     super();
-    this.#origin = origin;
+    this.#policy = policy;
     this.#send = send;
     this.#body = body;
     this.#signal = signal;
@@ -61,9 +79,15 @@ class PolicedDispatcher extends Dispatcher {
   override dispatch(options: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const fail = (error: Error): void =>
       handler.onResponseError?.(null as unknown as Dispatcher.DispatchController, error);
-    if (String(options.origin) !== this.#origin) {
-      const message = `this client calls ${this.#origin} and nothing else`;
+    const { origin, maxRedirects, maxResponseBytes } = this.#policy;
+    if (String(options.origin) !== origin) {
+      const message = `this client calls ${origin} and nothing else`;
       fail(new ClientError('ERR_CLIENT_NOT_SENT', message, { attempts: 0, stopped: 'final' }));
+      return false;
+    }
+    this.#requests += 1;
+    if (maxRedirects > 0 && this.#requests > maxRedirects + 1) {
+      fail(new ClientError('ERR_CLIENT_REDIRECT', 'there were too many redirects'));
       return false;
     }
     const request: FetchRequest = {
@@ -75,7 +99,7 @@ class PolicedDispatcher extends Dispatcher {
       signal: this.#signal,
       newKey: this.#newKey,
     };
-    this.#send(request, handler).catch(fail);
+    this.#send(request, new BoundedHandler(handler, maxResponseBytes)).catch(fail);
     return true;
   }
 }

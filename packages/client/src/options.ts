@@ -38,7 +38,7 @@ export interface ClientOptions {
   readonly concurrency?: ConcurrencyOptions | false;
   /** Sends a second attempt of a GET, HEAD or OPTIONS when there is no answer after so long. Default: never. */
   readonly hedge?: { readonly afterMs: number };
-  /** How many redirects a call follows. Default 0: a redirect is returned as it is. */
+  /** How many redirects a call follows, by `client.fetch` too. Default 0: a redirect is returned as it is. */
   readonly maxRedirects?: number;
   /** Where calls with a key are written down before they are sent, so that `recover()` can finish them after a crash. */
   readonly journal?: JournalStore;

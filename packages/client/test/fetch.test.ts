@@ -1,4 +1,5 @@
-import { gzipSync } from 'node:zlib';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { apiKey, type ClientOptions, createClient } from '../src/index.ts';
 import { FakeDispatcher } from './fake-dispatcher.ts';
@@ -103,13 +104,148 @@ describe('client.fetch', () => {
   test('reaches no other origin, by redirect neither', async () => {
     const other = await serve(json(200, {}));
     const { origin } = await serve(json(302, {}, { location: other.origin }));
-    const client = clientFor(origin);
+    const client = clientFor(origin, { maxRedirects: 5 });
     for (const url of ['/', other.origin]) {
       await expect(client.fetch(url)).rejects.toMatchObject({
         cause: { code: 'ERR_CLIENT_NOT_SENT' },
       });
     }
     expect(other.seen).toEqual([]);
+  });
+
+  test.each([undefined, 'follow', 'manual'] as const)(
+    'a redirect is not followed unless the client was told to, redirect: %s or not',
+    async (redirect) => {
+      const { origin, seen } = await serve(json(302, { moved: true }, { location: '/b' }));
+      const response = await clientFor(origin).fetch('/a', redirect && { redirect });
+      expect([response.status, response.headers.get('location')]).toEqual([302, '/b']);
+      expect(response.redirected).toBe(false);
+      expect(await response.json()).toEqual({ moved: true });
+      expect(seen.length).toBe(1);
+    },
+  );
+
+  test("redirect: 'error' is an error, and 'manual' follows nothing, whatever the client was told", async () => {
+    const { origin, seen } = await serve(json(302, {}, { location: '/b' }));
+    for (const maxRedirects of [0, 5]) {
+      const client = clientFor(origin, { maxRedirects });
+      await expect(client.fetch('/a', { redirect: 'error' })).rejects.toThrow(TypeError);
+      expect((await client.fetch('/a', { redirect: 'manual' })).status).toBe(302);
+    }
+    expect(seen.map(({ url }) => url)).toEqual(['/a', '/a', '/a', '/a']);
+  });
+
+  test('as many redirects are followed as the client was told to follow', async () => {
+    const { origin, seen } = await serve(
+      json(302, {}, { location: '/b' }),
+      json(302, {}, { location: '/c' }),
+      json(200, {}),
+    );
+    const response = await clientFor(origin, { maxRedirects: 2 }).fetch('/a');
+    expect([response.status, response.redirected, response.url]).toEqual([
+      200,
+      true,
+      `${origin}/c`,
+    ]);
+    const endless = await serve(json(302, {}, { location: '/again' }));
+    await expect(clientFor(endless.origin, { maxRedirects: 2 }).fetch('/a')).rejects.toMatchObject({
+      cause: { code: 'ERR_CLIENT_REDIRECT' },
+    });
+    expect([seen.length, endless.seen.length]).toEqual([3, 3]);
+  });
+
+  describe('bounds the response', () => {
+    const readers = {
+      text: (response: Response) => response.text(),
+      'a stream': async (response: Response) => {
+        let bytes = 0;
+        for await (const chunk of response.body ?? []) bytes += chunk.length;
+        return bytes;
+      },
+      'a clone': (response: Response) => response.clone().arrayBuffer(),
+    };
+
+    test.each(Object.entries(readers))('on the wire, read as %s', async (_name, read) => {
+      const { origin } = await serve((_request, response) => {
+        response.writeHead(200);
+        const write = (): void => {
+          while (!response.destroyed && response.write('x'.repeat(1000)));
+        };
+        response.on('drain', write);
+        write();
+      });
+      const response = await clientFor(origin, { maxResponseBytes: 5000 }).fetch('/');
+      await expect(read(response)).rejects.toMatchObject({
+        cause: { code: 'ERR_CLIENT_RESPONSE_TOO_LARGE', status: 200 },
+      });
+    });
+
+    test('on the wire of a dispatcher of your own, too', async () => {
+      const client = createClient({
+        origin: 'https://api.example.com',
+        egress: new FakeDispatcher(() => ({ body: 'x'.repeat(5001), bodyAfterMs: 1 })),
+        maxResponseBytes: 5000,
+      });
+      const response = await client.fetch('/');
+      await expect(response.text()).rejects.toMatchObject({
+        cause: { code: 'ERR_CLIENT_RESPONSE_TOO_LARGE' },
+      });
+    });
+
+    test('of a MockAgent, which does not heed an abort', async () => {
+      const agent = new MockAgent();
+      agent.disableNetConnect();
+      agent.get('https://api.example.com').intercept({ path: '/' }).reply(200, 'x'.repeat(5001));
+      const options = { egress: agent, maxResponseBytes: 5000 };
+      const client = createClient({ origin: 'https://api.example.com', ...options });
+      const response = await client.fetch('/');
+      await expect(response.text()).rejects.toMatchObject({
+        cause: { code: 'ERR_CLIENT_RESPONSE_TOO_LARGE' },
+      });
+      await agent.close();
+    });
+
+    test.each(Object.entries(readers))('after decompression, read as %s', async (_name, read) => {
+      const { origin } = await serve((_request, response) => {
+        response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync('x'.repeat(50_000)));
+      });
+      const response = await clientFor(origin, { maxResponseBytes: 49_999 }).fetch('/');
+      await expect(read(response)).rejects.toMatchObject({
+        code: 'ERR_CLIENT_RESPONSE_TOO_LARGE',
+        status: 200,
+      });
+    });
+
+    test('and leaves one that fits as fetch made it', async () => {
+      const { origin } = await serve((_request, response) => {
+        response.writeHead(203, 'Fine', { 'content-encoding': 'br', 'x-a': ['1', '2'] });
+        response.end(brotliCompressSync('x'.repeat(50_000)));
+      });
+      const response = await clientFor(origin, { maxResponseBytes: 50_000 }).fetch('/a?b');
+      for (const each of [response.clone(), response.clone().clone(), response]) {
+        const { status, statusText, url, redirected, type, ok } = each;
+        expect({ status, statusText, url, redirected, type, ok }).toEqual({
+          status: 203,
+          statusText: 'Fine',
+          url: `${origin}/a?b`,
+          redirected: false,
+          type: 'basic',
+          ok: true,
+        });
+        expect([each.headers.get('x-a'), each.headers.get('content-encoding')]).toEqual([
+          '1, 2',
+          'br',
+        ]);
+        expect(await each.text()).toBe('x'.repeat(50_000));
+      }
+    });
+
+    test('a coded answer without a body has none', async () => {
+      const { origin } = await serve((_request, response) => {
+        response.writeHead(204, { 'content-encoding': 'gzip' }).end();
+      });
+      expect((await clientFor(origin).fetch('/')).body).toBeNull();
+    });
   });
 
   test('a redirected POST keeps its key, and a key of the caller is left as it is', async () => {
@@ -119,7 +255,7 @@ describe('client.fetch', () => {
       json(503, {}),
       json(201, {}),
     );
-    const client = clientFor(origin);
+    const client = clientFor(origin, { maxRedirects: 1 });
     await client.fetch('/payments', { method: 'POST', body: '{}' });
     await client.fetch('/payments', {
       method: 'POST',

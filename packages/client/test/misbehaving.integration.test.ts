@@ -159,6 +159,16 @@ describe('a server that misbehaves always', () => {
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(50_000_000);
   });
 
+  test.each(['gzip', 'br'] as const)('a %s bomb does not go off in fetch', async (encoding) => {
+    server.enqueue(decompressionBomb(200_000_000, encoding));
+    const response = await clientFor(server.origin, { maxResponseBytes: 1_000_000 }).fetch('/bomb');
+    const before = process.memoryUsage().arrayBuffers;
+    await expect(response.arrayBuffer()).rejects.toMatchObject({
+      code: 'ERR_CLIENT_RESPONSE_TOO_LARGE',
+    });
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(50_000_000);
+  });
+
   test('a bomb in an error leaves the error', async () => {
     server.enqueue(decompressionBomb(200_000_000, 'gzip', { status: 403 }));
     const error = await failure(clientFor(server.origin).get('/bomb'));
