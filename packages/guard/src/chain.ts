@@ -1,7 +1,7 @@
 import { reportGuardFailure, reportSettleFailure } from './events.ts';
 import { problem, refusalOf } from './problem.ts';
 import type { GuardRequest } from './request.ts';
-import type { Guard, HeaderEntry, Outcome, Pass, Reply, Verdict } from './verdict.ts';
+import type { Guard, HeaderEntry, Outcome, Pass, Reply, Streaming, Verdict } from './verdict.ts';
 
 /**
  * Guards in a row. A chain is itself a guard, whose context holds what each of its guards found out, under the guard's
@@ -18,6 +18,8 @@ export interface Chain<C extends object = object, In extends object = object> {
     name: Name extends keyof (C & In) ? never : Name,
     guard: Guard<Found, C & In>,
   ): Chain<C & { readonly [K in Name]: Found }, In>;
+  /** Whether one of its guards does. */
+  readonly refusesStreams: boolean;
 }
 
 interface Link {
@@ -57,7 +59,8 @@ function chainOf<C extends object, In extends object>(links: readonly Link[]): C
     }
     return chainOf([...links, { name, guard }]);
   };
-  return Object.assign(run, { use }) as unknown as Chain<C, In>;
+  const refusesStreams = links.some(({ guard }) => guard.refusesStreams);
+  return Object.assign(run, { use, refusesStreams }) as unknown as Chain<C, In>;
 }
 
 function start(request: GuardRequest, context: object): Progress {
@@ -142,7 +145,21 @@ function refused(reply: Reply, { headers, settlers }: Progress): Reply | Promise
 
 function passed({ context, headers, settlers }: Progress): Pass<object> {
   if (settlers.length === 0) return { pass: true, context, headers };
-  return { pass: true, context, headers, settle: (outcome) => settleAll(settlers, outcome) };
+  return {
+    pass: true,
+    context,
+    headers,
+    settle: (outcome) => settleAll(settlers, outcome),
+    streaming: settlers.map(({ pass }) => pass.streaming).reduce(strictest, undefined),
+  };
+}
+
+/** Who needs another answer in place of a stream has its way; then who wants it held back. */
+export function strictest(
+  a: Streaming | undefined,
+  b: Streaming | undefined,
+): Streaming | undefined {
+  return typeof b === 'function' ? b : (a ?? b);
 }
 
 /** From the innermost outward. One that fails is reported and does not keep the others from learning. */

@@ -25,6 +25,11 @@ export interface AdapterOptions {
    * where the adapter sees the handler end, that moment decides instead. Default 60 000 ms.
    */
   readonly abortGraceMs?: number;
+  /**
+   * Says that the handlers behind these guards stream their responses. A guard that cannot work with that is refused when
+   * it is mounted, instead of the first response that streams. Default false.
+   */
+  readonly streams?: boolean;
   /** Addresses and CIDR ranges of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count. Default none. */
   readonly trustedProxies?: readonly string[];
 }
@@ -49,9 +54,14 @@ const drainedBytes = 64 * 1024;
 const lingerMs = 500;
 
 /**
- * @throws TypeError when an option is out of range.
+ * @throws TypeError when an option is out of range, and when a guard cannot work with handlers that stream.
  */
 export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Gate<C> {
+  if (options.streams && guard.refusesStreams) {
+    throw new TypeError(
+      'streams: one of the guards has to see whole responses. Have it buffer them, or keep it off routes that stream',
+    );
+  }
   const rules = {
     maxBodyBytes: atLeastZero('maxBodyBytes', options.maxBodyBytes ?? 1024 * 1024),
     trusts: trustOf(options.trustedProxies ?? []),
@@ -66,7 +76,7 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     addHeaders(res, checked.headers ?? []);
     // Also when the verdict cannot be sent: whoever passed learns of the answer that is sent in its place.
     if (verdict.pass && verdict.settle) {
-      holdResponse(res, (outcome) => verdict.settle?.(outcome), limits);
+      holdResponse(res, verdict, limits);
     }
     if (!checked.pass) {
       heldResponse(res)?.refuse();

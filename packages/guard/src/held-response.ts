@@ -1,7 +1,8 @@
 import { ServerResponse } from 'node:http';
+import { strictest } from './chain.ts';
 import { reportSettleFailure } from './events.ts';
-import { headerLines, keepReadable } from './response-headers.ts';
-import type { Outcome } from './verdict.ts';
+import { headerLines, keepReadable, takeBackHead } from './response-headers.ts';
+import type { Outcome, Pass, Reply, Streaming } from './verdict.ts';
 
 export interface HoldLimits {
   /** How many bytes of a body are held back until it is complete. */
@@ -10,7 +11,8 @@ export interface HoldLimits {
   readonly abortGraceMs: number;
 }
 
-type Settle = (outcome: Outcome) => void | Promise<void>;
+/** A guard that let the request pass and wants to see the response. */
+type Settler = Pick<Pass<unknown>, 'settle' | 'streaming'>;
 type Callback = (error?: Error | null) => void;
 
 /** A chunk that the handler wrote and that has not left yet. */
@@ -23,10 +25,10 @@ const heldOf = Symbol('countersign.guard.held');
 type Held = ServerResponse & { [heldOf]?: HeldResponse };
 
 /** Holds a response back until `settle` has seen it. Several may: the one that came last sees it first. */
-export function holdResponse(res: ServerResponse, settle: Settle, limits: HoldLimits): void {
+export function holdResponse(res: ServerResponse, settler: Settler, limits: HoldLimits): void {
   const held = heldResponse(res) ?? new HeldResponse(res, limits);
   (res as Held)[heldOf] = held;
-  held.settlers.unshift(settle);
+  held.add(settler);
 }
 
 export function heldResponse(res: ServerResponse): HeldResponse | undefined {
@@ -39,9 +41,11 @@ export function heldResponse(res: ServerResponse): HeldResponse | undefined {
  * bytes wait.
  *
  * holding → the handler is writing, nothing has left · settling → the guards look at it · released → as without us.
+ * A response that streams is settled early, or held all the same, or replaced: what the guards asked for.
  */
 class HeldResponse {
-  readonly settlers: Settle[] = [];
+  private readonly settlers: Settler[] = [];
+  private streaming: Streaming | undefined;
   private readonly res: ServerResponse;
   private readonly limits: HoldLimits;
   private readonly native: Pick<ServerResponse, 'write' | 'end' | 'flushHeaders'>;
@@ -51,6 +55,7 @@ class HeldResponse {
   private ended = false;
   private endCallback: Callback | undefined;
   private flushed = false;
+  private replaced = false;
   private refused = false;
   private wantsDrain = false;
   private handler: Promise<unknown> | undefined;
@@ -72,6 +77,11 @@ class HeldResponse {
     else res.once('close', () => this.abandonLater());
   }
 
+  add(settler: Settler): void {
+    this.settlers.unshift(settler);
+    this.streaming = strictest(this.streaming, settler.streaming);
+  }
+
   /** Who produces the response: when the caller is gone and this is over, there will be none. */
   producedBy(handler: Promise<unknown>): void {
     this.handler = handler;
@@ -87,6 +97,7 @@ class HeldResponse {
   }
 
   private write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
+    if (this.replaced) return this.discard(encoding, callback);
     if (this.phase === 'released' || !isBytes(chunk)) {
       return this.native.write(chunk, encoding as BufferEncoding, callback as Callback);
     }
@@ -97,12 +108,17 @@ class HeldResponse {
     const waits = this.phase === 'settling';
     this.hold({ bytes, callback: waits ? done : undefined });
     if (!waits && done) process.nextTick(done);
-    if (this.outgrown() || this.isEventStream()) this.stream();
+    if (this.isEventStream()) this.stream();
+    if (this.outgrown()) this.flow();
     this.wantsDrain ||= this.phase !== 'holding';
     return this.phase === 'holding';
   }
 
   private end(chunk?: unknown, encoding?: unknown, callback?: unknown): ServerResponse {
+    if (this.replaced) {
+      this.discard(chunk, encoding, callback);
+      return this.res;
+    }
     if (
       this.phase === 'released' ||
       !(chunk == null || typeof chunk === 'function' || isBytes(chunk))
@@ -124,6 +140,7 @@ class HeldResponse {
   }
 
   private flushHeaders(): void {
+    if (this.replaced) return;
     if (!this.res.headersSent) this.res.writeHead(this.res.statusCode);
     this.flushed = true;
     if (this.phase === 'released') this.native.flushHeaders();
@@ -163,8 +180,39 @@ class HeldResponse {
     return this.hasBody() ? Buffer.concat(this.chunks.map(({ bytes }) => bytes)) : new Uint8Array();
   }
 
+  /** The handler wants its bytes to leave before there are all of them. */
   private stream(): void {
+    const { streaming } = this;
+    if (streaming === undefined) this.flow();
+    else if (streaming !== 'buffer' && this.phase === 'holding' && this.hasBody()) {
+      this.replace(streaming());
+    }
+  }
+
+  private flow(): void {
     if (this.phase === 'holding') this.settle(undefined);
+  }
+
+  /** Sends another answer; what the handler still writes goes nowhere. */
+  private replace({ status, headers, body = '' }: Reply): void {
+    const { res } = this;
+    takeBackHead(res);
+    res.statusCode = status;
+    for (const [name, value] of headers) res.setHeader(name, value);
+    const bytes = toBuffer(body, 'utf8');
+    this.chunks = [{ bytes }];
+    this.bytes = bytes.length;
+    this.writeHead(true);
+    this.replaced = true;
+    this.ended = true;
+    this.flushed = false;
+    this.settle(this.body());
+  }
+
+  private discard(...args: readonly unknown[]): true {
+    const done = args.find((arg) => typeof arg === 'function') as Callback | undefined;
+    if (done) process.nextTick(done, failure('ERR_STREAM_DESTROYED', 'write'));
+    return true;
   }
 
   private settle(body: Uint8Array | undefined): void {
@@ -226,10 +274,10 @@ class HeldResponse {
   }
 }
 
-async function settleAll(settlers: readonly Settle[], outcome: Outcome): Promise<void> {
-  for (const settle of settlers) {
+async function settleAll(settlers: readonly Settler[], outcome: Outcome): Promise<void> {
+  for (const settler of settlers) {
     try {
-      await settle(outcome);
+      await settler.settle?.(outcome);
     } catch (error) {
       reportSettleFailure({ guard: '', error });
     }

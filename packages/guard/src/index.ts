@@ -12,5 +12,6 @@ export type {
   Outcome,
   Pass,
   Reply,
+  Streaming,
   Verdict,
 } from './verdict.ts';

@@ -17,6 +17,9 @@ const listed: ReadonlySet<string> = new Set([
 /** What runs here is nobody's business. */
 const dropped: ReadonlySet<string> = new Set(['server', 'x-powered-by']);
 
+/** Removing them would tell node:http to leave them out for good. */
+const ofConnection: ReadonlySet<string> = new Set(['connection', 'date', 'keep-alive']);
+
 const additionsOf = Symbol('countersign.guard.headers');
 
 /** What guards add to one response. */
@@ -53,6 +56,14 @@ export function isGuarded(res: ServerResponse): boolean {
 export function keepReadable(res: ServerResponse): void {
   const known = (res as Guarded)[additionsOf];
   if (known) known.readable = true;
+}
+
+/** Takes back a head that was composed and has not left; of its fields only the guards' remain. */
+export function takeBackHead(res: ServerResponse): void {
+  // node:http keeps what it composed here until the first bytes leave, and has no other way to give it up.
+  Object.assign(res, { _header: null, _contentLength: null, chunkedEncoding: false });
+  for (const name of res.getHeaderNames()) if (!ofConnection.has(name)) res.removeHeader(name);
+  merge(res, (res as Guarded)[additionsOf]?.entries ?? []);
 }
 
 /** The header field lines a response carries, their names in lower case. */

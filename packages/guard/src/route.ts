@@ -18,13 +18,14 @@ export function route<C, In = object>(
 ): Guard<C | undefined, In> {
   const methods = methodsOf(method);
   const matches = pathMatch(pattern);
-  return (request, context) => {
+  const guarded = (request: GuardRequest, context: In): ReturnType<Guard<C | undefined, In>> => {
     const applies =
       (methods === undefined || methods.has(request.method)) &&
       (request.route === pattern || matches(request.path));
     if (!applies) return { pass: true, context: undefined };
     return guard(new RoutedRequest(request, pattern), context);
   };
+  return Object.assign(guarded, { refusesStreams: guard.refusesStreams ?? false });
 }
 
 /** `undefined` for all. */

@@ -29,7 +29,15 @@ export interface Pass<C> {
    * A rejection is reported on `countersign:guard:settle-error`; the response goes out all the same.
    */
   settle?(outcome: Outcome): void | Promise<void>;
+  /**
+   * What becomes of a response that streams (`flushHeaders()`, `text/event-stream`) although `settle` has to see all of
+   * it. `buffer`: it is held back until it is complete, or larger than `maxSettleBytes`. A function makes the answer that
+   * is sent in its place, and that `settle` sees. Default: `settle` sees that there is no whole body, and it flows.
+   */
+  readonly streaming?: Streaming | undefined;
 }
+
+export type Streaming = 'buffer' | (() => Reply);
 
 /** The request ends here, with this answer. */
 export interface Reply {
@@ -43,10 +51,11 @@ export interface Reply {
 export type Verdict<C> = Pass<C> | Reply;
 
 /** Looks at a request, and at what the guards before it found out, and lets it pass or answers it. */
-export type Guard<C, In = object> = (
-  request: GuardRequest,
-  context: In,
-) => Verdict<C> | Promise<Verdict<C>>;
+export interface Guard<C, In = object> {
+  (request: GuardRequest, context: In): Verdict<C> | Promise<Verdict<C>>;
+  /** It cannot do its work on a response that streams: where handlers are said to stream it is not mounted. */
+  readonly refusesStreams?: boolean;
+}
 
 /** What a chain (or any guard) finds out: `ContextOf<typeof guards>`. */
 // biome-ignore lint/suspicious/noExplicitAny: a guard's expectations do not matter here

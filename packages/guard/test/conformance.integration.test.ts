@@ -630,6 +630,73 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect(outcomes).toHaveLength(1);
     });
 
+    test('may have its own answer sent in place of a stream', async () => {
+      const outcomes: Outcome[] = [];
+      const guard = chain()
+        .use('marks', marking)
+        .use(
+          'plain',
+          settling(() => {}),
+        )
+        .use('whole', () => ({
+          pass: true,
+          context: 0,
+          settle: (outcome: Outcome) => void outcomes.push(outcome),
+          streaming: () => problem({ status: 500, title: 'no streams' }, [['x-instead', '1']]),
+        }));
+      const connection = await connected({ guard, gate: Promise.resolve() });
+      for (const _ of [1, 2]) {
+        const response = await connection.send(get('/stream')).response();
+        expectProblem(response, 500);
+        expect(response.header('x-instead')).toBe('1');
+        expect(response.header('transfer-encoding')).toBeUndefined();
+        expect(response.all('x-guard')).toEqual(['yes']);
+        expect(Buffer.from(outcomes.at(-1)?.body ?? []).equals(response.body)).toBe(true);
+      }
+      expect(outcomes).toMatchObject([{ status: 500 }, { status: 500 }]);
+    });
+
+    test.each(['/stream', '/large'])(
+      'may have a stream held back until it is whole: %s',
+      async (path) => {
+        const outcomes: Outcome[] = [];
+        const guard: Guard<undefined> = () => ({
+          pass: true,
+          context: undefined,
+          settle: (outcome) => void outcomes.push(outcome),
+          streaming: 'buffer',
+        });
+        const response = await ask({ guard, gate: Promise.resolve() }, get(path));
+        expect(response.body.toString()).toBe(path === '/large' ? large : 'first second');
+        expect(outcomes).toHaveLength(1);
+        expect(Buffer.from(outcomes[0]?.body ?? []).equals(response.body)).toBe(true);
+      },
+    );
+
+    test('that cannot do without the whole response is not mounted before handlers that stream', async () => {
+      const whole: Guard<undefined> = Object.assign(
+        settling(() => {}),
+        { refusesStreams: true },
+      );
+      for (const guard of [
+        whole,
+        chain()
+          .use(
+            'a',
+            settling(() => {}),
+          )
+          .use('b', whole),
+        route('POST', '/pay', whole),
+      ]) {
+        const mounted = connected({ guard: guard as Guard<unknown>, options: { streams: true } });
+        await expect(mounted).rejects.toThrow(/^streams: /);
+      }
+      expect(
+        (await ask({ guard: settling(() => {}), options: { streams: true } }, get('/hello')))
+          .status,
+      ).toBe(200);
+    });
+
     test.each([
       ['204', get('/empty'), false],
       ['HEAD', 'HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n', true],

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
@@ -305,6 +306,39 @@ describe('a response that is held back', () => {
     more.resolve();
     expect((await connection.response()).body.toString()).toBe('data: 1\n\ndata: 2\n\n');
     expect(outcomes).toHaveLength(1);
+  });
+
+  test('takes nothing more of a stream that it answers in place of', async () => {
+    const errors: (Error | null | undefined)[] = [];
+    const written = promised<void>();
+    const guard: Guard<undefined> = () => ({
+      pass: true,
+      context: undefined,
+      settle: (outcome) => void outcomes.push(outcome),
+      streaming: () => problem({ status: 500 }),
+    });
+    const listener = node(guard, async (_req, res) => {
+      res.writeHead(200, { 'content-type': 'text/event-stream', 'content-length': 100 });
+      res.write('data: 1\n\n');
+      expect(res.writableEnded).toBe(true);
+      for (const settled of [false, true]) {
+        if (settled) await once(res, 'close');
+        res.write('data: 2\n\n', (error) => errors.push(error));
+        res.flushHeaders();
+        res.end(() => {});
+        res.end('data: 3\n\n', (error?: Error) => errors.push(error));
+      }
+      written.resolve();
+    });
+    const connection = await serve(listener);
+    const response = await connection.send(get).response();
+    expect([response.status, response.body.toString()]).toEqual([
+      500,
+      '{"status":500,"type":"about:blank","title":"Internal Server Error"}',
+    ]);
+    await written.promise;
+    expect(errors).toMatchObject(Array(4).fill({ code: 'ERR_STREAM_DESTROYED' }));
+    expect(outcomes).toMatchObject([{ status: 500 }]);
   });
 
   test('is seen by the innermost guard first, and by all of several chains', async () => {

@@ -76,6 +76,12 @@ export interface IdempotencyGuardOptions<In> extends IdempotencyOptions {
    * must not be smaller.
    */
   readonly maxBodyBytes?: number;
+  /**
+   * What becomes of a response that streams (`flushHeaders()`, `text/event-stream`). `refuse` (default): the guard is not
+   * mounted where the adapter is told `streams: true`, and elsewhere such a response is replaced by a 500 that says so.
+   * `buffer`: it is held back until it is complete, up to the adapter's `maxSettleBytes`, and stored.
+   */
+  readonly streaming?: 'refuse' | 'buffer';
   /** Header fields that replays carry besides those of `defaultReplayHeaders`. Never `Set-Cookie` and its like. */
   readonly replayHeaders?: readonly string[];
   /** A page about your use of keys, for the `Link: <…>; rel="describedby"` of every refusal. */
@@ -92,13 +98,16 @@ export function idempotencyGuard<In = object>(
 ): Guard<Execution, In> {
   const settings = settingsOf(options);
   const { principal: principalOf, onUnknown = 'refuse', maxBodyBytes = 1024 * 1024 } = options;
-  const { methods = ['POST', 'PATCH'], unquotedKeys = true } = options;
+  const { methods = ['POST', 'PATCH'], unquotedKeys = true, streaming = 'refuse' } = options;
   if (typeof principalOf !== 'function') throw new TypeError('principal: expected a function');
   assertOnUnknown(onUnknown);
   if (!Array.isArray(methods) || !methods.every((method) => /^[A-Z-]+$/.test(method))) {
     throw new TypeError("methods: expected methods in upper case, such as ['POST']");
   }
   assertInteger('maxBodyBytes', maxBodyBytes, 0);
+  if (streaming !== 'refuse' && streaming !== 'buffer') {
+    throw new TypeError("streaming: expected 'refuse' or 'buffer'");
+  }
   const isRequired = routes(options.required ?? defaultRequiredRoutes);
   const replayHeaders = replayList(options.replayHeaders ?? []);
   const refuse = problems(options.documentation);
@@ -145,6 +154,8 @@ export function idempotencyGuard<In = object>(
       context: execution,
       headers: [['idempotency-expires', httpDate(settings.now() + settings.ttlMs)]],
       settle: (outcome) => settle(lease, execution.isExecuted, outcome, method),
+      streaming:
+        streaming === 'buffer' ? streaming : () => refuse('streamed', { id: lease.claim.id }),
     };
   };
   const replay = (id: string, acquired: Extract<Acquired, { state: 'completed' }>): Reply => {
@@ -167,7 +178,7 @@ export function idempotencyGuard<In = object>(
     return body.byteLength > 0 ? { ...reply, body } : reply;
   };
 
-  return async (request, context) => {
+  const guard: Guard<Execution, In> = async (request, context) => {
     const { method, path } = request;
     const isNeeded =
       isRequired(method, path) ||
@@ -216,6 +227,7 @@ export function idempotencyGuard<In = object>(
         return refuse(acquired.state, { id });
     }
   };
+  return Object.assign(guard, { refusesStreams: streaming === 'refuse' });
 }
 
 /** Checked as node:http checks what a handler sends: it will be sent as often as it is asked for. */

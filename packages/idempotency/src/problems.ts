@@ -22,6 +22,7 @@ export type Problem =
   | 'processing'
   | 'unknown'
   | 'not-stored'
+  | 'streamed'
   | 'unreadable'
   | 'store-failed';
 
@@ -70,6 +71,14 @@ const kinds: Readonly<Record<Problem, ProblemKind>> = {
     title: 'The response was not stored',
     detail:
       'The request with this key was executed and answered; the answer was too large to be kept.',
+  },
+  streamed: {
+    code: 'ERR_IDEMPOTENCY_STREAM_REFUSED',
+    status: 500,
+    slug: 'stream-refused',
+    title: 'The response cannot be kept',
+    detail:
+      'The request was executed, and its response is a stream, which cannot be kept. It is not executed again.',
   },
   unreadable: {
     code: 'ERR_IDEMPOTENCY_RECORD_UNREADABLE',

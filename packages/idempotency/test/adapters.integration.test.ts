@@ -51,6 +51,7 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
     store = stores[storeName]?.() as IdempotencyStore;
     key = randomUUID();
     executions = 0;
+    server = undefined;
   });
 
   afterEach(async () => {
@@ -61,12 +62,13 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
   const run = async (
     application: Application,
     options: Partial<Parameters<Start>[1]> = {},
+    adapterOptions?: Parameters<Start>[2],
   ): Promise<void> => {
     const counting: Application = (execution, body) => {
       executions += 1;
       return application(execution, body);
     };
-    server = await start(counting, { store, ...options });
+    server = await start(counting, { store, ...options }, adapterOptions);
   };
 
   test('of a hundred requests at once one is executed, and the others are told to wait', async () => {
@@ -168,6 +170,34 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
     expect((await pay()).status).toBe(500);
     expect((await pay()).headers['idempotency-replayed']).toBe('true');
     expect(executions).toBe(1);
+  });
+
+  const streaming = { status: 201, body: Buffer.from('a stream'), streams: true };
+
+  test('a response that streams is replaced by a refusal, which is replayed', async () => {
+    await run(() => streaming);
+    const answers = [await pay(), await pay()];
+    for (const { status, headers, body } of answers) {
+      expect(status).toBe(500);
+      expect(headers['content-type']).toBe('application/problem+json');
+      expect(JSON.parse(body.toString())).toMatchObject({ code: 'ERR_IDEMPOTENCY_STREAM_REFUSED' });
+    }
+    expect(answers[1]?.headers['idempotency-replayed']).toBe('true');
+    expect(executions).toBe(1);
+  });
+
+  test('a response that streams is buffered and replayed where that is wanted', async () => {
+    await run(() => streaming, { streaming: 'buffer' }, { streams: true });
+    const answers = [await pay(), await pay()];
+    expect(answers.map(({ status, body }) => [status, body.toString()])).toEqual([
+      [201, 'a stream'],
+      [201, 'a stream'],
+    ]);
+    expect(executions).toBe(1);
+  });
+
+  test('the guard is refused where handlers are said to stream', async () => {
+    await expect(run(() => streaming, {}, { streams: true })).rejects.toThrow(/^streams: /);
   });
 
   test('two callers with the same key are two requests', async () => {

@@ -1,5 +1,11 @@
 import { channel } from 'node:diagnostics_channel';
-import { chain, type HeaderEntry, type Outcome, type Verdict } from '@countersign/guard';
+import {
+  chain,
+  type HeaderEntry,
+  type Outcome,
+  type Reply,
+  type Verdict,
+} from '@countersign/guard';
 import { fakeClock } from '@countersign/testkit/clock';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
 import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
@@ -157,6 +163,21 @@ describe('a response that cannot be kept', () => {
       originalStatus: 201,
     });
     expect(reply.headers).toContainEqual(['idempotency-replayed', 'true']);
+  });
+
+  test('is refused when it streams, in the place of its first byte, and for good', async () => {
+    const { streaming, settle } = passed(await send());
+    const reply = (streaming as () => Reply)();
+    expect(problemIn(reply)).toMatchObject({ status: 500, code: 'ERR_IDEMPOTENCY_STREAM_REFUSED' });
+    const { status, headers, body } = reply;
+    await settle?.({ status, headers, body: Buffer.from(String(body)), aborted: false });
+    expect(refused(await send()).body?.toString()).toBe(body);
+  });
+
+  test('is no hindrance to a request that is not protected', async () => {
+    expect(passed(await send({ key: undefined as never, path: '/other' }))).not.toHaveProperty(
+      'streaming',
+    );
   });
 
   test('leaves one too when its status cannot be sent by a guard', async () => {
@@ -735,6 +756,7 @@ test.each<[string, object]>([
   ['maxBodyBytes', { maxBodyBytes: 0.5 }],
   ['onStoreError', { onStoreError: 'ignore' }],
   ['onUnknown', { onUnknown: 'retry' }],
+  ['streaming', { streaming: 'flow' }],
   ['methods', { methods: ['post'] }],
   ['methods', { methods: 'POST' }],
   ['documentation', { documentation: '/idempotency' }],
