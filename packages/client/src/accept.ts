@@ -1,9 +1,17 @@
-import { balanceOf, type Ending, type Order } from './call.ts';
+import { type AttemptPolicy, balanceOf, type Ending, type Order } from './call.ts';
 import { ClientError, type ClientErrorDetails, type Problem } from './errors.ts';
+import type { Answer } from './exchange.ts';
 import type { ResponseHeaders } from './headers.ts';
 import type { RequestOptions } from './options.ts';
 import type { OriginState } from './origin.ts';
-import { decompress, isProblem, parseBody, type ReadAs, TooLargeError } from './response.ts';
+import {
+  decompress,
+  decompressBeginning,
+  isProblem,
+  parseBody,
+  type ReadAs,
+  TooLargeError,
+} from './response.ts';
 import { single } from './retry-policy.ts';
 import type { StandardSchema } from './standard-schema.ts';
 
@@ -27,16 +35,16 @@ export async function acceptResponse<T>(
   ending: Ending,
   { identity: { idempotencyKey, requestId } }: Order,
   state: OriginState,
-  maxBytes: number,
+  { maxResponseBytes, maxErrorBytes }: Pick<AttemptPolicy, 'maxResponseBytes' | 'maxErrorBytes'>,
   { as = 'auto', schema }: Pick<RequestOptions<T>, 'as' | 'schema'>,
 ): Promise<ClientResponse<T>> {
   const { answer, attempts, stopped } = ending;
   const { status, headers } = answer;
-  if (status >= 400) throw await refusal(ending, state, maxBytes);
+  if (status >= 400) throw await refusal(ending, state, maxErrorBytes);
   const details: ClientErrorDetails = { status, headers, attempts, stopped };
   let body: unknown;
   try {
-    body = await readBody(answer.body, headers, as, maxBytes);
+    body = await readBody(answer.body, headers, as, maxResponseBytes);
   } catch (error) {
     throw unreadable(error, details);
   }
@@ -60,8 +68,8 @@ export async function refusal(
   state: OriginState,
   maxBytes: number,
 ): Promise<ClientError> {
-  const { status, headers, truncated } = answer;
-  const body = await errorBody(answer.body, headers, truncated, maxBytes);
+  const { status, headers } = answer;
+  const { body, truncated } = await errorBody(answer, maxBytes);
   const details: ClientErrorDetails = {
     status,
     headers,
@@ -88,19 +96,20 @@ function oneLine(words: string): string {
   return words.length > MAX_TITLE_CHARACTERS ? `${line}…` : line;
 }
 
-/** Part of it where it was longer than is kept; `undefined` where it cannot be read: the status says enough. */
+/** Its beginning, as text, where it is longer than is kept; `undefined` where it cannot be read: the status says enough. */
 async function errorBody(
-  bytes: Buffer,
-  headers: ResponseHeaders,
-  truncated: boolean,
+  { body, headers, truncated }: Answer,
   maxBytes: number,
-): Promise<unknown> {
+): Promise<{ readonly body: unknown; readonly truncated: boolean }> {
   try {
-    if (!truncated) return await readBody(bytes, headers, 'auto', maxBytes);
-    return headers['content-encoding'] === undefined ? bytes.toString('utf8') : undefined;
-  } catch {
-    return undefined;
+    if (!truncated) {
+      return { body: await readBody(body, headers, 'auto', maxBytes), truncated };
+    }
+  } catch (error) {
+    if (!(error instanceof TooLargeError)) return { body: undefined, truncated };
   }
+  const beginning = await decompressBeginning(body, headers, maxBytes).catch(() => undefined);
+  return { body: beginning?.toString('utf8') || undefined, truncated: true };
 }
 
 async function readBody(

@@ -135,7 +135,13 @@ export function createClient(options: ClientOptions): Client {
     });
     return remembered(order, headers, () =>
       run(order, (ending, last) =>
-        acceptResponse(ending, last, stateOf(last.target.origin), maxResponseBytes, requestOptions),
+        acceptResponse(
+          ending,
+          last,
+          stateOf(last.target.origin),
+          settings.attempts,
+          requestOptions,
+        ),
       ),
     );
   }
@@ -183,7 +189,8 @@ export function createClient(options: ClientOptions): Client {
     });
     return remembered(order, headers, () =>
       run({ ...order, receiver: handler }, async (ending) => {
-        if (!ending.answer.received) throw await refusal(ending, home, maxResponseBytes);
+        if (!ending.answer.received)
+          throw await refusal(ending, home, settings.attempts.maxErrorBytes);
       }),
     );
   };
@@ -208,7 +215,7 @@ export function createClient(options: ClientOptions): Client {
         deadlineMs: Math.min(settings.deadlineMs, leftMs),
       });
       const response = await run(order, (ending, last) =>
-        acceptResponse(ending, last, home, maxResponseBytes, {}),
+        acceptResponse(ending, last, home, settings.attempts, {}),
       );
       await forget(entry);
       return { status: 'completed', entry, response };

@@ -46,7 +46,7 @@ export interface ClientOptions {
   readonly egress?: EgressAgentOptions | Dispatcher;
   /** The largest response body, on the wire and after decompression, in bytes. Default 10 MiB (10,485,760). */
   readonly maxResponseBytes?: number;
-  /** How much is kept of an error's body, in bytes. Default 64 KiB (65,536). */
+  /** How much is kept of an error's body, on the wire and after decompression, in bytes. Default 64 KiB (65,536). */
   readonly maxErrorBytes?: number;
   /** Which calls are given an `Idempotency-Key`, and how it is written. */
   readonly idempotency?: IdempotencyOptions;

@@ -1,5 +1,16 @@
+import type { Transform } from 'node:stream';
 import { promisify } from 'node:util';
-import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib';
+import {
+  brotliDecompress,
+  constants,
+  createBrotliDecompress,
+  createGunzip,
+  createInflate,
+  createZstdDecompress,
+  gunzip,
+  inflate,
+  zstdDecompress,
+} from 'node:zlib';
 import type { ResponseHeaders } from './headers.ts';
 import { single } from './retry-policy.ts';
 
@@ -8,12 +19,32 @@ export type ReadAs = 'auto' | 'json' | 'text' | 'bytes';
 
 type Decompress = (data: Uint8Array, options: { maxOutputLength: number }) => Promise<Buffer>;
 
-const DECODERS: Readonly<Record<string, Decompress>> = {
-  gzip: promisify(gunzip) as Decompress,
-  'x-gzip': promisify(gunzip) as Decompress,
-  deflate: promisify(inflate) as Decompress,
-  br: promisify(brotliDecompress) as Decompress,
-  zstd: promisify(zstdDecompress) as Decompress,
+interface Decoder {
+  readonly whole: Decompress;
+  /** For what may end anywhere. */
+  readonly stream: () => Transform;
+}
+
+const GZIP: Decoder = {
+  whole: promisify(gunzip) as Decompress,
+  stream: () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH }),
+};
+
+const DECODERS: Readonly<Record<string, Decoder>> = {
+  gzip: GZIP,
+  'x-gzip': GZIP,
+  deflate: {
+    whole: promisify(inflate) as Decompress,
+    stream: () => createInflate({ finishFlush: constants.Z_SYNC_FLUSH }),
+  },
+  br: {
+    whole: promisify(brotliDecompress) as Decompress,
+    stream: () => createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH }),
+  },
+  zstd: {
+    whole: promisify(zstdDecompress) as Decompress,
+    stream: () => createZstdDecompress({ finishFlush: constants.ZSTD_e_flush }),
+  },
 };
 
 /** What {@link decompress} can undo and is offered to servers. */
@@ -34,25 +65,65 @@ export async function decompress(
   headers: ResponseHeaders,
   maxBytes: number,
 ): Promise<Buffer> {
-  const field = headers['content-encoding'];
-  const codings = (Array.isArray(field) ? field.join(',') : (field ?? ''))
-    .split(',')
-    .map((coding) => coding.trim().toLowerCase())
-    .filter((coding) => coding !== '' && coding !== 'identity');
-  if (codings.length > MAX_CODINGS) throw new Error(`more than ${MAX_CODINGS} content codings`);
-  let decoded = body;
+  const decoders = decodersFor(headers);
   if (body.length === 0) return body;
-  for (const coding of codings.reverse()) {
-    const decode = Object.hasOwn(DECODERS, coding) ? DECODERS[coding] : undefined;
-    if (!decode) throw new Error('a content coding that was not asked for');
+  let decoded = body;
+  for (const { whole } of decoders) {
     try {
-      decoded = await decode(decoded, { maxOutputLength: maxBytes });
+      decoded = await whole(decoded, { maxOutputLength: maxBytes });
     } catch (error) {
       if ((error as { code?: unknown }).code !== 'ERR_BUFFER_TOO_LARGE') throw error;
       throw new TooLargeError(`the decompressed body is larger than ${maxBytes} bytes`);
     }
   }
   return decoded;
+}
+
+/**
+ * The first `maxBytes` bytes of what a body that may be cut off would have become, or as many as there are.
+ * @throws Error when it is coded in a way that was not asked for.
+ */
+export async function decompressBeginning(
+  body: Buffer,
+  headers: ResponseHeaders,
+  maxBytes: number,
+): Promise<Buffer> {
+  let decoded = body;
+  for (const { stream } of decodersFor(headers)) {
+    decoded = await beginningOf(stream(), decoded, maxBytes);
+  }
+  return decoded.subarray(0, maxBytes);
+}
+
+function beginningOf(decoder: Transform, body: Buffer, maxBytes: number): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    decoder.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes >= maxBytes) decoder.destroy();
+    });
+    // Damaged: what came before the damage is kept.
+    decoder.on('error', () => {});
+    decoder.on('close', () => resolve(Buffer.concat(chunks).subarray(0, maxBytes)));
+    decoder.end(body);
+  });
+}
+
+/** The last coding was applied last, and is undone first. */
+function decodersFor(headers: ResponseHeaders): readonly Decoder[] {
+  const field = headers['content-encoding'];
+  const codings = (Array.isArray(field) ? field.join(',') : (field ?? ''))
+    .split(',')
+    .map((coding) => coding.trim().toLowerCase())
+    .filter((coding) => coding !== '' && coding !== 'identity');
+  if (codings.length > MAX_CODINGS) throw new Error(`more than ${MAX_CODINGS} content codings`);
+  return codings.reverse().map((coding) => {
+    const decoder = Object.hasOwn(DECODERS, coding) ? DECODERS[coding] : undefined;
+    if (!decoder) throw new Error('a content coding that was not asked for');
+    return decoder;
+  });
 }
 
 const JSON_TYPE = /^application\/(?:[\w!#$&^.+-]+\+)?json[ \t]*(?:;|$)/i;

@@ -4,7 +4,7 @@ import { Dispatcher } from 'undici';
 export interface Reply {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array;
   /** Instead of a response: an error with this code. */
   readonly errorCode?: string;
   /** When it comes, in milliseconds; `Infinity`: never. */
@@ -63,7 +63,7 @@ export class FakeDispatcher extends Dispatcher {
       const { status = 200, headers: sent = {}, body = '' } = reply;
       handler.onResponseStart?.(controller, status, { ...sent });
       const finish = (): void => {
-        if (body !== '' && !request.aborted) {
+        if (body.length > 0 && !request.aborted) {
           handler.onResponseData?.(controller, Buffer.from(body));
         }
         if (!request.aborted) handler.onResponseEnd?.(controller, {});
