@@ -1,29 +1,27 @@
 import {
-  createHmac,
+  type KeyObject,
   sign as signDigest,
   timingSafeEqual,
   verify as verifyDigest,
 } from 'node:crypto';
-import type { SchemeKey } from './secret.ts';
+import type { ImportedKey } from './keys.ts';
 
 const SIGNATURE_BYTES = 64;
 
 /** Signs `prefix` and `body`, and encodes the signature. */
 export function signature(
-  { algorithm, key }: SchemeKey,
+  key: ImportedKey,
   prefix: string,
   body: Uint8Array | string,
   encoding: 'base64' | 'hex',
 ): string {
-  if (algorithm === 'ed25519')
-    return signDigest(null, joined(prefix, body), key).toString(encoding);
-  // Two updates: to join them first would copy the body, which costs more than the second call.
-  return createHmac('sha256', key).update(prefix, 'utf8').update(body).digest(encoding);
+  if (key.algorithm === 'hmac-sha256') return key.hmac(prefix, body, encoding);
+  return signDigest(null, joined(prefix, body), key.key).toString(encoding);
 }
 
 /** Whether `presented` is the ed25519 signature of `prefix` and `body`. Only the one canonical encoding counts. */
 export function verifiesEd25519(
-  { key }: SchemeKey,
+  key: KeyObject,
   prefix: string,
   body: Uint8Array | string,
   presented: string,

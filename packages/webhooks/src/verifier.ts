@@ -1,10 +1,15 @@
 import { WebhookError } from './errors.ts';
 import { type HeadersInput, headerReader } from './headers.ts';
-import { importSecrets, refreshed, type Secrets, type SecretsProvider } from './keys.ts';
+import {
+  type ImportedKey,
+  importSecrets,
+  refreshed,
+  type Secrets,
+  type SecretsProvider,
+} from './keys.ts';
 import { MAX_SIGNATURE_HEADER_LENGTH, type Scheme, type Signature } from './scheme.ts';
 import { standardWebhooks } from './schemes/standard-webhooks.ts';
-import type { SchemeKey } from './secret.ts';
-import { equalText, signature, verifiesEd25519 } from './signature.ts';
+import { equalText, verifiesEd25519 } from './signature.ts';
 import { assertBytes, assertId, isTimestamp } from './signer.ts';
 
 export interface VerifierOptions<S = Secrets> {
@@ -145,7 +150,7 @@ function checkedSeconds(
 
 /** The position of the first key under which one of the signatures holds. */
 function matchingKey(
-  keys: readonly SchemeKey[],
+  keys: readonly ImportedKey[],
   signatures: readonly Signature[],
   prefix: string,
   body: Uint8Array | string,
@@ -153,15 +158,15 @@ function matchingKey(
 ): number {
   let comparable = false;
   for (let index = 0; index < keys.length; index += 1) {
-    const key = keys[index] as SchemeKey;
+    const key = keys[index] as ImportedKey;
     let expected: string | undefined;
     for (const { algorithm, value } of signatures) {
       if (algorithm !== key.algorithm) continue;
       comparable = true;
-      if (algorithm === 'ed25519') {
-        if (verifiesEd25519(key, prefix, body, value, encoding)) return index;
+      if (key.algorithm === 'ed25519') {
+        if (verifiesEd25519(key.key, prefix, body, value, encoding)) return index;
       } else {
-        expected ??= signature(key, prefix, body, encoding);
+        expected ??= key.hmac(prefix, body, encoding);
         if (equalText(expected, value)) return index;
       }
     }
