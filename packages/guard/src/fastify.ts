@@ -11,6 +11,7 @@ import {
   statusOf,
   together,
 } from './gate.ts';
+import { heldResponse } from './held-response.ts';
 import { pathOf } from './node-request.ts';
 import type { Guard, GuardContext, Verdict } from './verdict.ts';
 
@@ -48,12 +49,18 @@ export function fastify<C>(guard: Guard<C>, options: AdapterOptions = {}): Fasti
         );
         if (verdict.pass) {
           request.guard = together(request.guard, verdict.context) as GuardContext;
+          heldResponse(reply.raw)?.awaitHandler();
           next();
         } else refuse(reply, verdict);
       };
       const verdict = gate(raw, reply.raw, { route: request.routeOptions.url });
       if ('then' in verdict) void verdict.then(proceed);
       else proceed(verdict);
+    });
+    // Fastify parses and validates the body in between, and answers what does not please it.
+    instance.addHook('preHandler', (_request, reply, next) => {
+      heldResponse(reply.raw)?.reachHandler();
+      next();
     });
     instance.addHook('onError', (request, _reply, error, next) => {
       thrown.set(request.raw, error);

@@ -57,6 +57,7 @@ class HeldResponse {
   private flushed = false;
   private replaced = false;
   private refused = false;
+  private reached = true;
   private wantsDrain = false;
   private handler: Promise<unknown> | undefined;
 
@@ -90,6 +91,15 @@ class HeldResponse {
   /** A guard answers: the handler will not be called. */
   refuse(): void {
     this.refused = true;
+  }
+
+  /** Something may still answer in front of the handler. */
+  awaitHandler(): void {
+    this.reached = false;
+  }
+
+  reachHandler(): void {
+    this.reached = true;
   }
 
   private isEnded(): boolean {
@@ -218,7 +228,9 @@ class HeldResponse {
   private settle(body: Uint8Array | undefined): void {
     const { res } = this;
     const outcome = { status: res.statusCode, headers: headerLines(res), aborted: false };
-    this.inform({ ...outcome, ...(body && { body }), ...(this.refused && { refused: true }) });
+    // What answered in front of the handler with anything but an error may have done its work.
+    const refused = this.refused || (!this.reached && res.statusCode >= 400);
+    this.inform({ ...outcome, ...(body && { body }), ...(refused && { refused }) });
   }
 
   private inform(outcome: Outcome): void {

@@ -66,11 +66,15 @@ export class NodeRequest implements GuardRequest {
   get secure(): boolean {
     const { socket } = this.req;
     const forwarded = this.headers.all('x-forwarded-proto');
-    if (forwarded.length > 0 && this.rules.trusts(normalize(socket.remoteAddress ?? ''))) {
+    if (forwarded.length > 0 && this.viaTrustedProxy) {
       // The last word is the nearest proxy's.
       return forwarded.join(',').split(',').at(-1)?.trim().toLowerCase() === 'https';
     }
     return (socket as TLSSocket).encrypted === true;
+  }
+
+  get viaTrustedProxy(): boolean {
+    return this.rules.trusts(normalize(this.req.socket.remoteAddress ?? ''));
   }
 
   get signal(): AbortSignal {

@@ -23,6 +23,8 @@ export interface GuardRequest {
   readonly remoteAddress: string;
   /** Whether the caller's connection is TLS, after the trusted-proxy rule. */
   readonly secure: boolean;
+  /** Whether a proxy that is trusted sent the request, so that what it says about it counts. Absent: no. */
+  readonly viaTrustedProxy?: boolean;
   /** Aborts when the caller goes away. */
   readonly signal: AbortSignal;
   /** The exact bytes of the body, bounded by the adapter's `maxBodyBytes`. Repeated calls return the same bytes. */

@@ -69,6 +69,9 @@ class RoutedRequest implements GuardRequest {
   get secure(): boolean {
     return this.request.secure;
   }
+  get viaTrustedProxy(): boolean {
+    return this.request.viaTrustedProxy ?? false;
+  }
   get signal(): AbortSignal {
     return this.request.signal;
   }

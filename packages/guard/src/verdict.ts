@@ -3,6 +3,14 @@ import type { GuardRequest } from './request.ts';
 /** One header field line. The same name may occur several times. */
 export type HeaderEntry = readonly [name: string, value: string];
 
+/** A request that failed behind the guards: its handler threw, or the framework answers by itself (404, malformed JSON). */
+export interface Failure {
+  /** What the caller would be answered. */
+  readonly status: number;
+  /** What was thrown, where the adapter gets to see it. */
+  readonly error?: unknown;
+}
+
 /** What became of a request that a guard let pass. */
 export interface Outcome {
   /** The final status; 0 when `aborted`. */
@@ -13,7 +21,7 @@ export interface Outcome {
   readonly body?: Uint8Array;
   /** The caller went away and the handler never produced a response. */
   readonly aborted: boolean;
-  /** A guard behind this one answered: the handler was not called. */
+  /** A guard behind this one, or the framework with an error, answered: the handler was not called. */
   readonly refused?: true;
 }
 
@@ -29,6 +37,11 @@ export interface Pass<C> {
    * A rejection is reported on `countersign:guard:settle-error`; the response goes out all the same.
    */
   settle?(outcome: Outcome): void | Promise<void>;
+  /**
+   * Makes the answer to a request that fails behind the guard, in place of the problem with the status alone. The innermost guard that answers has its
+   * way; with undefined it leaves that to those before it. One that throws is reported as a guard that did.
+   */
+  explain?(failure: Failure): Reply | undefined;
   /**
    * What becomes of a response that streams (`flushHeaders()`, `text/event-stream`) although `settle` has to see all of
    * it. `buffer`: it is held back until it is complete, or larger than `maxSettleBytes`. A function makes the answer that

@@ -11,7 +11,14 @@ import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 
 import { express } from '../src/express.ts';
 import { fastify } from '../src/fastify.ts';
 import { hono } from '../src/hono.ts';
-import { chain, type Guard, type HandlerFailure, problem, route } from '../src/index.ts';
+import {
+  chain,
+  type Guard,
+  type HandlerFailure,
+  type Outcome,
+  problem,
+  route,
+} from '../src/index.ts';
 
 /** What each framework has of its own: its error handlers, its scopes, its ways to throw. */
 
@@ -255,6 +262,39 @@ describe('Fastify', () => {
     expect([response.headers.get('x-own'), await response.text()]).toEqual(['yes', 'mine']);
     expect(statuses).toEqual([404]);
   });
+
+  test.each([
+    ['a body that the schema refuses', '/checked', '{"amount":"x"}', 'application/json', 400, true],
+    ['a body that cannot be parsed', '/checked', '{', 'application/json', 400, true],
+    ['a content type that nobody parses', '/checked', 'x', 'x/y', 415, true],
+    ['a hook that throws', '/hooked', '{}', 'application/json', 500, true],
+    ['a hook that does the work', '/answered', '{}', 'application/json', 200, undefined],
+    ['a handler that refuses', '/checked', '{"amount":1}', 'application/json', 409, undefined],
+    ['a handler that throws', '/thrown', '{}', 'application/json', 500, undefined],
+  ])(
+    'tells guards whether the handler was reached: %s',
+    async (_what, path, body, type, status, refused) => {
+      const app = fastifyApp();
+      const outcomes: Outcome[] = [];
+      const settle = (outcome: Outcome): void => void outcomes.push(outcome);
+      await app.register(fastify(() => ({ pass: true, context: 0, settle })));
+      const schema = { body: { type: 'object', properties: { amount: { type: 'number' } } } };
+      app.post('/checked', { schema }, (_request, reply) => reply.code(409).send('no'));
+      const failed = (): Promise<never> => Promise.reject(new Error('not now'));
+      app.post('/hooked', { preValidation: failed }, () => 'unreachable');
+      app.post(
+        '/answered',
+        { preValidation: (_request, reply) => void reply.send('done') },
+        () => 'x',
+      );
+      app.post('/thrown', failed);
+      const at = await listen(app);
+      const init = { method: 'POST', headers: { 'content-type': type }, body };
+      expect((await fetch(at + path, init)).status).toBe(status);
+      expect(outcomes).toMatchObject([{ status }]);
+      expect(outcomes[0]?.refused).toBe(refused);
+    },
+  );
 
   test('keeps the status and the headers of an error', async () => {
     const app = fastifyApp();
