@@ -4,7 +4,8 @@ export type HardeningErrorCode =
   | 'ERR_HARDENING_INPUT_TOO_DEEP'
   | 'ERR_HARDENING_INPUT_TOO_MANY_KEYS'
   | 'ERR_HARDENING_INPUT_MALFORMED'
-  | 'ERR_HARDENING_INPUT_INVALID';
+  | 'ERR_HARDENING_INPUT_INVALID'
+  | 'ERR_HARDENING_OUTPUT_MISMATCH';
 
 /** One field that was refused. It names the field and the rule, never the value. */
 export interface FieldError {

@@ -7,6 +7,8 @@ export { cors } from './cors.ts';
 export type { FieldError, HardeningErrorCode } from './errors.ts';
 export { HardeningError } from './errors.ts';
 export type { HardeningEvents } from './events.ts';
+export type { Output } from './output.ts';
+export { output } from './output.ts';
 export type { PermissionsPolicy, PermissionsPolicyFeature } from './permissions-policy.ts';
 export type {
   HeaderEntry,

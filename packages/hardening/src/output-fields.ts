@@ -1,0 +1,134 @@
+import type * as z from 'zod';
+
+/** What a schema can let out. */
+export interface OutputFields {
+  /** The names of all members it declares, at any level. */
+  readonly names: ReadonlySet<PropertyKey>;
+  /** Where values can stand, as JSON Pointers in URI fragments; `*` for any index or key. */
+  readonly pointers: readonly string[];
+}
+
+/** Of a schema's definition, what leads to the schemas inside. */
+interface Definition {
+  readonly type: string;
+  readonly mode?: string;
+  readonly checks?: readonly { readonly _zod: { readonly def: { readonly check?: string } } }[];
+  readonly values?: readonly unknown[];
+  readonly shape?: Readonly<Record<string, z.core.$ZodType>>;
+  readonly catchall?: z.core.$ZodType;
+  readonly element?: z.core.$ZodType;
+  readonly items?: readonly z.core.$ZodType[];
+  readonly rest?: z.core.$ZodType | null;
+  readonly options?: readonly z.core.$ZodType[];
+  readonly left?: z.core.$ZodType;
+  readonly right?: z.core.$ZodType;
+  readonly keyType?: z.core.$ZodType;
+  readonly valueType?: z.core.$ZodType;
+  readonly innerType?: z.core.$ZodType;
+  readonly out?: z.core.$ZodType;
+  readonly getter?: () => z.core.$ZodType;
+}
+
+type Child = readonly [step: string, schema: z.core.$ZodType | null | undefined];
+
+const scalars: ReadonlySet<string> = new Set([
+  'string',
+  'number',
+  'int',
+  'boolean',
+  'null',
+  'undefined',
+  'void',
+  'never',
+  'literal',
+  'enum',
+  'date',
+  'template_literal',
+  'success',
+]);
+
+/**
+ * Walks a schema and refuses whatever would let out what it does not describe.
+ * @throws TypeError that names every such place.
+ */
+export function outputFields(schema: z.core.$ZodType): OutputFields {
+  const names = new Set<PropertyKey>();
+  const pointers = new Set<string>();
+  const open: string[] = [];
+  const seen = new Set<z.core.$ZodType>();
+  const walk = (at: z.core.$ZodType, pointer: string): void => {
+    if (seen.has(at)) return;
+    seen.add(at);
+    const def = at._zod.def as unknown as Definition;
+    const objection = objectionTo(def);
+    if (objection !== undefined) open.push(`${pointer} (${objection})`);
+    if (scalars.has(def.type)) pointers.add(pointer);
+    for (const name of Object.keys(def.shape ?? {})) names.add(name);
+    for (const [step, child] of childrenOf(def)) if (child) walk(child, pointer + step);
+    // A schema that is used in two places is walked in both; one that contains itself ends here.
+    seen.delete(at);
+  };
+  walk(schema, '#');
+  if (open.length > 0) {
+    throw new TypeError(`output: not a schema of what may leave: ${open.join(', ')}`);
+  }
+  return { names, pointers: [...pointers] };
+}
+
+/** Why a schema of this kind cannot say exactly what leaves; `undefined` when it can. */
+function objectionTo({ type, mode, checks, values, shape }: Definition): string | undefined {
+  if (type === 'transform') return 'transform: pipe its result into a schema';
+  if (mode === 'loose') return 'loose record: its other members are not described';
+  if (values?.some((value) => typeof value === 'bigint')) return 'bigint: JSON has none';
+  if (shape && Object.hasOwn(shape, '__proto__')) return '__proto__: no name for a member';
+  if (!scalars.has(type) && checks?.some(({ _zod }) => _zod.def.check === 'overwrite')) {
+    return 'overwrite: its result is not described';
+  }
+  return scalars.has(type) || containers.has(type) ? undefined : type;
+}
+
+/** The schemas that decide about a value's parts, and where those stand. */
+function childrenOf(def: Definition): readonly Child[] {
+  return containers.get(def.type)?.(def) ?? [];
+}
+
+const inner = ({ innerType }: Definition): readonly Child[] => [['', innerType]];
+
+const containers: ReadonlyMap<string, (def: Definition) => readonly Child[]> = new Map([
+  ['optional', inner],
+  ['nullable', inner],
+  ['nonoptional', inner],
+  ['default', inner],
+  ['prefault', inner],
+  ['catch', inner],
+  ['readonly', inner],
+  ['lazy', ({ getter }) => [['', getter?.()]]],
+  // What goes in does not leave.
+  ['pipe', ({ out }) => [['', out]]],
+  ['array', ({ element }) => [['/*', element]]],
+  [
+    'tuple',
+    ({ items = [], rest }) => [...items.map((item, at): Child => [`/${at}`, item]), ['/*', rest]],
+  ],
+  [
+    'object',
+    ({ shape = {}, catchall }) => [
+      ...Object.entries(shape).map(([name, value]): Child => [`/${encoded(name)}`, value]),
+      ['/*', catchall],
+    ],
+  ],
+  ['record', ({ valueType }) => [['/*', valueType]]],
+  ['union', ({ options = [] }) => options.map((option): Child => ['', option])],
+  [
+    'intersection',
+    ({ left, right }) => [
+      ['', left],
+      ['', right],
+    ],
+  ],
+]);
+
+/** One step of a JSON Pointer in a URI fragment (RFC 6901 §3 and §6). */
+export function encoded(name: string): string {
+  return encodeURIComponent(name.replaceAll('~', '~0').replaceAll('/', '~1'));
+}
