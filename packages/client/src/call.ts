@@ -191,8 +191,12 @@ async function send(
       signal: order.signal,
       // A hedge is load that the call alone would not have made: it is paid for like a retry.
       // And a circuit that is not closed lets nothing more through.
-      mayHedge: () =>
-        (state.breaker?.state ?? 'closed') === 'closed' && (state.budget?.tryWithdraw() ?? true),
+      mayHedge: () => {
+        if ((state.breaker?.state ?? 'closed') !== 'closed') return false;
+        if (state.budget?.tryWithdraw() ?? true) return true;
+        announceExhaustion(order, state);
+        return false;
+      },
       isGood: (outcome) => isAnswer(outcome) && outcome.status < 500 && outcome.status !== 429,
       // The one that says to wait longer: it was told to this call, whichever attempt heard it.
       worse: (one, other) => (toldToWait(one, policy) > toldToWait(other, policy) ? one : other),

@@ -66,16 +66,19 @@ export function createClient(options: ClientOptions): Client {
   async function run<R>(
     order: Order,
     finish: (ending: Ending, last: Order) => Promise<R>,
+    entry?: JournalEntry,
   ): Promise<R> {
-    if (closing) throw new ClientError('ERR_CLIENT_CLOSED', 'the client has been closed');
     const startedAt = performance.now();
     running += 1;
     try {
-      const [ending, last] = await follow(order);
-      const { attempts, answer } = ending;
-      const result = await finish(ending, last);
-      announceCall(order.identity, startedAt, { attempts, status: answer.status });
-      return result;
+      if (closing) throw new ClientError('ERR_CLIENT_CLOSED', 'the client has been closed');
+      return await remembered(order, entry, async () => {
+        const [ending, last] = await follow(order);
+        const { attempts, answer } = ending;
+        const result = await finish(ending, last);
+        announceCall(order.identity, startedAt, { attempts, status: answer.status });
+        return result;
+      });
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
       const { idempotencyKey } = order.identity;
@@ -133,8 +136,9 @@ export function createClient(options: ClientOptions): Client {
       signal,
       deadlineMs,
     });
-    return remembered(order, headers, () =>
-      run(order, (ending, last) =>
+    return run(
+      order,
+      (ending, last) =>
         acceptResponse(
           ending,
           last,
@@ -142,25 +146,29 @@ export function createClient(options: ClientOptions): Client {
           settings.attempts,
           requestOptions,
         ),
-      ),
+      entryFor(order, headers),
     );
   }
 
-  /** Writes a call that has a key down before it is sent, and forgets it when its caller knows what became of it. */
+  /** What is written down of a call: nothing when it has no key, or there is no journal. */
+  function entryFor(order: Order, given: RequestOptions['headers']): JournalEntry | undefined {
+    const key = order.identity.idempotencyKey;
+    if (!journal || key === undefined) return undefined;
+    return entryOf(order, key, lowerCased(given), settings.keyLifetimeMs, now());
+  }
+
+  /** Writes a call down before it is sent, and forgets it when its caller knows what became of it. */
   async function remembered<R>(
     order: Order,
-    given: RequestOptions['headers'],
+    entry: JournalEntry | undefined,
     call: () => Promise<R>,
   ): Promise<R> {
-    const { deadline, identity, signal } = order;
-    const key = identity.idempotencyKey;
-    if (!journal || key === undefined) return call();
-    const entry = entryOf(order, key, lowerCased(given), settings.keyLifetimeMs, now());
+    if (!journal || !entry) return call();
+    const { deadline, signal } = order;
     const begun = journaled(journal.begin(entry));
     try {
       await whileItLasts(order, begun);
     } catch (error) {
-      deadline.dispose();
       // It may be written all the same, now or when Redis comes to it; nothing was sent, and nothing may be sent later.
       void begun.catch(() => {}).then(() => forget(entry));
       throw error;
@@ -187,11 +195,13 @@ export function createClient(options: ClientOptions): Client {
       signal,
       deadlineMs: undefined,
     });
-    return remembered(order, headers, () =>
-      run({ ...order, receiver: handler }, async (ending) => {
-        if (!ending.answer.received)
-          throw await refusal(ending, home, settings.attempts.maxErrorBytes);
-      }),
+    return run(
+      { ...order, receiver: handler },
+      async (ending) => {
+        if (ending.answer.received) return;
+        throw await refusal(ending, home, settings.attempts.maxErrorBytes);
+      },
+      entryFor(order, headers),
     );
   };
 

@@ -44,7 +44,7 @@ export interface BreakerEvent {
   readonly state: BreakerState;
 }
 
-/** Published on `countersign:client:budget` when a retry was wanted and the budget was empty. */
+/** Published on `countersign:client:budget` when a retry or a hedge was wanted and the budget was empty. */
 export interface BudgetEvent {
   readonly origin: string;
   readonly requestId: string;

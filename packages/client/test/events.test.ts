@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type ClientOptions, createClient } from '../src/index.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 
@@ -79,6 +79,68 @@ describe('what is reported', () => {
     ]);
     expect(seen[0]?.event['requestId']).toBe(seen[1]?.event['requestId']);
   });
+});
+
+describe('a call that was not sent', () => {
+  const journal = {
+    begin: () => Promise.reject(new Error('the disk is full')),
+    settle: async () => {},
+    claim: async () => undefined,
+    close: async () => {},
+  };
+  const ended = { name: 'call', event: { method: 'POST', path: '/x', attempts: 0 } };
+
+  test('because the journal failed is reported, with its key', async () => {
+    const seen = listen('call', 'attempt');
+    const { client } = setUp([{}], { journal });
+    const error: unknown = await client.post('/x').catch((reason: unknown) => reason);
+    const { idempotencyKey } = error as { idempotencyKey: string };
+    expect(idempotencyKey).toMatch(/^[0-9a-f-]{36}$/);
+    expect(seen).toMatchObject([
+      { ...ended, event: { ...ended.event, error: 'ERR_CLIENT_JOURNAL', idempotencyKey } },
+    ]);
+  });
+
+  test('because its caller gave up, or its time was over, while it was written down is reported', async () => {
+    const seen = listen('call', 'attempt');
+    const begin = (): Promise<void> => new Promise(() => {});
+    const { client } = setUp([{}], { journal: { ...journal, begin } });
+    await client.post('/x', { signal: AbortSignal.abort() }).catch(() => {});
+    await client.post('/x', { deadlineMs: 1 }).catch(() => {});
+    expect(seen).toMatchObject([
+      { ...ended, event: { ...ended.event, error: 'ERR_CLIENT_ABORTED' } },
+      { ...ended, event: { ...ended.event, error: 'ERR_CLIENT_DEADLINE_EXCEEDED' } },
+    ]);
+  });
+
+  test('because the client was closed is reported, and not written down', async () => {
+    const seen = listen('call', 'attempt');
+    const begin = vi.fn(async () => {});
+    const { client } = setUp([{}], { journal: { ...journal, begin } });
+    await client.close();
+    await client.post('/x').catch(() => {});
+    expect(seen).toMatchObject([
+      { ...ended, event: { ...ended.event, error: 'ERR_CLIENT_CLOSED' } },
+    ]);
+    expect(begin).not.toHaveBeenCalled();
+  });
+});
+
+test('closing waits for a call that is being written down', async () => {
+  let written = (): void => {};
+  const begin = (): Promise<void> =>
+    new Promise((resolve) => {
+      written = resolve;
+    });
+  const settle = vi.fn(async () => {});
+  const journal = { begin, settle, claim: async () => undefined, close: async () => {} };
+  const { client } = setUp([{ status: 201 }], { journal });
+  const call = client.post('/x');
+  const closed = client.close();
+  written();
+  expect(await call).toMatchObject({ status: 201 });
+  await closed;
+  expect(settle).toHaveBeenCalledTimes(1);
 });
 
 describe('what ties services together', () => {

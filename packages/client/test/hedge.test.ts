@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type ClientOptions, createClient } from '../src/index.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 
@@ -118,10 +119,15 @@ describe('hedging', () => {
     const { client, dispatcher } = setUp([{ afterMs: 5000 }], {
       budget: { ratio: 0, minPerSecond: 0 },
     });
+    const refused: unknown[] = [];
+    const listener = (event: unknown): void => void refused.push(event);
+    subscribe('countersign:client:budget', listener);
+    onTestFinished(() => void unsubscribe('countersign:client:budget', listener));
     const call = client.get('/x');
     await vi.runAllTimersAsync();
-    await call;
+    const { requestId } = await call;
     expect(dispatcher.requests.length).toBe(1);
+    expect(refused).toEqual([{ origin: 'https://api.example.com', requestId }]);
   });
 
   test("the caller's abort ends both", async () => {
