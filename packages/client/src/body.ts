@@ -32,7 +32,9 @@ export function encodeBody(json: unknown, body: RequestBody | undefined): Encode
     return { payload: body, contentType: 'text/plain;charset=UTF-8', repeatable: true };
   }
   if (body instanceof Uint8Array) {
-    return { payload: body, contentType: 'application/octet-stream', repeatable: true };
+    // A copy: every attempt, and the journal, has what was given, whatever the caller does to the buffer meanwhile.
+    const payload = Buffer.from(body);
+    return { payload, contentType: 'application/octet-stream', repeatable: true };
   }
   if (body instanceof URLSearchParams) {
     const contentType = 'application/x-www-form-urlencoded;charset=UTF-8';

@@ -64,7 +64,10 @@ export interface ClientOptions {
 export interface RequestOptions<T = unknown> {
   /** Sent as `application/json`. */
   readonly json?: unknown;
-  /** Any other body. A stream is sent once and never again; a function that makes one is called for each attempt. */
+  /**
+   * Any other body. Bytes are copied. A stream is sent once and never again; a function that makes one is called for each
+   * attempt, and must give the same bytes each time.
+   */
   readonly body?: RequestBody;
   readonly headers?: Readonly<Record<string, string>>;
   /** Appended to the path. */

@@ -261,6 +261,27 @@ describe('what is tried again', () => {
     expect(response?.attempts).toBe(2);
   });
 
+  test.each([
+    ['Uint8Array', new TextEncoder().encode('amount=5')],
+    ['Buffer', Buffer.from('amount=5')],
+    ['view of a shared one', new Uint8Array(new TextEncoder().encode('xamount=5x').buffer, 1, 8)],
+  ])(
+    'a %s that the caller uses for something else meanwhile is sent as it was',
+    async (_name, bytes) => {
+      const sent: string[] = [];
+      const dispatcher = new FakeDispatcher((index, { body }) => {
+        sent.push(Buffer.from(body as Uint8Array).toString());
+        bytes.fill(57);
+        return { status: index < 2 ? 503 : 200 };
+      });
+      const client = createClient({ origin: 'https://api.example.com', egress: dispatcher });
+      const call = settled(client.post('/x', { body: bytes }));
+      bytes.fill(56);
+      await call;
+      expect(sent).toEqual(['amount=5', 'amount=5', 'amount=5']);
+    },
+  );
+
   test('an attempt that is too slow is given up and tried again', async () => {
     const { client, dispatcher } = setUp([{ afterMs: Infinity }, { status: 200 }], {
       attemptTimeoutMs: 1000,
