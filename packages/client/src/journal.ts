@@ -17,13 +17,21 @@ type Line = { readonly begin: JournalEntry } | { readonly settle: string };
 /** The file is written anew when this many of its lines are about calls that are over. */
 const COMPACT_AFTER_LINES = 1000;
 
+/** Options of {@link fileJournal}. */
+export interface FileJournalOptions {
+  /** The wall clock in milliseconds, the same as the client's. Default `Date.now`. */
+  readonly now?: () => number;
+}
+
 /**
  * A journal in a file, for one process at a time: JSON lines, readable by the owner only, on the disk (`fdatasync`)
  * before a call is sent. It holds request bodies as they are: put it where they may be.
- * @throws ClientError `ERR_CLIENT_JOURNAL`, from every use, when the file is in use, damaged or cannot be written.
+ * @throws TypeError when an argument is not what it must be. ClientError `ERR_CLIENT_JOURNAL`, from every use, when the file is in use, damaged or cannot be written.
  */
-export function fileJournal(path: string): JournalStore {
+export function fileJournal(path: string, options: FileJournalOptions = {}): JournalStore {
+  const { now = Date.now } = options;
   if (typeof path !== 'string' || path === '') throw new TypeError('path must name a file');
+  if (typeof now !== 'function') throw new TypeError('now must be a function');
   const lockPath = `${path}.lock`;
   const entries = new Map<string, JournalEntry>();
   /** What this process is at work on itself, and until when. */
@@ -136,10 +144,10 @@ export function fileJournal(path: string): JournalStore {
     },
     async claim(origin, leaseMs) {
       await opened();
-      const now = Date.now();
+      const nowMs = now();
       for (const entry of entries.values()) {
-        if (entry.origin !== origin || (leases.get(entry.key) ?? 0) > now) continue;
-        leases.set(entry.key, now + leaseMs);
+        if (entry.origin !== origin || (leases.get(entry.key) ?? 0) > nowMs) continue;
+        leases.set(entry.key, nowMs + leaseMs);
         // To the end of the line: one that fails again and again must not keep others from their turn.
         entries.delete(entry.key);
         entries.set(entry.key, entry);

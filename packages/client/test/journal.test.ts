@@ -153,6 +153,26 @@ describe('fileJournal', () => {
     await next.close();
   });
 
+  test('keeps to its own clock: the deadline of who began an entry, then the lease of who claimed it', async () => {
+    let nowMs = 5000;
+    const journal = fileJournal(path, { now: () => nowMs });
+    await journal.begin({ ...entry('a'), createdAtMs: 5000, deadlineAtMs: 6000 });
+    const claimedAt = async (atMs: number): Promise<string | undefined> => {
+      nowMs = atMs;
+      return (await journal.claim(origin, 1000))?.key;
+    };
+    expect(await claimedAt(5999)).toBeUndefined();
+    expect(await claimedAt(6000)).toBe('a');
+    expect(await claimedAt(6999)).toBeUndefined();
+    expect(await claimedAt(7000)).toBe('a');
+    await journal.close();
+  });
+
+  test('refuses what is no path and no clock', () => {
+    expect(() => fileJournal('')).toThrow(/path/);
+    expect(() => fileJournal(path, { now: 5 as unknown as () => number })).toThrow(/now/);
+  });
+
   test('gives the entry that was claimed longest ago last', async () => {
     const journal = fileJournal(path);
     for (const key of ['a', 'b', 'c']) await journal.begin(entry(key));
