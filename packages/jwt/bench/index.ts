@@ -14,7 +14,7 @@ const issuer = 'https://auth.example.com';
 const audience = 'https://api.example.com';
 
 /** Many short turns: the margins are narrow, and machines have moods. */
-const ROUNDS = 9;
+const ROUNDS = 27;
 
 interface Pair {
   readonly algorithm: 'RS256' | 'ES256' | 'EdDSA';

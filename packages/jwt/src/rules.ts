@@ -59,6 +59,7 @@ export function checkHeader(header: JsonObject, rules: TokenRules): asserts head
 }
 
 function isAllowedType(typ: unknown, profile: TokenRules['profile']): boolean {
+  if (typ === 'at+jwt') return true;
   if (typ === undefined) return profile === 'generic';
   if (typeof typ !== 'string') return false;
   // A media type, without regard to case; "application/" may be left out (RFC 7515 §4.1.9).

@@ -12,17 +12,18 @@ export interface Measurement {
 }
 
 /**
- * Measures contenders in turns, so that a machine that slows down slows all of them, and returns the median of each.
- * @param rounds - how many times each contender has its turn; default 5.
+ * Measures contenders in many short turns, so that a machine that slows down slows all of them, and returns the median
+ * of each.
+ * @param rounds - how many times each contender has its turn of some 50 ms; default 15.
  */
 export async function compare(
   subjects: Readonly<Record<string, Subject>>,
-  rounds = 5,
+  rounds = 15,
 ): Promise<readonly Measurement[]> {
   const samples = new Map<string, number[]>(Object.keys(subjects).map((name) => [name, []]));
   for (let round = 0; round < rounds; round += 1) {
     for (const [name, subject] of Object.entries(subjects)) {
-      const { p50 } = await measure(subject, { min_cpu_time: 150e6 });
+      const { p50 } = await measure(subject, { min_cpu_time: 50e6, batch_samples: 128 });
       samples.get(name)?.push(p50);
     }
   }
