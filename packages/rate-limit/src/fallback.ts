@@ -6,8 +6,8 @@ import { probeIntervalMs } from './store-health.ts';
 
 /**
  * What a limiter does while its store cannot be asked.
+ * - `closed`: refuse, and try again in a second.
  * - `local`: limit in this process, each limit divided by `replicas`.
- * - `closed`: refuse.
  * - `open`: let pass.
  */
 export type OnStoreError = 'open' | 'closed' | 'local';

@@ -16,7 +16,7 @@ export interface RateLimiterOptions<Name extends string> {
   readonly store: RateLimitStore;
   /** Sets of limits by name; a list of limits, or limits with options. */
   readonly policies: Readonly<Record<Name, PolicySetInput>>;
-  /** Default `local`. */
+  /** What decides while the store cannot be asked. Default `closed`. */
   readonly onStoreError?: OnStoreError;
   /** How long the store may take, in milliseconds, before `onStoreError` decides. Default 100. */
   readonly timeoutMs?: number;
@@ -135,7 +135,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   readonly #turnstile = new Turnstile();
 
   constructor(options: RateLimiterOptions<Name>) {
-    const { store, onStoreError = 'local', timeoutMs = 100, replicas = 1, now } = options;
+    const { store, onStoreError = 'closed', timeoutMs = 100, replicas = 1, now } = options;
     if (typeof store?.consume !== 'function')
       throw new TypeError('store: expected a RateLimitStore');
     if (!['open', 'closed', 'local'].includes(onStoreError))

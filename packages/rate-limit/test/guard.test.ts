@@ -115,13 +115,13 @@ describe('rateLimitGuard', () => {
     expect(impossible.headers.map(([name]) => name)).not.toContain('retry-after');
   });
 
-  test('answers 503 where the store is down and the choice is closed', async () => {
+  test('answers 503 where the store is down and nothing else was chosen', async () => {
     const store = {
       ...memoryRateLimitStore(),
       sync: false,
       consume: async () => Promise.reject(new Error('down')),
     } as RateLimitStore;
-    const closed = createRateLimiter({ store, policies: { p: two }, onStoreError: 'closed' });
+    const closed = createRateLimiter({ store, policies: { p: two } });
     const reply = refused(await rateLimitGuard(closed)(request(), {}));
     expect(reply.status).toBe(503);
     expect(Object.fromEntries(reply.headers)['retry-after']).toBe('1');

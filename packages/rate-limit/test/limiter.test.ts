@@ -362,12 +362,24 @@ describe('a store that fails', () => {
     expect(await limiter.check('s')).toMatchObject({ allowed: expected, source: 'degraded' });
   });
 
+  test('refuses unless something else was chosen by name, and says when to come back', async () => {
+    const store = remoteStore();
+    store.failing = true;
+    const limiter = limiterOf({ store, policies: { p: five } });
+    expect(await limiter.check('s')).toMatchObject({
+      allowed: false,
+      source: 'degraded',
+      retryAfterMs: 1000,
+    });
+  });
+
   test('local: an equal share of the limit is kept in this process', async () => {
     const store = remoteStore();
     store.failing = true;
     const limiter = limiterOf({
       store,
       policies: { p: [fixedWindow({ limit: 10, windowSeconds: 60 })] },
+      onStoreError: 'local',
       replicas: 4,
     });
     expect(await allowed(limiter as never, 10)).toBe(2);
