@@ -1,33 +1,44 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type RedisServer, startRedis, startRedisCluster } from '@countersign/testkit/redis';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { createClient } from '../src/index.ts';
+import {
+  type RedisClusterServers,
+  type RedisServer,
+  startRedis,
+  startRedisCluster,
+} from '@countersign/testkit/redis';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { type Client, createClient, type JournalStore, type Recovery } from '../src/index.ts';
 import { fileJournal } from '../src/journal.ts';
 import { redisJournal } from '../src/redis.ts';
 import { journalStoreContract } from './store.contract.ts';
 
 let redis: RedisServer;
+let cluster: RedisClusterServers;
 beforeAll(async () => {
-  redis = await startRedis();
+  [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
 });
-afterAll(() => redis.stop());
+afterAll(() => Promise.all([redis.stop(), cluster.stop()]));
 
 let journals = 0;
-journalStoreContract('redisJournal', () => {
-  journals += 1;
-  const prefix = `journal${journals}`;
-  return {
-    store: redisJournal(redis.client(), { prefix }),
-    afterCrash: () => redisJournal(redis.client(), { prefix }),
-  };
-});
+for (const [name, connect] of [
+  ['redisJournal', () => redis.client()],
+  ['redisJournal on a cluster', () => cluster.client()],
+] as const) {
+  journalStoreContract(name, () => {
+    journals += 1;
+    const prefix = `journal${journals}`;
+    return {
+      store: redisJournal(connect(), { prefix }),
+      afterCrash: () => redisJournal(connect(), { prefix }),
+    };
+  });
+}
 
 describe('redisJournal', () => {
   test('its keys expire after twice the lifetime of the server’s keys', async () => {
@@ -81,16 +92,6 @@ describe('redisJournal', () => {
     await client.close();
   });
 
-  test('works on a cluster', async () => {
-    const cluster = await startRedisCluster();
-    try {
-      const store = redisJournal(cluster.client(), { prefix: 'c' });
-      expect(await store.claim('https://api.example.com', 1000)).toBeUndefined();
-    } finally {
-      await cluster.stop();
-    }
-  });
-
   test('a Redis that is down stops the call before it is sent', async () => {
     const down = await startRedis();
     const store = redisJournal(down.client(), { timeoutMs: 200 });
@@ -112,61 +113,136 @@ describe('redisJournal', () => {
   });
 });
 
+/** A server that remembers keys, does the work of each once, and holds its answers back until it is released. */
+async function startPayments() {
+  const effects = new Map<string, string>();
+  const seen: { readonly key: string; readonly sent: string }[] = [];
+  let released = false;
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const key = String(request.headers['idempotency-key']);
+      const sent = `${request.url} ${Buffer.concat(chunks).toString()}`;
+      seen.push({ key, sent });
+      const replayed = effects.has(key);
+      if (!replayed) effects.set(key, sent);
+      if (!released) return;
+      response.writeHead(201, {
+        'content-type': 'application/json',
+        ...(replayed ? { 'idempotency-replayed': 'true' } : {}),
+      });
+      response.end('{"id":"pay_1"}');
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return {
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    effects,
+    seen,
+    release: () => {
+      released = true;
+    },
+  };
+}
+
+/** Runs the process that calls, and kills it when all its requests have been sent and none was answered. */
+async function callAndDie(
+  { origin, seen }: { origin: string; seen: readonly unknown[] },
+  where: string,
+  calls: number,
+): Promise<void> {
+  const child: ChildProcess = spawn(
+    process.execPath,
+    [fileURLToPath(new URL('./crash-child.ts', import.meta.url)), origin, where, String(calls)],
+    { stdio: 'inherit' },
+  );
+  const exited = once(child, 'exit');
+  await vi.waitFor(() => expect(seen.length).toBe(calls), { timeout: 20_000, interval: 5 });
+  child.kill('SIGKILL');
+  await exited;
+  expect(child.signalCode).toBe('SIGKILL');
+}
+
+function clientWith(origin: string, journal: JournalStore): Client {
+  const client = createClient({ origin, egress: { allow: ['http://127.0.0.1:*'] }, journal });
+  onTestFinished(() => client.close());
+  return client;
+}
+
 describe('a process that is killed between sending and the answer', () => {
   test('is finished by the next one: same key, one effect', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'countersign-recover-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
     const path = join(directory, 'journal');
-    // A server that remembers keys, and does not answer the first time although it has done the work.
-    const effects = new Map<string, number>();
-    const seen: string[] = [];
-    const server = createServer((request, response: ServerResponse) => {
-      request.resume().on('end', () => {
-        const key = String(request.headers['idempotency-key']);
-        seen.push(key);
-        const replayed = effects.has(key);
-        if (!replayed) effects.set(key, 1);
-        if (seen.length === 1) return;
-        response.writeHead(201, {
-          'content-type': 'application/json',
-          ...(replayed ? { 'idempotency-replayed': 'true' } : {}),
-        });
-        response.end('{"id":"pay_1"}');
-      });
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-
-    const child: ChildProcess = spawn(
-      process.execPath,
-      [fileURLToPath(new URL('./crash-child.ts', import.meta.url)), origin, path],
-      { stdio: 'inherit' },
-    );
-    await vi.waitFor(() => expect(seen.length).toBe(1), { timeout: 20_000 });
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-    expect(child.signalCode).toBe('SIGKILL');
+    const payments = await startPayments();
+    await callAndDie(payments, path, 1);
+    payments.release();
 
     const journal = fileJournal(path);
-    const client = createClient({
-      origin,
-      egress: { allow: ['http://127.0.0.1:*'] },
-      journal,
-    });
-    const recoveries = await client.recover();
-    expect(recoveries).toMatchObject([
+    onTestFinished(() => journal.close());
+    const client = clientWith(payments.origin, journal);
+    expect(await client.recover()).toMatchObject([
       {
         status: 'completed',
         response: { status: 201, body: { id: 'pay_1' }, replayed: true },
       },
     ]);
+    const { seen, effects } = payments;
     expect(seen.length).toBe(2);
-    expect(new Set(seen).size).toBe(1);
+    expect(seen[1]).toEqual(seen[0]);
     expect(effects.size).toBe(1);
     expect(await client.recover()).toEqual([]);
-    await client.close();
-    await journal.close();
-    server.close();
-    server.closeAllConnections();
-    await rm(directory, { recursive: true });
+  });
+
+  test.each([
+    ['a Redis', () => [{ host: redis.host, port: redis.port }], () => redis.client()],
+    ['a Redis Cluster', () => cluster.nodes, () => cluster.client()],
+  ])(
+    'is finished by others that share %s: every call once, with its key',
+    async (_name, nodes, connect) => {
+      const payments = await startPayments();
+      const { origin, seen, effects } = payments;
+      await callAndDie(payments, JSON.stringify(nodes()), 7);
+      payments.release();
+
+      const clients = [connect(), connect()].map((each) => clientWith(origin, redisJournal(each)));
+      const recoveries: Recovery[] = [];
+      // The entries are the dead process's until the deadline of its calls has passed, by the clock of Redis.
+      await vi.waitFor(
+        async () => {
+          const found = await Promise.all(clients.map((client) => client.recover()));
+          recoveries.push(...found.flat());
+          expect(recoveries.length).toBe(7);
+        },
+        { timeout: 20_000, interval: 50 },
+      );
+      for (const { status, entry, ...rest } of recoveries) {
+        expect({ status, ...rest }).toMatchObject({
+          status: 'completed',
+          response: { status: 201, replayed: true, idempotencyKey: entry.key },
+        });
+      }
+      expect(effects.size).toBe(7);
+      expect(seen.length).toBe(14);
+      const bySent = (a: { sent: string }, b: { sent: string }): number =>
+        a.sent.localeCompare(b.sent);
+      expect(seen.slice(7).sort(bySent)).toEqual(seen.slice(0, 7).sort(bySent));
+      for (const client of clients) expect(await client.recover()).toEqual([]);
+    },
+  );
+
+  test('is not finished while the journal cannot be read: the error says so', async () => {
+    const down = await startRedis();
+    const store = redisJournal(down.client(), { timeoutMs: 200 });
+    await down.stop();
+    await expect(clientWith('http://127.0.0.1:9', store).recover()).rejects.toMatchObject({
+      code: 'ERR_CLIENT_JOURNAL',
+      cause: { name: 'StoreUnavailableError' },
+    });
   });
 });
