@@ -1,7 +1,16 @@
 import { reportGuardFailure, reportSettleFailure } from './events.ts';
 import { problem, refusalOf } from './problem.ts';
 import type { GuardRequest } from './request.ts';
-import type { Guard, HeaderEntry, Outcome, Pass, Reply, Streaming, Verdict } from './verdict.ts';
+import type {
+  Failure,
+  Guard,
+  HeaderEntry,
+  Outcome,
+  Pass,
+  Reply,
+  Streaming,
+  Verdict,
+} from './verdict.ts';
 
 /**
  * Guards in a row. A chain is itself a guard, whose context holds what each of its guards found out, under the guard's
@@ -39,6 +48,8 @@ interface Progress {
   readonly context: Record<string, unknown>;
   readonly headers: HeaderEntry[];
   readonly settlers: Settler[];
+  /** Of the guards that passed, those that explain failures. */
+  readonly explainers: Settler[];
 }
 
 const unnoticed: Reply = problem({ status: 500 });
@@ -64,7 +75,7 @@ function chainOf<C extends object, In extends object>(links: readonly Link[]): C
 }
 
 function start(request: GuardRequest, context: object): Progress {
-  return { request, context: { ...context }, headers: [], settlers: [] };
+  return { request, context: { ...context }, headers: [], settlers: [], explainers: [] };
 }
 
 /** Runs the guards from `index` on, and waits only for those that have something to wait for. */
@@ -124,6 +135,7 @@ function note(
   progress.context[name] = verdict.context;
   if (verdict.headers) progress.headers.push(...verdict.headers);
   if (verdict.settle) progress.settlers.push({ name, pass: verdict });
+  if (verdict.explain) progress.explainers.push({ name, pass: verdict });
   return undefined;
 }
 
@@ -143,12 +155,15 @@ function refused(reply: Reply, { headers, settlers }: Progress): Reply | Promise
   return settleAll(settlers, outcome).then(() => answer);
 }
 
-function passed({ context, headers, settlers }: Progress): Pass<object> {
-  if (settlers.length === 0) return { pass: true, context, headers };
+function passed({ context, headers, settlers, explainers }: Progress): Pass<object> {
+  const explain = (failure: Failure): Reply | undefined => explained(explainers, failure);
+  const explaining = explainers.length === 0 ? {} : { explain };
+  if (settlers.length === 0) return { pass: true, context, headers, ...explaining };
   return {
     pass: true,
     context,
     headers,
+    ...explaining,
     settle: (outcome) => settleAll(settlers, outcome),
     streaming: settlers.map(({ pass }) => pass.streaming).reduce(strictest, undefined),
   };
@@ -160,6 +175,19 @@ export function strictest(
   b: Streaming | undefined,
 ): Streaming | undefined {
   return typeof b === 'function' ? b : (a ?? b);
+}
+
+/** The innermost that has an answer. */
+function explained(explainers: readonly Settler[], failure: Failure): Reply | undefined {
+  for (const { name, pass } of explainers.toReversed()) {
+    try {
+      const reply = pass.explain?.(failure);
+      if (reply) return reply;
+    } catch (error) {
+      reportGuardFailure({ guard: name, error });
+    }
+  }
+  return undefined;
 }
 
 /** From the innermost outward. One that fails is reported and does not keep the others from learning. */

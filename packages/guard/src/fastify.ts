@@ -46,6 +46,7 @@ export function fastify<C>(guard: Guard<C>, options: AdapterOptions = {}): Fasti
         replaceErrorPages(
           reply.raw,
           (status, body) => isFastifyPage(status, body) || isThrown(thrown.get(raw), body),
+          (res, status) => sendProblem(res, status, thrown.get(raw)),
         );
         if (verdict.pass) {
           request.guard = together(request.guard, verdict.context) as GuardContext;

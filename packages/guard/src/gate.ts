@@ -12,7 +12,7 @@ import { NodeRequest, pathOf } from './node-request.ts';
 import { problem, refusalOf } from './problem.ts';
 import { addHeaders } from './response-headers.ts';
 import { trustOf } from './trusted-proxies.ts';
-import type { Guard, HeaderEntry, Reply, Verdict } from './verdict.ts';
+import type { Guard, HeaderEntry, Pass, Reply, Verdict } from './verdict.ts';
 
 /** What every adapter may be told. */
 export interface AdapterOptions {
@@ -74,6 +74,7 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     const decided = valid(verdict);
     const checked = hasPath(req) ? decided : misdirected(decided);
     addHeaders(res, checked.headers ?? []);
+    if (verdict.pass && verdict.explain) explainBy(res, verdict);
     // Also when the verdict cannot be sent: whoever passed learns of the answer that is sent in its place.
     if (verdict.pass && verdict.settle) {
       holdResponse(res, verdict, limits);
@@ -123,7 +124,28 @@ export function sendFailure(
   // A complete answer may still be on its way, and `settle` has seen it: it is what the caller gets.
   if (res.writableEnded) return;
   if (res.headersSent || res.destroyed) res.destroy();
-  else sendProblem(res, status);
+  else sendProblem(res, status, error);
+}
+
+const explainersOf = Symbol('countersign.guard.explainers');
+type Explained = ServerResponse & { [explainersOf]?: Explainer[] };
+type Explainer = Pick<Pass<unknown>, 'explain'>;
+
+function explainBy(res: Explained, explainer: Explainer): void {
+  res[explainersOf] = [explainer, ...(res[explainersOf] ?? [])];
+}
+
+/** What a request that failed behind the guards is answered: what one of them says, or a problem that is the status and nothing else. */
+export function failureReply(res: ServerResponse, status: number, error?: unknown): Reply {
+  for (const explainer of (res as Explained)[explainersOf] ?? []) {
+    try {
+      const reply = explainer.explain?.({ status, ...(error !== undefined && { error }) });
+      if (reply) return valid(reply);
+    } catch (thrown) {
+      reportGuardFailure({ guard: '', error: thrown });
+    }
+  }
+  return problem({ status });
 }
 
 /** Takes back what had been said about a body that will not be sent. */
@@ -133,10 +155,10 @@ export function forgetBody(res: ServerResponse): void {
   }
 }
 
-/** Answers with a problem that is the status and nothing else. */
-export function sendProblem(res: ServerResponse, status: number): void {
+/** Answers a request that failed behind the guards. */
+export function sendProblem(res: ServerResponse, status: number, error?: unknown): void {
   forgetBody(res);
-  const reply = problem({ status });
+  const reply = failureReply(res, status, error);
   for (const [name, value] of reply.headers) res.setHeader(name, value);
   sendRefusal(res, reply);
 }
@@ -182,7 +204,7 @@ function broken(error: unknown): Reply {
 }
 
 /** What node:http would refuse to send (a line break in a value, say) is refused here, where it crashes nobody. */
-function valid<C>(verdict: Verdict<C>): Verdict<C> {
+function valid<V extends Verdict<unknown>>(verdict: V): V | Reply {
   try {
     for (const [name, value] of verdict.headers ?? []) validateHeader(name, value);
     if (verdict.pass || isFinalStatus(verdict.status)) return verdict;

@@ -4,8 +4,7 @@ import { matchedRoutes } from 'hono/route';
 import { knownBody } from './body.ts';
 import { replaceErrorPages } from './error-pages.ts';
 import { reportHandlerFailure } from './events.ts';
-import { type AdapterOptions, createGate, statusOf, together } from './gate.ts';
-import { problem } from './problem.ts';
+import { type AdapterOptions, createGate, failureReply, statusOf, together } from './gate.ts';
 import type { Guard, Reply } from './verdict.ts';
 
 export type { AdapterOptions } from './gate.ts';
@@ -42,10 +41,12 @@ export function hono<C>(
     } catch (error) {
       // Hono lets through what is no Error.
       report(c, error);
-      return responseOf(problem({ status: 500 }), true);
+      return responseOf(failureReply(outgoing, 500, error), true);
     }
     if (c.error) report(c, c.error);
-    if (await isHonoPage(c)) c.res = responseOf(problem({ status: c.res.status }), true);
+    if (await isHonoPage(c)) {
+      c.res = responseOf(failureReply(outgoing, c.res.status, c.error), true);
+    }
     return undefined;
   };
 }

@@ -6,6 +6,7 @@ export type { GuardRequest, RequestHeaders } from './request.ts';
 export { route } from './route.ts';
 export type {
   ContextOf,
+  Failure,
   Guard,
   GuardContext,
   HeaderEntry,

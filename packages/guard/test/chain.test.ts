@@ -1,11 +1,14 @@
 import { beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
 import {
   chain,
+  type Failure,
   type Guard,
   GuardError,
   type GuardRequest,
   type Outcome,
+  type Pass,
   problem,
+  type Reply,
 } from '../src/index.ts';
 
 const request = { method: 'GET', path: '/' } as GuardRequest;
@@ -124,6 +127,31 @@ describe('chain', () => {
       throw new Error('secret reason');
     })(request, {});
     expect(console.error).toHaveBeenCalledWith('countersign:guard:guard-error:', expect.any(Error));
+  });
+
+  test('asks the innermost guard that explains failures first, and goes on when it has no answer', () => {
+    const explaining =
+      (explain: (failure: Failure) => Reply | undefined): Guard<undefined> =>
+      () => ({ pass: true, context: undefined, explain });
+    const verdict = chain()
+      .use(
+        'outer',
+        explaining(({ status }) => problem({ status, title: 'outer' })),
+      )
+      .use(
+        'picky',
+        explaining(({ error }) => (error === 1 ? problem({ status: 418 }) : undefined)),
+      )
+      .use(
+        'broken',
+        explaining(() => {
+          throw new Error('secret reason');
+        }),
+      )(request, {}) as Pass<object>;
+    expect(verdict.explain?.({ status: 500, error: 1 })).toMatchObject({ status: 418 });
+    expect(verdict.explain?.({ status: 404 })?.body).toContain('outer');
+    expect(console.error).toHaveBeenCalledTimes(2);
+    expect(chain().use('a', found(1))(request, {})).not.toHaveProperty('explain');
   });
 
   test('refuses a name that would not become a key of the context', () => {
