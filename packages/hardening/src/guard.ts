@@ -2,6 +2,14 @@ import type { Guard } from '@countersign/guard';
 import { type CorsOptions, cors as policy } from './cors.ts';
 import { type SecurityHeadersOptions, securityHeaders as serialise } from './security-headers.ts';
 
+export type { BodyLimitOptions } from './body-limit.ts';
+export { bodyLimit } from './body-limit.ts';
+export { correlationId } from './correlation-guard.ts';
+export type { ErrorMapperOptions, MappedError } from './error-mapper.ts';
+export { errorMapper } from './error-mapper.ts';
+export type { RequestLogOptions } from './request-log.ts';
+export { requestLog } from './request-log.ts';
+
 /**
  * A guard that lets every request pass and puts the security headers on its response, whatever it is.
  * @throws TypeError for the mistakes that `securityHeaders` names.

@@ -2,11 +2,13 @@ export type {
   ContentSecurityPolicy,
   ContentSecurityPolicyDirective,
 } from './content-security-policy.ts';
+export type { Correlation, CorrelationFields, CorrelationIdOptions } from './correlation-id.ts';
+export { correlationId } from './correlation-id.ts';
 export type { Cors, CorsDecision, CorsOptions, CorsRequest, SubdomainsOf } from './cors.ts';
 export { cors } from './cors.ts';
 export type { FieldError, HardeningErrorCode } from './errors.ts';
 export { HardeningError } from './errors.ts';
-export type { HardeningEvents } from './events.ts';
+export type { AnsweredError, HardeningEvents, RequestLogEntry } from './events.ts';
 export type { Output } from './output.ts';
 export { output } from './output.ts';
 export type { PermissionsPolicy, PermissionsPolicyFeature } from './permissions-policy.ts';
@@ -21,3 +23,5 @@ export type {
   StrictTransportSecurity,
 } from './security-headers.ts';
 export { securityHeaders } from './security-headers.ts';
+export type { TraceContext } from './trace-context.ts';
+export { formatTraceparent, parseTraceparent } from './trace-context.ts';

@@ -1,0 +1,38 @@
+import type { Guard, Pass, Reply } from '@countersign/guard';
+
+/** What `bodyLimit` takes. */
+export interface BodyLimitOptions {
+  /** The largest body that reaches a handler. */
+  readonly maxBytes: number;
+}
+
+const pass: Pass<undefined> = { pass: true, context: undefined };
+const tooLarge: Reply = {
+  pass: false,
+  status: 413,
+  headers: [['content-type', 'application/problem+json']],
+  body: '{"type":"about:blank","title":"Content Too Large","status":413}',
+};
+
+/**
+ * A guard that refuses larger bodies with 413: by their `Content-Length` before anything is read; and when they come in chunks, without a length, by
+ * reading them, for which the adapter's `maxBodyBytes` is the bound as well. The handler still finds all of the body.
+ * @throws TypeError for an unknown option, and a bound that is none.
+ */
+export function bodyLimit(options: BodyLimitOptions): Guard<undefined> {
+  for (const name of Object.keys(options)) {
+    if (name !== 'maxBytes') throw new TypeError(`bodyLimit: unknown option "${name}"`);
+  }
+  const { maxBytes } = options;
+  if (!Number.isSafeInteger(maxBytes) || maxBytes < 0) {
+    throw new TypeError('bodyLimit: maxBytes must be an integer of 0 or more');
+  }
+  return (request) => {
+    if (request.headers.get('transfer-encoding') !== undefined) {
+      return request.rawBody().then((bytes) => (bytes.length <= maxBytes ? pass : tooLarge));
+    }
+    const length = request.headers.get('content-length');
+    // Several lengths, or none that is a number, are no length within the bound.
+    return length === undefined || Number(length) <= maxBytes ? pass : tooLarge;
+  };
+}
