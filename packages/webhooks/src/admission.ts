@@ -90,6 +90,7 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
   }
 
   return async ({ body, headers, remoteAddress }) => {
+    const bytes = bodySize(body);
     let verified: (Verified & { readonly id: string }) | undefined;
     const audit = (outcome: ReceivedEvent['outcome'], status: number, code?: string): void => {
       if (!receivedChannel.hasSubscribers) return;
@@ -100,7 +101,7 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
         scheme: verifier.scheme.name,
         source,
         ...(verified && { id: verified.id, keyIndex: verified.keyIndex }),
-        ...(typeof body === 'string' || body instanceof Uint8Array ? { bytes: size(body) } : {}),
+        ...(bytes !== undefined && { bytes }),
         ...(remoteAddress !== undefined && { remoteAddress }),
       });
     };
@@ -111,7 +112,7 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
     };
 
     try {
-      if ((typeof body === 'string' || body instanceof Uint8Array) && size(body) > maxBodyBytes) {
+      if (bytes !== undefined && bytes > maxBodyBytes) {
         throw new WebhookError(
           'ERR_WEBHOOKS_BODY_TOO_LARGE',
           `the body exceeds ${maxBodyBytes} bytes`,
@@ -179,6 +180,8 @@ function storeFailure(cause: unknown): WebhookError {
   return new WebhookError('ERR_WEBHOOKS_STORE_FAILED', 'the replay store failed', { cause });
 }
 
-function size(body: Uint8Array | string): number {
-  return typeof body === 'string' ? Buffer.byteLength(body) : body.byteLength;
+/** `undefined` for what a body parser left behind. */
+export function bodySize(body: unknown): number | undefined {
+  if (typeof body === 'string') return Buffer.byteLength(body);
+  return body instanceof Uint8Array ? body.byteLength : undefined;
 }

@@ -2,8 +2,8 @@ import { parseRetryAfter } from '@countersign/retry';
 import type { PreparedTarget, WebhookDispatcher } from './endpoint.ts';
 import type { PreparedEvent } from './event.ts';
 import { attemptChannel } from './events.ts';
-import { exchange } from './exchange.ts';
-import type { AsyncSigner, Signer } from './signer.ts';
+import { attemptTimeout, exchange } from './exchange.ts';
+import type { AsyncSigner, SignedHeaders, Signer } from './signer.ts';
 
 /** What one attempt came to. */
 export interface AttemptOutcome {
@@ -29,7 +29,7 @@ export interface AttemptOutcome {
 export interface AttemptOptions {
   readonly egress: WebhookDispatcher;
   readonly signer: Signer | AsyncSigner;
-  /** For everything from the connection to the response's last byte. */
+  /** For everything from asking for the secrets to the response's last byte. */
   readonly attemptTimeoutMs: number;
   readonly maxResponseBytes: number;
   readonly excerptBytes: number;
@@ -37,6 +37,8 @@ export interface AttemptOptions {
   readonly now: () => number;
   readonly signal?: AbortSignal;
 }
+
+type Found = Omit<AttemptOutcome, 'attempt' | 'startedAtMs' | 'durationMs'>;
 
 /** Makes one attempt, freshly signed. Rejects only when the event cannot be signed. */
 export async function makeAttempt(
@@ -49,9 +51,10 @@ export async function makeAttempt(
   const startedAtMs = now();
   const startedAt = performance.now();
   const { id, body, contentType } = event;
-  const signed = await signer.sign({ id, body, timestampMs: startedAtMs });
-  let found: Omit<AttemptOutcome, 'attempt' | 'startedAtMs' | 'durationMs'>;
+  let found: Found;
+  let signed: SignedHeaders | undefined;
   try {
+    signed = await within(signer.sign({ id, body, timestampMs: startedAtMs }), options);
     const { status, retryAfter, excerpt } = await exchange(
       egress,
       {
@@ -62,17 +65,26 @@ export async function makeAttempt(
           'user-agent': 'countersign-webhooks',
           ...target.headers,
           'content-type': contentType,
-          ...signed,
+          ...lowerCased(signed),
         },
         body,
       },
-      { attemptTimeoutMs, maxResponseBytes, excerptBytes, ...(signal && { signal }) },
+      {
+        timeLimitMs: attemptTimeoutMs - (performance.now() - startedAt),
+        attemptTimeoutMs,
+        maxResponseBytes,
+        excerptBytes,
+        ...(signal && { signal }),
+      },
     );
     found = judge(status, retryAfter, options, now());
     const text = printable(excerpt);
     if (text) found = { ...found, excerpt: text };
   } catch (error) {
     found = signal?.aborted ? { verdict: 'aborted' } : failure(error);
+    // That it cannot be signed is not the endpoint's failure; that it took too long is one like any other.
+    const isTimeout = found.error === 'ERR_WEBHOOKS_ATTEMPT_TIMEOUT';
+    if (!signed && !isTimeout && found.verdict !== 'aborted') throw error;
   }
   const durationMs = Math.round(performance.now() - startedAt);
   const outcome: AttemptOutcome = { attempt, startedAtMs, durationMs, ...found };
@@ -80,6 +92,31 @@ export async function makeAttempt(
     attemptChannel.publish({ ...outcome, eventId: id, endpoint: target.label });
   }
   return outcome;
+}
+
+/** Whoever keeps the secrets may hang as well as the endpoint. */
+async function within<T>(
+  work: T | Promise<T>,
+  { attemptTimeoutMs, signal }: AttemptOptions,
+): Promise<T> {
+  if (!(work instanceof Promise)) return work;
+  const over = Promise.withResolvers<never>();
+  const aborted = (): void => over.reject(new DOMException('aborted', 'AbortError'));
+  const timer = setTimeout(() => over.reject(attemptTimeout(attemptTimeoutMs)), attemptTimeoutMs);
+  signal?.addEventListener('abort', aborted, { once: true });
+  if (signal?.aborted) aborted();
+  try {
+    return await Promise.race([work, over.promise]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', aborted);
+  }
+}
+
+/** A signer of the user's own may write names as it likes; two spellings of one name would both be sent. */
+function lowerCased(headers: SignedHeaders): Record<string, string> {
+  const entries = Object.entries(headers);
+  return Object.fromEntries(entries.map(([name, value]) => [name.toLowerCase(), value]));
 }
 
 function judge(

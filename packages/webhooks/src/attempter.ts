@@ -12,7 +12,7 @@ export interface AttemptSettings {
    * addresses only. It is closed with the sender; one that you pass is yours to close.
    */
   readonly egress?: WebhookDispatcher;
-  /** For one attempt, from the connection to the last byte of the response, in milliseconds. Default 15,000. */
+  /** For one attempt, from asking for the secrets to the last byte of the response, in milliseconds. Default 15,000. */
   readonly attemptTimeoutMs?: number;
   /** No more of a response is read, in bytes. Default 65,536. */
   readonly maxResponseBytes?: number;

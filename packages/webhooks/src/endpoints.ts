@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, X509Certificate } from 'node:crypto';
+import { createSecureContext } from 'node:tls';
 import { peer } from './attempter.ts';
 import { customHeaders, webhookUrl } from './endpoint.ts';
 import type { Endpoint, EndpointStore } from './endpoint-store.ts';
@@ -61,6 +62,7 @@ export function createEndpoints({
     }
     customHeaders(endpoint.headers ?? {});
     validate(endpoint);
+    if (endpoint.tls) checkClientCertificate(endpoint.tls);
     return endpoint;
   };
   const existing = async (id: string): Promise<Endpoint> => {
@@ -125,6 +127,19 @@ function validate({ id, types, concurrency, maxPerSecond, secrets }: Endpoint): 
     throw invalid('maxPerSecond must be a number above 0');
   }
   if (secrets.length > 16) throw invalid('more than 16 secrets would sign: wait for the overlap');
+}
+
+function checkClientCertificate({ cert, key, ca }: NonNullable<Endpoint['tls']>): void {
+  if (!cert || !key) throw invalid('tls must hold a certificate and its key, in PEM');
+  try {
+    createSecureContext({ cert, key });
+    // A context takes anything for authorities, and then trusts none.
+    if (ca !== undefined) new X509Certificate(ca);
+  } catch (cause) {
+    throw invalid('tls must hold a certificate and its key, and certificates as ca, in PEM', {
+      cause,
+    });
+  }
 }
 
 function checkedSecret(secret: string): string {

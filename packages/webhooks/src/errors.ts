@@ -22,6 +22,7 @@ export type WebhookErrorCode =
   | 'ERR_WEBHOOKS_DELIVERY_UNKNOWN'
   | 'ERR_WEBHOOKS_ATTEMPT_TIMEOUT'
   | 'ERR_WEBHOOKS_PEER_MISSING'
+  | 'ERR_WEBHOOKS_OVERLOADED'
   | 'ERR_WEBHOOKS_CLOSED';
 
 /** The only error that this package throws for what came from outside. `message` never contains a secret or a payload. */

@@ -2,7 +2,8 @@ import type { WebhookDispatcher } from './endpoint.ts';
 import { WebhookError } from './errors.ts';
 
 export interface ExchangeLimits {
-  /** For everything from the connection to the response's last byte. */
+  /** For everything from the connection to the response's last byte: what is left of `attemptTimeoutMs`. */
+  readonly timeLimitMs: number;
   readonly attemptTimeoutMs: number;
   readonly maxResponseBytes: number;
   readonly excerptBytes: number;
@@ -16,6 +17,13 @@ export interface Exchanged {
   readonly excerpt: Uint8Array;
 }
 
+export function attemptTimeout(attemptTimeoutMs: number): WebhookError {
+  return new WebhookError(
+    'ERR_WEBHOOKS_ATTEMPT_TIMEOUT',
+    `the attempt took longer than ${attemptTimeoutMs} ms`,
+  );
+}
+
 /**
  * One request and its whole response: a peer that never ends its response has not confirmed anything. Of a response
  * that is longer than the cap the rest is not read. On `dispatch` itself, because streams would cost as much as the
@@ -24,7 +32,7 @@ export interface Exchanged {
 export function exchange(
   dispatcher: WebhookDispatcher,
   request: Parameters<WebhookDispatcher['dispatch']>[0],
-  { attemptTimeoutMs, maxResponseBytes, excerptBytes, signal }: ExchangeLimits,
+  { timeLimitMs, attemptTimeoutMs, maxResponseBytes, excerptBytes, signal }: ExchangeLimits,
 ): Promise<Exchanged> {
   return new Promise((resolve, reject) => {
     let controller: { abort(reason: Error): void } | undefined;
@@ -54,16 +62,7 @@ export function exchange(
         excerpt: kept.length === 1 ? (kept[0] as Uint8Array) : Buffer.concat(kept),
       });
     };
-    const timer = setTimeout(
-      () =>
-        stop(
-          new WebhookError(
-            'ERR_WEBHOOKS_ATTEMPT_TIMEOUT',
-            `the attempt took longer than ${attemptTimeoutMs} ms`,
-          ),
-        ),
-      attemptTimeoutMs,
-    );
+    const timer = setTimeout(() => stop(attemptTimeout(attemptTimeoutMs)), timeLimitMs);
     if (signal?.aborted) {
       aborted();
       return;

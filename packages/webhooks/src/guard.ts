@@ -17,9 +17,10 @@ export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
 export function webhookGuard<T = unknown>(options: WebhookGuardOptions<T>): Guard<Webhook<T>> {
   const { completeOn = (status: number): boolean => status >= 200 && status < 300 } = options;
   const admit = admission(options);
-  const { maxBodyBytes, source = options.verifier.scheme.name } = options;
+  const scheme = options.verifier.scheme.name;
+  const { maxBodyBytes, source = scheme } = options;
   return async (request) => {
-    const incoming = await read(request, source, maxBodyBytes);
+    const incoming = await read(request, { source, scheme, maxBodyBytes });
     if ('pass' in incoming) return incoming;
     const entry = await admit(incoming);
     if (!entry.admitted) return { pass: false, ...entry.answer };
@@ -43,8 +44,9 @@ export function receiverGuard(
   receiver: Receiver,
   options: { readonly maxBodyBytes?: number; readonly source?: string } = {},
 ): Guard<never> {
+  const { source = 'unknown', maxBodyBytes } = options;
   return async (request) => {
-    const incoming = await read(request, options.source ?? 'unknown', options.maxBodyBytes);
+    const incoming = await read(request, { source, scheme: 'unknown', maxBodyBytes });
     if ('pass' in incoming) return incoming;
     const { status, headers, body } = await receiver.receive(incoming);
     return { pass: false, status, headers, ...(body !== undefined && { body }) };
@@ -54,8 +56,15 @@ export function receiverGuard(
 /** The request as the receiver takes it, or the refusal of a body that is too large or cannot be read. */
 async function read(
   request: GuardRequest,
-  source: string,
-  maxBodyBytes = 1_048_576,
+  {
+    source,
+    scheme,
+    maxBodyBytes = 1_048_576,
+  }: {
+    readonly source: string;
+    readonly scheme: string;
+    readonly maxBodyBytes: number | undefined;
+  },
 ): Promise<Incoming | Reply> {
   const { headers, remoteAddress } = request;
   const audit = (status: number, code: string): void => {
@@ -64,7 +73,7 @@ async function read(
       outcome: 'refused',
       status,
       code,
-      scheme: '',
+      scheme,
       source,
       remoteAddress,
     });

@@ -1,4 +1,12 @@
-import { type AdmissionOptions, admission, type Incoming, type Webhook } from './admission.ts';
+import {
+  type AdmissionOptions,
+  admission,
+  bodySize,
+  type Incoming,
+  type Webhook,
+} from './admission.ts';
+import type { WebhookErrorCode } from './errors.ts';
+import { receivedChannel } from './events.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 
 interface CommonReceiverOptions<T> extends AdmissionOptions<T> {
@@ -93,8 +101,27 @@ export function createReceiver<T = unknown>(options: ReceiverOptions<T>): Receiv
     return true;
   }
 
+  /** Nothing of it is looked at: that there is no room must not cost anything. */
+  function turnAway({ body, remoteAddress }: Incoming, code: WebhookErrorCode): Receipt {
+    if (receivedChannel.hasSubscribers) {
+      const { scheme } = options.verifier;
+      const bytes = bodySize(body);
+      receivedChannel.publish({
+        outcome: 'refused',
+        status: 503,
+        code,
+        scheme: scheme.name,
+        source: options.source ?? scheme.name,
+        ...(bytes !== undefined && { bytes }),
+        ...(remoteAddress !== undefined && { remoteAddress }),
+      });
+    }
+    return receipt(refusal(503, 1000));
+  }
+
   async function receive(incoming: Incoming): Promise<Receipt> {
-    if (closed || inFlight.size >= maxInFlight) return receipt(refusal(503, 1000));
+    if (closed) return turnAway(incoming, 'ERR_WEBHOOKS_CLOSED');
+    if (inFlight.size >= maxInFlight) return turnAway(incoming, 'ERR_WEBHOOKS_OVERLOADED');
     const admitted = admit(incoming);
     const settled = admitted.then(async (entry) =>
       entry.admitted ? await run(entry.webhook, entry.lease) : false,

@@ -28,7 +28,7 @@ export type IdSource = 'header' | ((body: Uint8Array | string) => string | undef
 export interface Scheme {
   /** For errors and events. */
   readonly name: string;
-  /** The header names it uses, in lower case. */
+  /** The header names it uses, in any letter case; they are written in lower case. */
   readonly headers: {
     readonly signature: string;
     readonly timestamp?: string;
@@ -55,6 +55,20 @@ export const MAX_SIGNATURES = 16;
 
 /** A signature header longer than this, in characters, is refused unread. 16 ed25519 signatures take about 1,500. */
 export const MAX_SIGNATURE_HEADER_LENGTH = 4096;
+
+/** The scheme's header names as they are sent and looked up. */
+export function lowerCase({ headers }: Scheme): {
+  readonly signature: string;
+  readonly timestamp: string | undefined;
+  readonly id: string | undefined;
+} {
+  const { signature, timestamp, id } = headers;
+  return {
+    signature: signature.toLowerCase(),
+    timestamp: timestamp?.toLowerCase(),
+    id: id?.toLowerCase(),
+  };
+}
 
 /** Splits a header at `separator`, giving up after as many parts as could matter. */
 export function boundedSplit(header: string, separator: string): readonly string[] {

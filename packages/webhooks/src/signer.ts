@@ -1,6 +1,6 @@
 import { WebhookError } from './errors.ts';
 import { importSecrets, refreshed, type Secrets, type SecretsProvider } from './keys.ts';
-import type { Scheme } from './scheme.ts';
+import { lowerCase, type Scheme } from './scheme.ts';
 import { standardWebhooks } from './schemes/standard-webhooks.ts';
 import { signature } from './signature.ts';
 
@@ -58,7 +58,11 @@ export function createSigner(
 function fixedSigner(options: SignerOptions): Signer {
   const { secrets, scheme = standardWebhooks(), now = Date.now } = options;
   const keys = importSecrets(secrets, scheme, 'sign');
-  const { id: idHeader, timestamp: timestampHeader } = scheme.headers;
+  const {
+    id: idHeader,
+    timestamp: timestampHeader,
+    signature: signatureHeader,
+  } = lowerCase(scheme);
 
   return {
     scheme,
@@ -81,7 +85,7 @@ function fixedSigner(options: SignerOptions): Signer {
       const headers: Record<string, string> = {};
       if (idHeader !== undefined) headers[idHeader] = id as string;
       if (timestampHeader !== undefined) headers[timestampHeader] = timestamp;
-      headers[scheme.headers.signature] = scheme.format(signatures, timestamp);
+      headers[signatureHeader] = scheme.format(signatures, timestamp);
       return headers;
     },
   };

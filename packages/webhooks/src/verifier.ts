@@ -7,7 +7,7 @@ import {
   type Secrets,
   type SecretsProvider,
 } from './keys.ts';
-import { MAX_SIGNATURE_HEADER_LENGTH, type Scheme, type Signature } from './scheme.ts';
+import { lowerCase, MAX_SIGNATURE_HEADER_LENGTH, type Scheme, type Signature } from './scheme.ts';
 import { standardWebhooks } from './schemes/standard-webhooks.ts';
 import { equalText, verifiesEd25519 } from './signature.ts';
 import { assertBytes, assertId, isTimestamp } from './signer.ts';
@@ -71,7 +71,7 @@ function fixedVerifier(options: VerifierOptions): Verifier {
     throw new TypeError('toleranceSeconds must be a number from 1 to 86,400');
   }
   const keys = importSecrets(secrets, scheme, 'verify');
-  const { signature: signatureName, timestamp: timestampName, id: idName } = scheme.headers;
+  const { signature: signatureName, timestamp: timestampName, id: idName } = lowerCase(scheme);
   const readHeaders = headerReader([signatureName, timestampName, idName]);
   const idSource = scheme.idFrom;
 

@@ -1,3 +1,5 @@
+import { inspect } from 'node:util';
+import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
 import { describe, expect, it } from 'vitest';
 import { activeSecrets } from '../src/endpoints.ts';
@@ -10,6 +12,10 @@ const clock = fakeClock();
 const hour = 3_600_000;
 const url = 'https://example.com/hook';
 const fresh = () => createEndpoints({ store: memoryEndpointStore(), now: clock.now });
+const [pair, stranger] = [0, 1].map(() => {
+  const { cert, key } = testCertificate();
+  return { cert, key };
+}) as [{ cert: string; key: string }, { cert: string; key: string }];
 const invalid = { code: 'ERR_WEBHOOKS_ENDPOINT_INVALID' };
 
 describe('createEndpoints', () => {
@@ -59,8 +65,25 @@ describe('createEndpoints', () => {
     { concurrency: 0 },
     { maxPerSecond: -1 },
     { secret: 'short' },
+    { tls: { cert: 'no certificate', key: 'no key' } },
+    { tls: { ...pair, key: stranger.key } },
+    { tls: { ...pair, ca: 'no certificate' } },
+    { tls: { cert: pair.cert } as typeof pair },
   ])('refuses %j', async (settings) => {
     await expect(fresh().create({ url, ...settings })).rejects.toMatchObject(invalid);
+  });
+
+  it('keeps a client certificate that goes with its key', async () => {
+    const tls = { ...pair, ca: `${pair.cert}${stranger.cert}` };
+    expect((await fresh().create({ url, tls })).tls).toEqual(tls);
+  });
+
+  it('shows no key in the refusal of a client certificate', async () => {
+    const tls = { ...pair, key: stranger.key };
+    const error: unknown = await fresh()
+      .create({ url, tls })
+      .catch((refused: unknown) => refused);
+    expect(inspect(error)).not.toContain(stranger.key.split('\n')[1]);
   });
 
   it('lets the old secret sign along for 24 hours, and then forgets it', async () => {

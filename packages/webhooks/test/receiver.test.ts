@@ -290,6 +290,33 @@ describe('the audit trail', () => {
     events.length = 0;
   });
 
+  it.each([
+    ['ERR_WEBHOOKS_OVERLOADED', 1],
+    ['ERR_WEBHOOKS_CLOSED', 0],
+  ])('has an entry for one that is turned away unread: %s', async (code, running) => {
+    const { promise, resolve } = gate();
+    const receiver = receiverWith({ handle: () => promise, maxInFlight: 1, source: 'acme' });
+    for (const name of channels) subscribe(name, listen);
+    if (running > 0) await receiver.receive(incoming('a'));
+    else await receiver.close();
+    events.length = 0;
+    const turnedAway = { ...incoming('b'), remoteAddress: '192.0.2.1' };
+    expect((await receiver.receive(turnedAway)).status).toBe(503);
+    expect(events).toEqual([
+      {
+        outcome: 'refused',
+        status: 503,
+        code,
+        scheme: 'standard-webhooks',
+        source: 'acme',
+        bytes: body.length,
+        remoteAddress: '192.0.2.1',
+      },
+    ]);
+    resolve();
+    await receiver.close();
+  });
+
   it('has an entry for every webhook, accepted or not, and none holds the payload', async () => {
     for (const name of channels) subscribe(name, listen);
     const receiver = receiverWith();

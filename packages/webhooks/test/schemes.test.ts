@@ -168,6 +168,24 @@ describe('timestampedHmac', () => {
   });
 });
 
+describe.each([
+  ['timestampedHmac', timestampedHmac(), 'x-webhook-signature'],
+  ['stripe', stripe(), 'stripe-signature'],
+  ['github', github(), 'x-hub-signature-256'],
+  ['slack', slack(), 'x-slack-signature'],
+  ['shopify', shopify(), 'x-shopify-hmac-sha256'],
+  ['standardWebhooks', standardWebhooks(), 'webhook-signature'],
+])('%s, with its signature header sent twice', (_, scheme, name) => {
+  it('refuses the two that Node.js joined into one', () => {
+    const secrets = scheme.name === 'standard-webhooks' ? generateSecret() : textSecret;
+    const verifier = createVerifier({ secrets, scheme, now });
+    const headers = createSigner({ secrets, scheme, now }).sign({ id: 'a', body: 'x' });
+    const joined = { ...headers, [name]: `${headers[name]}, ${headers[name]}` };
+    expect(verifier.verify('x', headers).keyIndex).toBe(0);
+    expect(codeOf(() => verifier.verify('x', joined))).toBe('ERR_WEBHOOKS_SIGNATURE_MALFORMED');
+  });
+});
+
 describe('slack', () => {
   it('computes the known answer of the documentation', () => {
     const body =
@@ -214,5 +232,16 @@ describe('a scheme of your own', () => {
     });
     expect(Object.keys(headers)).toEqual(['acme-id', 'acme-signature']);
     expect(createVerifier({ secrets: textSecret, scheme: acme }).verify('x', headers).id).toBe('1');
+  });
+
+  it('may write its header names in any letter case', () => {
+    const scheme: Scheme = {
+      ...github(),
+      headers: { signature: 'Acme-Signature', id: 'ACME-Id' },
+      idFrom: 'header',
+    };
+    const headers = createSigner({ secrets: textSecret, scheme }).sign({ id: '1', body: 'x' });
+    expect(Object.keys(headers)).toEqual(['acme-id', 'acme-signature']);
+    expect(createVerifier({ secrets: textSecret, scheme }).verify('x', headers).id).toBe('1');
   });
 });

@@ -185,6 +185,46 @@ describe('createSender', () => {
     ]);
   });
 
+  it.each([
+    ['never answers', () => new Promise<never>(() => undefined), 0],
+    ['takes most of the time', async () => await new Promise<void>((r) => setTimeout(r, 60)), 1],
+  ])('counts a provider of secrets that %s in the attempt deadline', async (_, slow, sent) => {
+    server.enqueue(silence());
+    const provider = async () => {
+      await slow();
+      return [secret];
+    };
+    const signer = createSigner({ secrets: provider });
+    const { sender } = patient({ schedule: [0], attemptTimeoutMs: 100, signer });
+    const { attempts } = await sender.deliver({ endpoint: server.origin, event });
+    expect(attempts).toMatchObject([{ verdict: 'failed', error: 'ERR_WEBHOOKS_ATTEMPT_TIMEOUT' }]);
+    expect(server.requests).toHaveLength(sent);
+  });
+
+  it('ends an attempt that waits for its secrets when it is aborted', async () => {
+    const signer = createSigner({ secrets: () => new Promise<never>(() => undefined) });
+    const { sender } = patient({ schedule: [0], signer });
+    const controller = new AbortController();
+    const delivering = sender.deliver({
+      endpoint: server.origin,
+      event,
+      signal: controller.signal,
+    });
+    setImmediate(() => controller.abort());
+    expect((await delivering).outcome).toBe('aborted');
+  });
+
+  it('sends a signed header once, whatever the letter case that a signer or an endpoint writes it in', async () => {
+    const signer = {
+      scheme: createSigner({ secrets: secret }).scheme,
+      sign: () => ({ 'X-Acme-Signature': 'signed' }),
+    };
+    const { sender } = patient({ signer });
+    const endpoint = { url: server.origin, headers: { 'x-acme-Signature': 'forged' } };
+    await sender.deliver({ endpoint, event });
+    expect(server.requests[0]?.headers['x-acme-signature']).toBe('signed');
+  });
+
   it('reads no more of a response than the cap, and keeps an excerpt of printable text', async () => {
     server.enqueue(endlessBody(), respond({ body: 'a\r\nb\u001b[31mc' }));
     const { sender } = patient({ maxResponseBytes: 10_000, excerptBytes: 6 });

@@ -23,10 +23,14 @@ export function shopify(options: ShopifyOptions = {}): Scheme {
     importSecret: importTextSecret,
     prefix: () => '',
     format: (signatures) => signatures.map(({ value }) => value).join(','),
-    parse: (header) => ({
-      signatures: boundedSplit(header, ',')
-        .slice(0, MAX_SIGNATURES)
-        .map((value) => ({ algorithm: 'hmac-sha256', value: value.trim() })),
-    }),
+    parse(header) {
+      // White space after a comma is what Node.js leaves when it joins two headers.
+      if (header.includes(' ')) return undefined;
+      return {
+        signatures: boundedSplit(header, ',')
+          .slice(0, MAX_SIGNATURES)
+          .map((value) => ({ algorithm: 'hmac-sha256', value })),
+      };
+    },
   };
 }

@@ -47,7 +47,8 @@ function parse(
       timestamp = part.slice(2);
     } else if (part.startsWith('v1=') && signatures.length < MAX_SIGNATURES) {
       signatures.push({ algorithm: 'hmac-sha256', value: part.slice(3) });
-    } else if (!part.includes('=')) {
+    } else if (!part.includes('=') || part.startsWith(' ')) {
+      // White space after a comma is what Node.js leaves when it joins two headers.
       return undefined;
     }
   }

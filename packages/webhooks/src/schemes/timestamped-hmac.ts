@@ -38,16 +38,15 @@ export function timestampedHmac(options: TimestampedHmacOptions = {}): Scheme {
   };
 }
 
-/** Reads `mark<value>,mark<value>`; white space after a comma is allowed (RFC 9110 §5.6.1). */
+/** Reads `mark<value>,mark<value>`. White space after a comma is what Node.js leaves when it joins two headers. */
 export function parseMarked(
   header: string,
   mark: string,
 ): { readonly signatures: readonly Signature[] } | undefined {
   const signatures: Signature[] = [];
   for (const part of boundedSplit(header, ',').slice(0, MAX_SIGNATURES)) {
-    const token = part.trimStart();
-    if (!token.startsWith(mark)) return undefined;
-    signatures.push({ algorithm: 'hmac-sha256', value: token.slice(mark.length) });
+    if (!part.startsWith(mark)) return undefined;
+    signatures.push({ algorithm: 'hmac-sha256', value: part.slice(mark.length) });
   }
   return { signatures };
 }
