@@ -1,3 +1,4 @@
+export { assertBounded } from './assert-bounded.ts';
 export type {
   ContentSecurityPolicy,
   ContentSecurityPolicyDirective,
@@ -9,8 +10,23 @@ export { cors } from './cors.ts';
 export type { FieldError, HardeningErrorCode } from './errors.ts';
 export { HardeningError } from './errors.ts';
 export type { AnsweredError, HardeningEvents, RequestLogEntry } from './events.ts';
+export type { Input, InputOptions } from './input.ts';
+export { input } from './input.ts';
+export type { InputBounds } from './json.ts';
+export type { List, ListOptions } from './list.ts';
+export { list } from './list.ts';
+export type { NumFromText, NumFromTextOptions, NumOptions } from './num.ts';
+export { num } from './num.ts';
 export type { Output } from './output.ts';
 export { output } from './output.ts';
+export type {
+  CursorPage,
+  CursorPageOptions,
+  OffsetPage,
+  OffsetPageOptions,
+  PageOptions,
+} from './page.ts';
+export { page } from './page.ts';
 export type { PermissionsPolicy, PermissionsPolicyFeature } from './permissions-policy.ts';
 export type {
   HeaderEntry,
@@ -23,5 +39,9 @@ export type {
   StrictTransportSecurity,
 } from './security-headers.ts';
 export { securityHeaders } from './security-headers.ts';
+export type { TextOptions } from './text.ts';
+export { queryText, text } from './text.ts';
 export type { TraceContext } from './trace-context.ts';
 export { formatTraceparent, parseTraceparent } from './trace-context.ts';
+export type { Writable, WritableOptions } from './writable.ts';
+export { writable } from './writable.ts';

@@ -1,0 +1,143 @@
+import { describe, expect, test } from 'vitest';
+import * as z from 'zod';
+import { assertBounded } from '../src/assert-bounded.ts';
+import { list } from '../src/list.ts';
+import { num } from '../src/num.ts';
+import { page } from '../src/page.ts';
+import { queryText, text } from '../src/text.ts';
+
+describe('assertBounded', () => {
+  test.each<[string, z.ZodType]>([
+    ['text()', text()],
+    ['queryText()', queryText()],
+    ['text() with a pattern', text({ max: 254, pattern: /^[^@\s]+@[^@\s]+\.[^@\s]+$/ })],
+    ['text() and a pattern later', text({ max: 64 }).regex(/^\w+$/)],
+    ['num()', num({ min: 0, max: 1 })],
+    ['num() from text', num({ min: 0, max: 1, from: 'text' })],
+    ['list()', list(text())],
+    ['page()', page()],
+    ['page() by offset', page({ by: 'offset' })],
+    [
+      'zod with its bounds',
+      z.object({ a: z.string().max(5), n: z.number().min(0).max(5), l: z.array(z.int32()).max(2) }),
+    ],
+    ['an exact length', z.string().length(5)],
+    [
+      'a length that ends the checking, then a pattern',
+      z.string().max(5, { abort: true }).regex(/^a+$/),
+    ],
+    ['a format behind a bounded text', text({ max: 254 }).pipe(z.email())],
+    ['a format behind several', z.union([text({ max: 10 }), text({ max: 36 })]).pipe(z.uuid())],
+    [
+      'finite things',
+      z.tuple([z.boolean(), z.null(), z.literal('a'), z.enum(['a', 'b']), z.undefined()]),
+    ],
+    ['records with short keys', z.record(text({ max: 20 }), num({ min: 0, max: 1 }))],
+    ['wrappers', text().optional().nullable().default('a').readonly().catch('b')],
+    [
+      'a codec',
+      z.codec(text({ max: 40 }), z.date(), { decode: (value) => new Date(value), encode: String }),
+    ],
+    ['a big integer', z.bigint().min(0n).max(9n)],
+    ['starts with', text().startsWith('a').endsWith('z').includes('m').lowercase()],
+    ['unknown that a later schema replaces', z.unknown().pipe(text())],
+  ])('finds nothing in %s', (_, schema) => {
+    expect(() => assertBounded(schema)).not.toThrow();
+  });
+
+  test.each<[z.ZodType, string]>([
+    [z.string(), '#: string without a maximum length'],
+    [z.string().min(5), '#: string without a maximum length'],
+    [z.string().max(Number.POSITIVE_INFINITY), '#: string without a maximum length'],
+    [z.object({ a: z.object({ b: z.string() }) }), '#/a/b: string without a maximum length'],
+    [z.number(), '#: number without a minimum and a maximum'],
+    [z.number().min(0), '#: number without a minimum and a maximum'],
+    [z.number().min(0).max(Number.POSITIVE_INFINITY), '#: number without a minimum and a maximum'],
+    [z.int(), '#: number without a minimum and a maximum'],
+    [z.bigint(), '#: bigint without a minimum and a maximum'],
+    [z.array(z.boolean()), '#: list without a maximum length'],
+    [z.array(z.array(z.string()).max(1)).max(1), '#/[]/[]: string without a maximum length'],
+    [z.tuple([z.null()], z.null()), '#: list without a maximum length'],
+    [list(z.object({ a: z.string() })), '#/[]/a: string without a maximum length'],
+    [z.any(), '#: takes anything'],
+    [z.object({ a: z.unknown() }), '#/a: takes anything'],
+    [z.custom(() => true), '#: takes anything'],
+    [z.unknown().transform(String), '#: takes anything'],
+    [z.record(z.string(), z.null()), '#/{key}: string without a maximum length'],
+    [z.record(text(), z.string()), '#/{}: string without a maximum length'],
+    [z.map(text(), z.null()), '#: map without a maximum size'],
+    [z.set(text()), '#: set without a maximum size'],
+    [z.looseObject({}), '#: takes keys of any name'],
+    [z.object({}).catchall(text()), '#: takes keys of any name'],
+    [z.union([text(), z.string()]), '#: string without a maximum length'],
+    [
+      z.intersection(z.object({ a: z.string() }), z.object({})),
+      '#/a: string without a maximum length',
+    ],
+    [z.lazy(() => z.string()), '#: string without a maximum length'],
+    [z.string().optional(), '#: string without a maximum length'],
+    [z.preprocess((value) => value, z.string()), '#: string without a maximum length'],
+    [z.coerce.number().min(0).max(1), '#: coerces'],
+    [z.coerce.string().max(5), '#: coerces'],
+    [z.coerce.boolean(), '#: coerces'],
+    [z.coerce.date(), '#: coerces'],
+    [z.string().regex(/^a+$/).max(5), '#: /^a+$/ runs before the length is checked'],
+    [z.string().max(5).regex(/^a+$/), '#: /^a+$/ runs before the length is checked'],
+    [z.email().max(254), '#: the format email runs before the length is checked'],
+    [z.uuid(), '#: the format uuid runs before the length is checked'],
+    [z.templateLiteral(['a', z.string()]), '#: a template runs before the length is checked'],
+    [text({ max: 230 }).regex(/^(a+)+$/), '#: /^(a+)+$/ may take too long on 230 characters'],
+    [text().regex(/\s+$/), '#: /\\s+$/ may take too long on 10000 characters'],
+    [text().pipe(z.string().regex(/(x+x+)+y/)), '#: /(x+x+)+y/ may take too long'],
+    [z.promise(text()), '#: promise cannot be sent'],
+  ])('case %#: says what is wrong', (schema, problem) => {
+    expect(() => assertBounded(schema)).toThrow(TypeError);
+    expect(() => assertBounded(schema)).toThrow(problem);
+  });
+
+  test('the order of checks in zod is the trap: the pattern runs on what is too long', () => {
+    let longest = 0;
+    const pattern = /^a+$/;
+    const exec = pattern.exec.bind(pattern);
+    pattern.exec = (value) => {
+      longest = Math.max(longest, value.length);
+      return exec(value);
+    };
+    z.string().max(5).regex(pattern).safeParse('a'.repeat(100));
+    expect(longest).toBe(100);
+  });
+
+  test('names all of them, at most 50', () => {
+    const shape = Object.fromEntries(
+      Array.from({ length: 60 }, (_, index) => [`f${index}`, z.string()]),
+    );
+    const { message } = failure(z.object(shape));
+    expect(message).toContain('#/f0: ');
+    expect(message).toContain('#/f49: ');
+    expect(message).toContain('and 10 more');
+    expect(message.split('\n')).toHaveLength(52);
+  });
+
+  test('ends on schemas that contain themselves, or never end', () => {
+    const tree = z.object({
+      name: z.string(),
+      get children() {
+        return z.array(tree).max(5);
+      },
+    });
+    expect(failure(tree).message.match(/#/g)).toHaveLength(1);
+    const node: z.ZodType = z.lazy(() => z.object({ next: node.optional(), name: text() }));
+    expect(() => assertBounded(node)).not.toThrow();
+    const endless = (): z.ZodType => z.lazy(() => z.object({ next: endless() }));
+    expect(failure(endless()).message).toContain('schema without end');
+  });
+});
+
+function failure(schema: z.ZodType): Error {
+  try {
+    assertBounded(schema);
+  } catch (error) {
+    if (error instanceof Error) return error;
+  }
+  throw new Error('nothing was wrong');
+}
