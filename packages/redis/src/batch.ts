@@ -73,7 +73,7 @@ export class Batch {
 
   add(keys: readonly string[], args: readonly ScriptArgument[], call: Call): void {
     for (const key of keys) this.#keys.push(key);
-    this.#args.push(args.length);
+    if (this.script.argsPerCall === undefined) this.#args.push(args.length);
     for (const arg of args) {
       if (typeof arg === 'object') {
         this.#args.push(Buffer.from(arg.buffer, arg.byteOffset, arg.byteLength));
@@ -98,8 +98,9 @@ export class Batch {
       const durationMs = performance.now() - this.#startedAt;
       batchChannel.publish({ script: this.script.sha, calls: this.size, durationMs });
     }
-    for (const [index, call] of this.#calls.entries()) {
+    for (let index = 0; index < this.#calls.length; index += 1) {
       const reply = replies[index];
+      const call = this.#calls[index] as Call;
       if (reply instanceof Error) call.reject(serverError(reply));
       else call.resolve(reply as never);
     }

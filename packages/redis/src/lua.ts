@@ -7,6 +7,19 @@ export interface CompiledScript {
   /** Keys of each call. */
   readonly keys: number;
   readonly replies: 'text' | 'bytes';
+  /** How many arguments each call has, where that is fixed; else each call's arguments are preceded by their number. */
+  readonly argsPerCall: number | undefined;
+}
+
+/** A body that does the loop over calls itself. */
+export function compileTogether(
+  body: string,
+  prelude: string,
+  keys: number,
+  replies: 'text' | 'bytes',
+  argsPerCall: number,
+): CompiledScript {
+  return compiled(`${prelude}\n${body}`, keys, replies, argsPerCall);
 }
 
 /**
@@ -40,6 +53,15 @@ for call = 1, #KEYS / ${keys} do
 end
 return replies
 `;
+  return compiled(source, keys, replies, undefined);
+}
+
+function compiled(
+  source: string,
+  keys: number,
+  replies: 'text' | 'bytes',
+  argsPerCall: number | undefined,
+): CompiledScript {
   const sha = createHash('sha1').update(source).digest('hex');
-  return { source, sha, keys, replies };
+  return { source, sha, keys, replies, argsPerCall };
 }

@@ -1,7 +1,7 @@
 import type { ScriptArgument } from './batch.ts';
 import { assertTimeout } from './deadline.ts';
 import { closedError, dispatcherOf } from './dispatcher.ts';
-import { compile } from './lua.ts';
+import { compile, compileTogether } from './lua.ts';
 import type { RedisClient } from './topology.ts';
 
 export interface ScriptOptions {
@@ -9,6 +9,11 @@ export interface ScriptOptions {
   readonly keys: number;
   /** Lua that runs once per round trip, before the calls it carries; its locals are visible to the body. Default none. */
   readonly prelude?: string;
+  /**
+   * The body runs once for all calls of a round trip instead of once for each: it sees the `KEYS` and `ARGV` of all of them in
+   * turn, so many arguments each, and returns an array of their replies. An error it raises fails all of them. Default: off.
+   */
+  readonly argsPerCall?: number;
   /** `bytes`: bulk strings arrive as `Buffer`. Default `text`: as strings, decoded as UTF-8. */
   readonly replies?: 'text' | 'bytes';
   /** How long a call may take, in milliseconds. Default 1000. */
@@ -48,18 +53,26 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
   const {
     keys: keyCount,
     prelude = '',
+    argsPerCall,
     replies = 'text',
     timeoutMs: usualTimeoutMs = 1000,
   } = options;
   if (!Number.isInteger(keyCount) || keyCount < 1)
     throw new TypeError('keys: expected the number of keys of a call, at least 1');
+  if (argsPerCall !== undefined && (!Number.isInteger(argsPerCall) || argsPerCall < 0))
+    throw new TypeError('argsPerCall: expected the number of arguments of a call');
   assertTimeout(usualTimeoutMs);
-  const compiled = compile(lua, prelude, keyCount, replies);
+  const compiled =
+    argsPerCall === undefined
+      ? compile(lua, prelude, keyCount, replies)
+      : compileTogether(lua, prelude, keyCount, replies, argsPerCall);
 
   return (client, keys, args, { timeoutMs = usualTimeoutMs } = {}) => {
     try {
       if (keys.length !== keyCount)
         throw new TypeError(`keys: expected ${keyCount}, got ${keys.length}`);
+      if (argsPerCall !== undefined && args.length !== argsPerCall)
+        throw new TypeError(`args: expected ${argsPerCall}, got ${args.length}`);
       if (args.some((arg) => typeof arg === 'number' && !Number.isFinite(arg)))
         throw new TypeError('args: expected finite numbers');
       if (timeoutMs !== usualTimeoutMs) assertTimeout(timeoutMs);

@@ -97,6 +97,27 @@ describe('a script', () => {
     await expect(counted(redis, ['a'], [])).resolves.toBe(2);
   });
 
+  test('runs once for all calls of a round trip where their number of arguments is fixed', async () => {
+    const pairs: Script<[string, number], [string, number]> = script(
+      `local replies = {}
+       for call = 1, #KEYS do
+         replies[call] = ARGV[2 * call] == '13'
+           and {err = 'ERR thirteen'}
+           or {KEYS[call] .. ARGV[2 * call - 1], #KEYS}
+       end
+       return replies`,
+      { keys: 1, argsPerCall: 2 },
+    );
+    const [a, b, c] = await Promise.allSettled([
+      pairs(redis, ['a'], ['x', 1]),
+      pairs(redis, ['b'], ['y', 13]),
+      pairs(redis, ['c'], ['', 2]),
+    ]);
+    expect([a, c]).toMatchObject([{ value: ['ax', 3] }, { value: ['c', 3] }]);
+    expect(b).toMatchObject({ reason: { code: 'ERR_STORE_FAILED', message: /thirteen/ } });
+    await expect(pairs(redis, ['a'], ['x'] as never)).rejects.toThrow(/^args: expected 2, got 1/);
+  });
+
   test('honours the key prefix of the client', async () => {
     const prefixed = server.client({ keyPrefix: 'app:' });
     await increment(prefixed, ['k'], [2]);
@@ -189,6 +210,7 @@ describe('misuse', () => {
   test.each([
     ['keys', () => script('', { keys: 0 })],
     ['keys', () => script('', { keys: 1.5 })],
+    ['argsPerCall', () => script('', { keys: 1, argsPerCall: 0.5 })],
     ['timeoutMs', () => script('', { keys: 1, timeoutMs: 0 })],
     ['timeoutMs', () => script('', { keys: 1, timeoutMs: Number.NaN })],
     ['timeoutMs', () => script('', { keys: 1, timeoutMs: 2 ** 31 })],
