@@ -12,8 +12,9 @@ import { genericGrantRequest } from 'openid-client';
 import type { AccessToken } from './access-token.ts';
 import { isSecureUrl, type ServerMetadata } from './authorization-server.ts';
 import { OAuthError } from './errors.ts';
+import { reporting } from './events.ts';
 import { boundToken, type ExtraParameters, form, obtained } from './grant.ts';
-import { type ConfiguredClient, clientFor } from './oauth-client.ts';
+import { type ConfiguredClient, clientFor, type OAuthClient } from './oauth-client.ts';
 import { token } from './shared-token.ts';
 import { variantOf } from './token-cache.ts';
 
@@ -167,6 +168,14 @@ export async function authorizationCode(
   pending: PendingAuthorization,
 ): Promise<AuthorizationResult> {
   const client = clientFor(options);
+  return reporting(client, 'authorization_code', () => exchangeCode(client, callback, pending));
+}
+
+async function exchangeCode(
+  client: OAuthClient,
+  callback: string | URL | URLSearchParams,
+  pending: PendingAuthorization,
+): Promise<AuthorizationResult> {
   const metadata = await client.server.metadata();
   // Whole seconds, as ID tokens count them.
   const skewSeconds = Math.round((client.now() - Date.now()) / 1000);

@@ -48,7 +48,7 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
   const parameters = checkParameters(options.parameters ?? {});
   const defaultSeconds = seconds(options, 'defaultExpiresInSeconds', 300);
   return tokenCache({
-    issuer: client.server.issuer,
+    issuer: client.issuer,
     clientId: client.clientId,
     defaults: variantOf(options.scope, options.resource),
     renewBeforeSeconds: seconds(options, 'renewBeforeSeconds', 60),
@@ -56,7 +56,7 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
     renew: async (variant, generation) => {
       const key = cacheKey({
         grantType: GRANT_TYPE,
-        issuer: client.server.issuer,
+        issuer: client.issuer,
         clientId: client.clientId,
         auth: [client.clientAuth.method, await client.clientAuth.identity()],
         dpop: client.dpop?.thumbprint,

@@ -33,7 +33,9 @@ export type {
   FailureEvent,
   RenewalEvent,
   RequestEvent,
+  ResourceRetryEvent,
   RetryEvent,
+  TokenRetryEvent,
 } from './events.ts';
 export type { ExtraParameters } from './grant.ts';
 export { type AccessTokenOptions, accessToken } from './interceptor.ts';

@@ -5,8 +5,9 @@ import type { Dispatcher } from 'undici';
 import type { AccessToken } from './access-token.ts';
 import { parseChallenges } from './challenge.ts';
 import { OAuthError } from './errors.ts';
+import { type ResourceRetryEvent, retries } from './events.ts';
 import { hasHeader, headerList } from './headers.ts';
-import { type RelayController, relayController } from './relay-controller.ts';
+import { RelayController } from './relay-controller.ts';
 import type { TokenRequest, TokenSource } from './source.ts';
 
 export interface AccessTokenOptions extends Pick<TokenRequest, 'scope' | 'resource'> {
@@ -28,16 +29,19 @@ interface Target {
 
 interface Shared {
   readonly source: TokenSource;
-  readonly request: Pick<TokenRequest, 'scope' | 'resource'>;
+  /** Nothing where the source's own are meant: that is the case it answers fastest. */
+  readonly request: Pick<TokenRequest, 'scope' | 'resource'> | undefined;
 }
+
+type Remedy = ResourceRetryEvent['remedy'];
 
 /** A refusal is read, so that its connection can be used again, but not without end. */
 const MAX_DISCARDED_BYTES = 65_536;
 
 /**
  * An undici interceptor that puts an access token on every request to its origins, and on no other. A request that is
- * refused with `invalid_token` is repeated once with a renewed token if its body can be sent twice (not: streams and
- * iterables). A request whose token cannot be had fails with the reason. A request that has an `Authorization` field of
+ * refused with `invalid_token` is repeated once with a renewed token, and one that lacks the server's DPoP nonce once
+ * with that, if its body can be sent twice (not: streams and iterables). A request whose token cannot be had fails with the reason. A request that has an `Authorization` field of
  * its own goes as it is.
  * @throws TypeError when an option is not what it must be.
  */
@@ -49,7 +53,7 @@ export function accessToken(
     throw new TypeError('source must have getToken(), like what clientCredentials() returns');
   }
   const { origins, ...request } = options;
-  const shared: Shared = { source, request };
+  const shared = { source, request: Object.keys(request).length > 0 ? request : undefined };
   if (origins?.length === 0 || origins?.some((origin) => !isHttpUrl(origin))) {
     throw new TypeError('origins must be http or https URLs, at least one');
   }
@@ -62,34 +66,36 @@ export function accessToken(
       const target = targets.get(origin);
       const headers = headerList(opts.headers);
       if (!target || hasHeader(headers, 'authorization')) return dispatch(opts, handler);
-      target.budget.deposit();
-      const options = { ...opts, headers: headers as string[] };
-      new AuthorizedRequest(dispatch, options, handler, shared, target, origin).start();
+      new AuthorizedRequest(dispatch, opts, headers, handler, shared, target, origin).start();
       return true;
     };
   };
 }
 
-/** One request and, at most, its one repetition. Its token is its own: nothing here is shared between requests. */
+/** One request and its repetitions, one for each remedy. Its token is its own: nothing here is shared between requests. */
 class AuthorizedRequest implements Dispatcher.DispatchHandler {
   readonly #dispatch: Dispatch;
   readonly #options: Dispatcher.DispatchOptions;
+  readonly #headers: readonly (string | string[])[];
   readonly #handler: Dispatcher.DispatchHandler;
   readonly #shared: Shared;
   readonly #target: Target;
   readonly #origin: string;
-  readonly #controller: RelayController = relayController();
+  readonly #controller = new RelayController();
+  readonly #startedAt = retries.hasSubscribers ? performance.now() : 0;
   #token: AccessToken | undefined;
   /** What the last proof was made with: others may have learnt a newer one since. */
   #nonce: string | undefined;
   #started = false;
-  #repeated = false;
-  #discarding: 'token' | 'nonce' | undefined;
+  #renewed = false;
+  #nonceRenewed = false;
+  #discarding: Remedy | undefined;
   #discardedBytes = 0;
 
   constructor(
     dispatch: Dispatch,
     options: Dispatcher.DispatchOptions,
+    headers: readonly (string | string[])[],
     handler: Dispatcher.DispatchHandler,
     shared: Shared,
     target: Target,
@@ -97,6 +103,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   ) {
     this.#dispatch = dispatch;
     this.#options = options;
+    this.#headers = headers;
     this.#handler = handler;
     this.#shared = shared;
     this.#target = target;
@@ -104,31 +111,42 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   }
 
   start(): void {
-    this.#send({});
+    this.#obtain();
   }
 
-  #send(renewal: Pick<TokenRequest, 'forceRenewal'>, token?: AccessToken): void {
+  #obtain(renewal?: Pick<TokenRequest, 'forceRenewal'>): void {
     const { source, request } = this.#shared;
     const signal = (this.#options as { signal?: unknown }).signal;
-    const wait = signal instanceof AbortSignal ? { signal } : {};
-    (token ? Promise.resolve(token) : source.getToken({ ...request, ...renewal, ...wait }))
-      .then((usable) => this.#sendWith(usable))
-      .catch((error: unknown) => this.#fail(error));
+    const wait = signal instanceof AbortSignal ? { signal } : undefined;
+    const wanted = renewal || wait ? { ...request, ...renewal, ...wait } : request;
+    try {
+      const token = source.getToken(wanted);
+      token.then((usable) => this.#send(usable)).catch((error: unknown) => this.#fail(error));
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
-  async #sendWith(token: AccessToken): Promise<void> {
+  /** Without a promise where none is needed: for a Bearer token nothing is computed. */
+  #send(token: AccessToken): undefined | Promise<void> {
     this.#token = token;
-    const headers = [...(this.#options.headers as string[])];
-    headers.push('authorization', `${token.type} ${token.value}`);
-    if (token.type === 'DPoP') {
-      const { method } = this.#options;
-      this.#nonce = this.#target.nonce;
-      const proof = await token.proof({ method, url: this.#url(), nonce: this.#nonce });
-      if (proof === undefined) throw new OAuthError('ERR_OAUTH_DPOP', 'the token has no DPoP key');
-      headers.push('dpop', proof);
-    }
+    if (token.type === 'DPoP') return this.#sendProved(token);
+    this.#sendWith(token);
+    return undefined;
+  }
+
+  async #sendProved(token: AccessToken): Promise<void> {
+    const { method } = this.#options;
+    this.#nonce = this.#target.nonce;
+    const proof = await token.proof({ method, url: this.#url(), nonce: this.#nonce });
+    if (proof === undefined) throw new OAuthError('ERR_OAUTH_DPOP', 'the token has no DPoP key');
+    this.#sendWith(token, 'dpop', proof);
+  }
+
+  #sendWith({ type, value }: AccessToken, ...more: readonly string[]): void {
+    const headers = [...this.#headers, 'authorization', `${type} ${value}`, ...more];
     if (this.#controller.abortedByCaller) throw this.#controller.reason;
-    this.#dispatch({ ...this.#options, headers }, this);
+    this.#dispatch({ ...this.#options, headers: headers as string[] }, this);
   }
 
   #url(): string {
@@ -155,26 +173,25 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   ): void {
     const nonce = headers['dpop-nonce'];
     if (typeof nonce === 'string') this.#target.nonce = nonce;
-    if (status === 401 && !this.#repeated && isReplayable(this.#options.body)) {
+    if (status === 401 && isReplayable(this.#options.body)) {
       this.#discarding = this.#remedy(headers['www-authenticate']);
       if (this.#discarding) return;
     }
     this.#handler.onResponseStart?.(this.#controller, status, headers, statusMessage);
   }
 
-  /** What would make the refused request succeed, if anything. */
-  #remedy(challenge: string | string[] | undefined): 'token' | 'nonce' | undefined {
+  /** What would make the refused request succeed, if anything that was not tried. */
+  #remedy(challenge: string | string[] | undefined): Remedy | undefined {
     const errors = [challenge ?? []]
       .flat()
       .flatMap(parseChallenges)
       .filter(({ scheme }) => scheme === 'bearer' || scheme === 'dpop')
       .map(({ parameters }) => parameters['error']);
-    if (errors.includes('use_dpop_nonce')) {
-      return this.#target.nonce === this.#nonce ? undefined : 'nonce';
-    }
-    if (!errors.includes('invalid_token')) return undefined;
-    const { generation } = this.#token as AccessToken;
+    const { generation, type } = this.#token as AccessToken;
     const target = this.#target;
+    const hasNonce = type === 'DPoP' && target.nonce !== this.#nonce;
+    if (errors.includes('use_dpop_nonce') && hasNonce && !this.#nonceRenewed) return 'nonce';
+    if (!errors.includes('invalid_token') || this.#renewed) return undefined;
     if (generation > target.refusedGeneration) {
       if (!target.budget.tryWithdraw()) return undefined;
       target.refusedGeneration = generation;
@@ -182,13 +199,23 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
     return 'token';
   }
 
-  #repeat(): void {
-    const remedy = this.#discarding;
+  #repeat(remedy: Remedy): void {
     this.#discarding = undefined;
-    this.#repeated = true;
-    const { generation } = this.#token as AccessToken;
-    if (remedy === 'token') this.#send({ forceRenewal: generation });
-    else this.#send({}, this.#token);
+    this.#discardedBytes = 0;
+    const token = this.#token as AccessToken;
+    const { generation } = token;
+    if (retries.hasSubscribers) {
+      const durationMs = performance.now() - this.#startedAt;
+      const origin = this.#origin;
+      retries.publish({ at: 'resource-server', origin, remedy, generation, durationMs });
+    }
+    if (remedy === 'token') {
+      this.#renewed = true;
+      this.#obtain({ forceRenewal: generation });
+    } else {
+      this.#nonceRenewed = true;
+      this.#sendProved(token).catch((error: unknown) => this.#fail(error));
+    }
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -205,12 +232,13 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
     _controller: Dispatcher.DispatchController,
     trailers: Record<string, string>,
   ): void {
-    if (this.#discarding) this.#repeat();
+    if (this.#discarding) this.#repeat(this.#discarding);
     else this.#handler.onResponseEnd?.(this.#controller, trailers);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#discarding && !this.#controller.abortedByCaller) this.#repeat();
+    const remedy = this.#discarding;
+    if (remedy && !this.#controller.abortedByCaller) this.#repeat(remedy);
     else this.#handler.onResponseError?.(this.#controller, error);
   }
 

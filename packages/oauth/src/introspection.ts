@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { tokenIntrospection } from 'openid-client';
 import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
+import { reporting } from './events.ts';
 import { parseJsonObject } from './json.ts';
 import { type ClientOptions, oauthClient } from './oauth-client.ts';
 
@@ -132,7 +133,7 @@ export function introspector(options: IntrospectorOptions): Introspector {
       ({ active: false, reason }) as const;
     if (expiresAtMs !== undefined && expiresAtMs <= nowMs) return refuse('expired');
     if ((millis(claims['nbf']) ?? 0) > nowMs + 5000) return refuse('not_yet_valid');
-    if (claims['iss'] !== undefined && claims['iss'] !== client.server.issuer) {
+    if (claims['iss'] !== undefined && claims['iss'] !== client.issuer) {
       return refuse('wrong_issuer');
     }
     const given = [claims['aud'] ?? []].flat();
@@ -156,7 +157,7 @@ export function introspector(options: IntrospectorOptions): Introspector {
       const id = createHash('sha256').update(token).digest('base64url');
       const known = recall(id);
       if (known) return judge(known);
-      const flight = flights.get(id) ?? ask(id, token);
+      const flight = flights.get(id) ?? reporting(client, 'introspection', () => ask(id, token));
       flights.set(id, flight);
       return judge(await flight);
     },

@@ -54,6 +54,8 @@ export interface Call {
 
 export interface OAuthClient {
   readonly server: Server;
+  /** The server's. */
+  readonly issuer: string;
   readonly clientId: string;
   readonly clientAuth: ClientAuth;
   readonly dpop?: DpopKey;
@@ -94,6 +96,7 @@ export function oauthClient(
   }
   const send = transport(options, clientAuth.tls?.());
   const server = authorizationServer(options, send, now);
+  const { issuer } = server;
   const dpop = options.dpop && dpopKey(options.dpop, now);
   /** For one attempt. Nothing outlives it: no credential, no proof, no nonce. */
   const configuration = (metadata: ServerMetadata, auth: Authenticate, sending: Sending) => {
@@ -142,7 +145,7 @@ export function oauthClient(
       if (requests.hasSubscribers) {
         const durationMs = performance.now() - startedAt;
         const { grantType } = call;
-        requests.publish({ issuer: server.issuer, clientId, grantType, status, durationMs });
+        requests.publish({ issuer, clientId, grantType, status, durationMs });
       }
     }
   };
@@ -171,6 +174,7 @@ export function oauthClient(
 
   const askUntil = async (call: Call, limit: Deadline): Promise<Response> => {
     for (let retry = 1; ; retry += 1) {
+      const startedAt = performance.now();
       try {
         return await attempt(call, limit.signal);
       } catch (error) {
@@ -180,7 +184,9 @@ export function oauthClient(
         if (retries.hasSubscribers) {
           const { code } = error as OAuthError;
           const { grantType } = call;
-          retries.publish({ issuer: server.issuer, clientId, grantType, retry, waitMs, code });
+          const durationMs = performance.now() - startedAt;
+          const at = 'authorization-server';
+          retries.publish({ at, issuer, clientId, grantType, retry, waitMs, code, durationMs });
         }
         await sleep(waitMs, limit.signal);
       }
@@ -189,6 +195,7 @@ export function oauthClient(
 
   return {
     server,
+    issuer,
     clientId,
     clientAuth,
     timeoutMs,

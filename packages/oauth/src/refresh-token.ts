@@ -46,8 +46,7 @@ export function refreshToken(options: RefreshTokenOptions): TokenSource {
   }
   const client = oauthClient(options);
   const parameters = checkParameters(options.parameters ?? {});
-  const { issuer } = client.server;
-  const { clientId } = client;
+  const { issuer, clientId } = client;
   const grant = createHash('sha256').update(initial).digest('base64url');
   const rotate = rotation({
     client,

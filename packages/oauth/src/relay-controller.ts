@@ -1,53 +1,58 @@
 import type { Dispatcher } from 'undici';
 
+type Controller = Dispatcher.DispatchController;
+
 /**
  * The one controller a caller holds while the requests behind it change. Undici makes a controller per dispatch; a
  * caller who paused or aborted the first would otherwise reach a request that is over.
  */
-export interface RelayController extends Dispatcher.DispatchController {
-  follow(controller: Dispatcher.DispatchController): void;
-  readonly abortedByCaller: boolean;
-}
+export class RelayController implements Controller {
+  #target: Controller | undefined;
+  #paused = false;
+  #aborted: { readonly reason: Error } | undefined;
 
-export function relayController(): RelayController {
-  let target: Dispatcher.DispatchController | undefined;
-  let paused = false;
-  let aborted: { reason: Error } | undefined;
-  return {
-    follow: (controller) => {
-      target = controller;
-      if (aborted) controller.abort(aborted.reason);
-      else if (paused) controller.pause();
-    },
-    get abortedByCaller() {
-      return aborted !== undefined;
-    },
-    get aborted() {
-      return aborted !== undefined || (target?.aborted ?? false);
-    },
-    get paused() {
-      return paused || (target?.paused ?? false);
-    },
-    get reason() {
-      return aborted?.reason ?? target?.reason ?? null;
-    },
-    get rawHeaders() {
-      return target?.rawHeaders ?? null;
-    },
-    get rawTrailers() {
-      return target?.rawTrailers ?? null;
-    },
-    abort: (reason) => {
-      aborted ??= { reason };
-      target?.abort(reason);
-    },
-    pause: () => {
-      paused = true;
-      target?.pause();
-    },
-    resume: () => {
-      paused = false;
-      target?.resume();
-    },
-  };
+  follow(controller: Controller): void {
+    this.#target = controller;
+    if (this.#aborted) controller.abort(this.#aborted.reason);
+    else if (this.#paused) controller.pause();
+  }
+
+  get abortedByCaller(): boolean {
+    return this.#aborted !== undefined;
+  }
+
+  get aborted(): boolean {
+    return this.#aborted !== undefined || (this.#target?.aborted ?? false);
+  }
+
+  get paused(): boolean {
+    return this.#paused || (this.#target?.paused ?? false);
+  }
+
+  get reason(): Error | null {
+    return this.#aborted?.reason ?? this.#target?.reason ?? null;
+  }
+
+  get rawHeaders(): NonNullable<Controller['rawHeaders']> | null {
+    return this.#target?.rawHeaders ?? null;
+  }
+
+  get rawTrailers(): NonNullable<Controller['rawTrailers']> | null {
+    return this.#target?.rawTrailers ?? null;
+  }
+
+  abort(reason: Error): void {
+    this.#aborted ??= { reason };
+    this.#target?.abort(reason);
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#target?.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#target?.resume();
+  }
 }

@@ -1,5 +1,6 @@
 import { tokenRevocation } from 'openid-client';
 import { AccessToken } from './access-token.ts';
+import { reporting } from './events.ts';
 import { type ConfiguredClient, clientFor } from './oauth-client.ts';
 
 export interface RevocationOptions {
@@ -19,11 +20,14 @@ export async function revokeToken(
 ): Promise<void> {
   const value = token instanceof AccessToken ? token.value : token;
   if (typeof value !== 'string' || value === '') throw new TypeError('token must be a token');
-  await clientFor(options).ask({
-    endpoint: 'revocation_endpoint',
-    grantType: 'revocation',
-    repeatable: () => true,
-    ask: (configuration) =>
-      tokenRevocation(configuration, value, tokenTypeHint && { token_type_hint: tokenTypeHint }),
-  });
+  const client = clientFor(options);
+  const hint = tokenTypeHint && { token_type_hint: tokenTypeHint };
+  await reporting(client, 'revocation', () =>
+    client.ask({
+      endpoint: 'revocation_endpoint',
+      grantType: 'revocation',
+      repeatable: () => true,
+      ask: (configuration) => tokenRevocation(configuration, value, hint),
+    }),
+  );
 }

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { exponentialBackoff, sleep } from '@countersign/retry';
 import type { AccessToken } from './access-token.ts';
 import { OAuthError } from './errors.ts';
+import { reportFailure } from './events.ts';
 import { type ExtraParameters, form, obtained, tokenGrant } from './grant.ts';
 import type { OAuthClient } from './oauth-client.ts';
 import {
   type ObtainedToken,
   pollMs,
-  reportBypass,
   reportShared,
   shareable,
   sharedRefusal,
@@ -110,7 +110,7 @@ export function rotation(
       .then(() => {
         owner = randomUUID();
       })
-      .catch((failure: unknown) => reportBypass(client, failure, startedAt));
+      .catch((failure: unknown) => reportFailure(client, 'store', failure, startedAt));
     return known ? (error as OAuthError) : ambiguous('the answer was lost', error);
   };
 
@@ -150,7 +150,7 @@ export function rotation(
     owner = randomUUID();
     const startedAt = performance.now();
     await save().catch((error: unknown) => {
-      reportBypass(client, error, startedAt);
+      reportFailure(client, 'store', error, startedAt);
       void saveLater();
     });
     return token(client, fresh, before + 1);
@@ -169,7 +169,7 @@ export function rotation(
         case 'current': {
           const shared = parseGrant(found.value)?.tokens[tokenKey];
           if (shared && shared.generation > generation && shared.expiresAtMs > client.now()) {
-            reportShared(client, shared.generation);
+            reportShared(client, shared.generation, startedAt);
             return token(client, shared, shared.generation);
           }
           known = found.generation;

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { sleep } from '@countersign/retry';
 import { AccessToken, type TokenType } from './access-token.ts';
 import { OAuthError } from './errors.ts';
-import { cacheHits, failures } from './events.ts';
+import { cacheHits, reportFailure } from './events.ts';
 import type { OAuthClient } from './oauth-client.ts';
 import type { Claim, TokenStore } from './store.ts';
 import { isLasting, LONGEST_PAUSE_MS, REFUSAL_MS } from './token-cache.ts';
@@ -34,7 +34,7 @@ export async function renewShared(
   const owner = randomUUID();
   const startedAt = performance.now();
   const bypass = async (error: unknown) => {
-    reportBypass(client, error, startedAt);
+    reportFailure(client, 'store', error, startedAt);
     const fresh = await obtain();
     // The claim may have been granted although its answer was lost: then others wait for this token.
     void offer(client, store, key, owner, generation, fresh);
@@ -54,7 +54,7 @@ export async function renewShared(
         // What the caller knows already is no answer: such a store would give it for ever.
         if (claim.generation <= known) return alone();
         known = claim.generation;
-        const shared = revive(client, claim, askedAtMs);
+        const shared = revive(client, claim, askedAtMs, startedAt);
         if (shared) return shared;
         break;
       }
@@ -89,7 +89,7 @@ async function fill(
     const refused = shareable(error);
     await store
       .release(key, { owner, ...(refused ? { refused } : {}) })
-      .catch((failure: unknown) => reportBypass(client, failure, startedAt));
+      .catch((failure: unknown) => reportFailure(client, 'store', failure, startedAt));
     throw error;
   }
   const stored = await offer(client, store, key, owner, generation, obtained);
@@ -111,7 +111,7 @@ async function offer(
     const ttlMs = obtained.expiresAtMs - client.now();
     return await store.complete(key, { owner, value, ttlMs, generation });
   } catch (error) {
-    reportBypass(client, error, startedAt);
+    reportFailure(client, 'store', error, startedAt);
     return undefined;
   }
 }
@@ -149,13 +149,14 @@ function revive(
   client: OAuthClient,
   { value, generation, remainingMs }: Extract<Claim, { status: 'current' }>,
   askedAtMs: number,
+  startedAt: number,
 ): AccessToken | undefined {
   const stored = parseToken(value);
   if (!stored) return undefined;
   // The clock of whoever got it may be ahead of this one.
   const expiresAtMs = Math.min(stored.expiresAtMs, askedAtMs + remainingMs);
   if (!(expiresAtMs - client.now() >= SHORTEST_USE_MS)) return undefined;
-  reportShared(client, generation);
+  reportShared(client, generation, startedAt);
   return token(client, { ...stored, expiresAtMs }, generation);
 }
 
@@ -167,9 +168,11 @@ function parseToken(value: string): ObtainedToken | undefined {
   }
 }
 
-export function reportShared({ clientId, server }: OAuthClient, generation: number): void {
+export function reportShared(client: OAuthClient, generation: number, startedAt: number): void {
   if (!cacheHits.hasSubscribers) return;
-  cacheHits.publish({ issuer: server.issuer, clientId, from: 'store', generation });
+  const durationMs = performance.now() - startedAt;
+  const { issuer, clientId } = client;
+  cacheHits.publish({ issuer, clientId, from: 'store', generation, durationMs });
 }
 
 const SHORTEST_USE_MS = 1000;
@@ -186,14 +189,6 @@ export function token(
 /** Soon at first, for the usual quick answer; then at leisure. Spread, so that waiters do not ask in step. */
 export function pollMs(round: number): number {
   return Math.min(250, 20 * 1.5 ** round) * (0.75 + Math.random() / 2);
-}
-
-export function reportBypass(client: OAuthClient, error: unknown, startedAt: number): void {
-  if (!failures.hasSubscribers) return;
-  const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
-  const durationMs = performance.now() - startedAt;
-  const { clientId, server } = client;
-  failures.publish({ issuer: server.issuer, clientId, phase: 'store', code, durationMs });
 }
 
 /** Everything that makes one token different from another, so that no caller is given somebody else's. */

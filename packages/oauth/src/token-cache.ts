@@ -1,6 +1,6 @@
 import type { AccessToken } from './access-token.ts';
 import { OAuthError } from './errors.ts';
-import { cacheHits, failures, renewals } from './events.ts';
+import { cacheHits, renewals, reportFailure } from './events.ts';
 import type { TokenRequest, TokenSource } from './source.ts';
 
 /** What a token is for: scopes and resources in their canonical form. */
@@ -92,11 +92,7 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
     slot.nextAttemptMs = now() + Math.max(pauseMs, BACKGROUND_PAUSE_MS * jitter);
     if (isLasting(error)) slot.failure = { error, untilMs: now() + REFUSAL_MS };
     else if (pauseMs > 0) slot.failure = { error: error as OAuthError, untilMs: now() + pauseMs };
-    if (failures.hasSubscribers) {
-      const code = error instanceof OAuthError ? error.code : 'unknown';
-      const durationMs = performance.now() - startedAt;
-      failures.publish({ issuer, clientId, phase: 'renewal', code, durationMs });
-    }
+    reportFailure({ issuer, clientId }, 'renewal', error, startedAt);
   };
 
   const fly = async (slot: Slot, atLeast: number): Promise<AccessToken> => {
@@ -128,27 +124,30 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
     return slot.flight;
   };
 
-  const hit = (slot: Slot): Promise<AccessToken> => {
+  const hit = (slot: Slot, startedAt: number): Promise<AccessToken> => {
     const { current, promise } = slot as Required<Slot>;
     if (cacheHits.hasSubscribers) {
-      cacheHits.publish({ issuer, clientId, from: 'memory', generation: current.generation });
+      const { generation } = current;
+      const durationMs = performance.now() - startedAt;
+      cacheHits.publish({ issuer, clientId, from: 'memory', generation, durationMs });
     }
     return promise;
   };
 
   return {
     getToken: (request) => {
+      const startedAt = cacheHits.hasSubscribers ? performance.now() : 0;
       const slot = request === undefined ? main : slotFor(request);
       const force = request?.forceRenewal;
       if (force === undefined || force === false) {
         const nowMs = now();
-        if (nowMs < slot.freshUntilMs) return hit(slot);
+        if (nowMs < slot.freshUntilMs) return hit(slot, startedAt);
         if (nowMs < slot.validUntilMs) {
           if (nowMs >= slot.nextAttemptMs) void join(slot);
-          return hit(slot);
+          return hit(slot, startedAt);
         }
       } else if (force !== true && slot.current && slot.current.generation > force) {
-        if (now() < slot.validUntilMs) return hit(slot);
+        if (now() < slot.validUntilMs) return hit(slot, startedAt);
       }
       const { failure } = slot;
       const leftMs = failure ? failure.untilMs - now() : 0;

@@ -43,7 +43,7 @@ export function tokenExchange(options: TokenExchangeOptions): TokenSource {
   const parameters = checkParameters(options.parameters ?? {});
   const defaultSeconds = seconds(options, 'defaultExpiresInSeconds', 300);
   return tokenCache({
-    issuer: client.server.issuer,
+    issuer: client.issuer,
     clientId: client.clientId,
     defaults: variantOf(options.scope, options.resource),
     renewBeforeSeconds: seconds(options, 'renewBeforeSeconds', 60),
@@ -52,7 +52,7 @@ export function tokenExchange(options: TokenExchangeOptions): TokenSource {
       const [given, acting] = await Promise.all([subject(), actor?.()]);
       const key = cacheKey({
         grantType: GRANT_TYPE,
-        issuer: client.server.issuer,
+        issuer: client.issuer,
         clientId: client.clientId,
         auth: [client.clientAuth.method, await client.clientAuth.identity()],
         dpop: client.dpop?.thumbprint,

@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Readable } from 'node:stream';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
 import {
@@ -305,6 +306,36 @@ describe('invalid_token', () => {
     expect(api.requests).toHaveLength(1);
   });
 
+  it('tells of a repetition, and what it was for, without the token', async () => {
+    const events: unknown[] = [];
+    const listen = (event: unknown) => void events.push(event);
+    subscribe('countersign:oauth:retry', listen);
+    api.enqueue(refused());
+    await get();
+    unsubscribe('countersign:oauth:retry', listen);
+    const { origin } = api;
+    const durationMs = expect.any(Number);
+    expect(events).toEqual([
+      { at: 'resource-server', origin, remedy: 'token', generation: 1, durationMs },
+    ]);
+  });
+
+  it('fails the request when the source throws at the renewal', async () => {
+    const failure = new Error('thrown, not rejected');
+    const token = await source.getToken();
+    const throwing = accessToken({
+      getToken: (wanted) => {
+        if (wanted?.forceRenewal !== undefined) throw failure;
+        return Promise.resolve(token);
+      },
+    });
+    api.enqueue(refused());
+    await expect(request(api.origin, { dispatcher: agent.compose(throwing) })).rejects.toBe(
+      failure,
+    );
+    expect(api.requests).toHaveLength(1);
+  });
+
   it('never lets one request carry what another was given', async () => {
     const tokens: string[] = [];
     let generation = 0;
@@ -383,6 +414,63 @@ describe('DPoP', () => {
     expect((await get()).statusCode).toBe(401);
     expect((await get()).statusCode).toBe(401);
     expect(api.requests).toHaveLength(3);
+  });
+
+  const refusal = (error: string, nonce?: string) =>
+    respond({
+      status: 401,
+      headers: {
+        'www-authenticate': `DPoP error="${error}"`,
+        ...(nonce === undefined ? {} : { 'dpop-nonce': nonce }),
+      },
+    });
+  const carried = () =>
+    api.requests.map(({ headers }, index) => [
+      headers['authorization'],
+      proofs()[index]?.['nonce'],
+    ]);
+
+  it('repeats for the nonce and then for a new token, once each', async () => {
+    const { value: old } = await source.getToken();
+    api.enqueue(challenge('n1'), refusal('invalid_token'));
+    expect((await get({ method: 'POST', body: 'pay' })).statusCode).toBe(200);
+    const { value } = await source.getToken();
+    expect(carried()).toEqual([
+      [`DPoP ${old}`, undefined],
+      [`DPoP ${old}`, 'n1'],
+      [`DPoP ${value}`, 'n1'],
+    ]);
+    expect(new Set(proofs().map(({ jti }) => jti)).size).toBe(3);
+    expect(server.count('token')).toBe(2);
+  });
+
+  it('repeats for a new token and then for the nonce, once each', async () => {
+    const { value: old } = await source.getToken();
+    api.enqueue(refusal('invalid_token'), challenge('n1'));
+    expect((await get()).statusCode).toBe(200);
+    const { value } = await source.getToken();
+    expect(carried()).toEqual([
+      [`DPoP ${old}`, undefined],
+      [`DPoP ${value}`, undefined],
+      [`DPoP ${value}`, 'n1'],
+    ]);
+  });
+
+  it('takes the nonce that comes with invalid_token along: one repetition is enough', async () => {
+    api.enqueue(refusal('invalid_token', 'n1'));
+    expect((await get()).statusCode).toBe(200);
+    expect(proofs().map(({ nonce }) => nonce)).toEqual([undefined, 'n1']);
+    expect(server.count('token')).toBe(2);
+  });
+
+  it.each([
+    ['nonces without end', ['use_dpop_nonce', 'use_dpop_nonce', 'use_dpop_nonce'], 2],
+    ['new tokens without end', ['invalid_token', 'invalid_token', 'invalid_token'], 2],
+    ['both, again and again', ['use_dpop_nonce', 'invalid_token', 'use_dpop_nonce'], 3],
+  ])('does not follow a server that wants %s', async (_, errors, sent) => {
+    for (const [index, error] of errors.entries()) api.enqueue(refusal(error, `n${index}`));
+    expect((await get()).statusCode).toBe(401);
+    expect(api.requests).toHaveLength(sent);
   });
 
   it('keeps the nonces of origins and of the authorization server apart', async () => {

@@ -1,13 +1,17 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
+import { respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
 import { createLocalJWKSet, jwtVerify } from 'jose';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import {
+  authorizationCode,
   clientCredentials,
   clientSecretBasic,
+  introspector,
   memoryTokenStore,
   privateKeyJwt,
   refreshToken,
+  revokeToken,
 } from '../src/index.ts';
 
 const RESOURCE = 'https://api.example.com';
@@ -26,16 +30,16 @@ afterEach(async () => {
   vi.useRealTimers();
 });
 
-const source = () => {
+const client = () => {
   const { clientId, privateKey, keyId } = server.clients.service;
-  return clientCredentials({
-    issuer: server.issuer,
+  return {
     allowInsecureLoopback: true,
     clientId,
     clientAuth: privateKeyJwt(privateKey, { keyId }),
-    store: memoryTokenStore(),
-  });
+  };
 };
+const source = () =>
+  clientCredentials({ ...client(), issuer: server.issuer, store: memoryTokenStore() });
 const advance = (seconds: number) => vi.setSystemTime(Date.now() + seconds * 1000);
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -105,18 +109,51 @@ it('tells what it does on its channels, without secrets', async () => {
   server.intercept('token', { status: 400 });
   await tokens.getToken({ forceRenewal: true }).catch(() => {});
   await turn();
+  const api = await startScriptedServer({
+    otherwise: respondJson({ error: 'no' }, { status: 400 }),
+  });
+  const at = (name: string) => ({ [`${name}_endpoint`]: `${api.origin}/${name}` });
+  const elsewhere = {
+    ...client(),
+    server: { issuer: server.issuer, ...at('revocation'), ...at('introspection'), ...at('token') },
+  };
+  await revokeToken(elsewhere, value).catch(() => {});
+  const { introspect } = introspector({ ...elsewhere, audience: 'a' });
+  await introspect(value).catch(() => {});
+  const pending = {
+    redirectUri: 'https://app.example.com',
+    state: 's',
+    codeVerifier: 'v'.repeat(43),
+  };
+  await authorizationCode(elsewhere, 'code=c&state=s', pending).catch(() => {});
+  await api.stop();
   for (const stop of listeners) stop();
   const who = { issuer: server.issuer, clientId: 'service' };
   const grantType = 'client_credentials';
   const durationMs = expect.any(Number);
   expect(events).toEqual([
     ['request', { ...who, grantType, status: 503, durationMs }],
-    ['retry', { ...who, grantType, retry: 1, waitMs: durationMs, code: 'ERR_OAUTH_UNAVAILABLE' }],
+    [
+      'retry',
+      {
+        ...who,
+        at: 'authorization-server',
+        grantType,
+        retry: 1,
+        waitMs: durationMs,
+        code: 'ERR_OAUTH_UNAVAILABLE',
+        durationMs,
+      },
+    ],
     ['request', { ...who, grantType, status: 200, durationMs }],
     ['renewal', { ...who, generation: 1, expiresAtMs: durationMs, durationMs }],
-    ['cache-hit', { ...who, from: 'memory', generation: 1 }],
+    ['cache-hit', { ...who, from: 'memory', generation: 1, durationMs }],
     ['request', { ...who, grantType, status: 400, durationMs }],
     ['failure', { ...who, phase: 'renewal', code: 'ERR_OAUTH_RESPONSE', durationMs }],
+    ...['revocation', 'introspection', 'authorization_code'].flatMap((phase) => [
+      ['request', { ...who, grantType: phase, status: 400, durationMs }],
+      ['failure', { ...who, phase, code: 'ERR_OAUTH_REFUSED', durationMs }],
+    ]),
   ]);
   expect(JSON.stringify(events)).not.toContain(value);
 });
