@@ -11,11 +11,12 @@ local time = redis.call('TIME')
 local redis_now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local never = 1 / 0
 local call, ceil, floor, max, min, fmod = redis.call, math.ceil, math.floor, math.max, math.min, math.fmod
-local pack, unpack_from = struct.pack, struct.unpack
+local pack, unpack_from, byte = struct.pack, struct.unpack, string.byte
 local header = 4
-local specs, formats, lives = {}, {}, {}
+local specs, requests, formats, lives = {}, {}, {}, {}
+local one_policy, two_policies = '<BBddBdddd', '<BBddBddddBdddd'
 
-local function parse(spec)
+local function parse_policies(spec)
   local policies = {scalar = true}
   for kind, window, limit, rate in string.gmatch(spec, '(%d):([^:]+):([^:]+):([^;]+);') do
     policies[#policies + 1] = {
@@ -27,6 +28,18 @@ local function parse(spec)
   return policies
 end
 
+local function parse(text)
+  local operation, cost, slot, moment, spec = string.match(text, '^(%l+) (%S+) (%S+) (%S*) (.*)$')
+  local request = {
+    operation = operation, cost = tonumber(cost), slot = tonumber(slot), now = tonumber(moment) or redis_now,
+    -- A moment that was handed in stands still while Redis' clock, which ends keys, goes on.
+    grace = moment == '' and 0 or 60000,
+    policies = specs[spec] or parse_policies(spec),
+  }
+  requests[text] = request
+  return request
+end
+
 local function format_of(count)
   local format = '<BBdd' .. string.rep('Bdddd', count)
   formats[count] = format
@@ -34,7 +47,7 @@ local function format_of(count)
 end
 
 local function load(value)
-  local version, count = string.byte(value, 1, 2)
+  local version, count = byte(value, 1, 2)
   if version ~= 1 then error('rate-limit record of version ' .. version) end
   local record = {unpack_from(formats[count] or format_of(count), value)}
   local last = header + 5 * count + 1
@@ -315,58 +328,72 @@ local function life(clear, grace)
   return ms
 end
 
--- The common case at once: every policy is a bucket or a window whose record is in order, and all of them grant. Changes
--- nothing in Redis when it is another case, but may have changed the record by then. The same arithmetic as below, in the same order.
-local function take_at_once(key, policies, record, now, cost, grace)
-  local count, longest = #policies, 0
-  local new = record == empty
-  if new then
-    record = {1, count, 0, 0, 0, 0, 0, 0, 0}
-  elseif record[4] > now or record[2] ~= count then
-    return nil
+-- Charges one bucket or window and returns its new state, what is left, and how long until it is clear; nothing when its record
+-- is not in order or it does not grant. The same arithmetic as above, in the same order.
+local function charged(policy, kind, window, at, used, previous, now, cost)
+  local limit = policy.limit
+  if kind ~= policy.kind or window ~= policy.window or now < at or cost > limit then return nil end
+  if kind == 1 then
+    local rate = policy.rate
+    used = used - ((now - at) * rate) / 1000000
+    if used < 0 then used = 0 end
+    if used + cost - limit > 0.000001 then return nil end
+    used = used + cost
+    return now, used, previous, limit - used, drain_us(used, rate)
   end
-  -- Tables of the right size from the start: growing them would cost more than filling them.
-  local answer = count == 1 and {1, 0, 0, 0, 0} or {1, 0, 0, 0, 0, 0, 0, 0}
-  for index = 1, count do
-    local o, policy = header + 5 * index - 4, policies[index]
-    local kind, window, limit = policy.kind, policy.window, policy.limit
-    local at, used, previous, left, clear = 0, 0, 0
-    if not new then
-      if record[o] ~= kind or record[o + 1] ~= window then return nil end
-      at, used, previous = record[o + 2], record[o + 3], record[o + 4]
-      if now < at then return nil end
-    end
-    if kind == 1 then
-      used = max(0, used - ((now - at) * policy.rate) / 1000000)
-      if cost > limit or used + cost - limit > 0.000001 then return nil end
-      at, used = now, used + cost
-      left, clear = limit - used, drain_us(used, policy.rate)
-    else
-      if now >= at + window then
-        local start = now - fmod(now, window)
-        previous = kind == 2 and start == at + window and used or 0
-        at, used = start, 0
-      end
-      local elapsed = now - at
-      if kind == 2 then
-        local weighted = (previous * (window - elapsed)) / window
-        if cost > limit or weighted + used + cost > limit + 0.000001 then return nil end
-        used = used + cost
-        left, clear = limit - (weighted + used), window - elapsed + window
-      else
-        if used + cost > limit then return nil end
-        used = used + cost
-        left, clear = limit - used, window - elapsed
-      end
-    end
-    record[o], record[o + 1], record[o + 2], record[o + 3], record[o + 4] = kind, window, at, used, previous
-    if clear > longest then longest = clear end
-    local place = 3 * index
-    answer[place], answer[place + 1], answer[place + 2] =
-      max(0, floor(left + 0.000001)), ceil(clear / 1000), 0
+  if now >= at + window then
+    local start = now - fmod(now, window)
+    previous = kind == 2 and start == at + window and used or 0
+    at, used = start, 0
   end
-  call('SET', key, pack(formats[count] or format_of(count), unpack(record)), 'PX', life(longest, grace))
-  return answer
+  local left = window - (now - at)
+  if kind == 2 then
+    local weighted = (previous * left) / window
+    if weighted + used + cost > limit + 0.000001 then return nil end
+    used = used + cost
+    return at, used, previous, limit - (weighted + used), left + window
+  end
+  if used + cost > limit then return nil end
+  used = used + cost
+  return at, used, previous, limit - used, left
+end
+
+-- The common cases without a table: one or two buckets or windows that all grant. Answers nothing, having changed nothing, when
+-- it is another case.
+local function take_at_once(key, value, policies, now, cost, grace)
+  local p, q = policies[1], policies[2]
+  local count, version, number = #policies
+  local allowance, restricted = 0, 0
+  local kind, window, at, used, previous = p.kind, p.window, 0, 0, 0
+  local left, clear
+  if count == 1 then
+    if value then
+      version, number = byte(value, 1, 2)
+      if version ~= 1 or number ~= 1 then return nil end
+      version, number, allowance, restricted, kind, window, at, used, previous = unpack_from(one_policy, value)
+      if restricted > now then return nil end
+    end
+    at, used, previous, left, clear = charged(p, kind, window, at, used, previous, now, cost)
+    if not at then return nil end
+    call('SET', key, pack(one_policy, 1, 1, allowance, restricted, kind, window, at, used, previous), 'PX', life(clear, grace))
+    return pack('<Bdd', 1, left, clear)
+  end
+  local kind2, window2, at2, used2, previous2 = q.kind, q.window, 0, 0, 0
+  local left2, clear2
+  if value then
+    version, number = byte(value, 1, 2)
+    if version ~= 1 or number ~= 2 then return nil end
+    version, number, allowance, restricted, kind, window, at, used, previous, kind2, window2, at2, used2, previous2 =
+      unpack_from(two_policies, value)
+    if restricted > now then return nil end
+  end
+  at, used, previous, left, clear = charged(p, kind, window, at, used, previous, now, cost)
+  if not at then return nil end
+  at2, used2, previous2, left2, clear2 = charged(q, kind2, window2, at2, used2, previous2, now, cost)
+  if not at2 then return nil end
+  call('SET', key, pack(two_policies, 1, 2, allowance, restricted, kind, window, at, used, previous,
+    kind2, window2, at2, used2, previous2), 'PX', life(clear > clear2 and clear or clear2, grace))
+  return pack('<Bdddd', 1, left, clear, left2, clear2)
 end
 
 local function store(key, policies, record, lists, clear, now, grace)
@@ -383,100 +410,112 @@ local function longest_clear(policies, record, lists, now)
   end
   return clear
 end
-`;
 
-/**
- * ARGV: operation, policies, cost (or what remains), and, where they are needed, slot (or duration in milliseconds) and moment
- * in microseconds (else Redis' own).
- * `take`, `peek` and `force` answer `granted, pausedMs` and, for each policy, `remaining, resetMs, retryAfterMs` (-1: never).
- */
-export const body = `
-local key, operation = KEYS[1], ARGV[1]
-local policies = specs[ARGV[2]] or parse(ARGV[2])
-local cost, slot = tonumber(ARGV[3]), tonumber(ARGV[4] or 0)
-local now, grace = redis_now, 0
-if ARGV[5] then
-  -- A moment that was handed in stands still while Redis' clock, which ends keys, goes on.
-  now, grace = tonumber(ARGV[5]), 60000
-end
-local count = #policies
-local value = call('GET', key)
-local record, lists = empty
-if value then record, lists = load(value) end
-if operation == 'take' and policies.scalar then
-  local answer = take_at_once(key, policies, record, now, cost, grace)
-  if answer then return answer end
-  if value then record = load(value) end
-end
-local stepped_back
-record, lists, stepped_back = fetch(record, lists, policies, now)
+local function at_length(key, value, request, policies, now)
+  local operation, cost, slot, grace = request.operation, request.cost, request.slot, request.grace
+  local count, record, lists = #policies, empty
+  if value then record, lists = load(value) end
+  local stepped_back
+  record, lists, stepped_back = fetch(record, lists, policies, now)
 
-if operation == 'give' then
-  for index = 1, count do
-    local o = header + 5 * index - 4
-    if record[o] == 5 then
-      if slot ~= 0 then give(record, o, lists[index], cost, slot) end
-    elseif cost > 0 then
-      give(record, o, lists[index], cost, slot)
+  if operation == 'give' then
+    for index = 1, count do
+      local o = header + 5 * index - 4
+      if record[o] == 5 then
+        if slot ~= 0 then give(record, o, lists[index], cost, slot) end
+      elseif cost > 0 then
+        give(record, o, lists[index], cost, slot)
+      end
     end
+    store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
+    return 1
   end
-  store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
-  return 1
-end
 
-if operation == 'renew' then
-  local renewed = 0
-  for index = 1, count do
-    local o, entries = header + 5 * index - 4, lists[index]
-    for entry = 1, record[o] == 5 and #entries or 0, 2 do
-      if entries[entry] == slot then
-        entries[entry + 1] = now + record[o + 1]
-        renewed = 1
+  if operation == 'renew' then
+    local renewed = 0
+    for index = 1, count do
+      local o, entries = header + 5 * index - 4, lists[index]
+      for entry = 1, record[o] == 5 and #entries or 0, 2 do
+        if entries[entry] == slot then
+          entries[entry + 1] = now + record[o + 1]
+          renewed = 1
+        end
+      end
+    end
+    if renewed == 1 then
+      store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
+    end
+    return renewed
+  end
+
+  local restricted = record[4] > now
+  if operation == 'restrict' then
+    record[3] = restricted and min(record[3], cost) or cost
+    record[4] = max(record[4], now + slot * 1000)
+    store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
+    return 1
+  end
+
+  local granted = not (restricted and record[3] < cost)
+  local paused = granted and 0 or record[4] - now
+  if granted then
+    for index = 1, count do
+      if wait_us(record, header + 5 * index - 4, lists[index], policies[index], now, cost) ~= 0 then
+        granted = false
+        break
       end
     end
   end
-  if renewed == 1 then
-    store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
-  end
-  return renewed
-end
+  local charge = operation == 'force' or (operation == 'take' and granted)
+  if charge and restricted then record[3] = max(0, record[3] - cost) end
 
-local restricted = record[4] > now
-if operation == 'restrict' then
-  record[3] = restricted and min(record[3], cost) or cost
-  record[4] = max(record[4], now + slot * 1000)
-  store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
-  return 1
-end
-
-local granted = not (restricted and record[3] < cost)
-local paused_ms = granted and 0 or ceil((record[4] - now) / 1000)
-if granted then
+  local answer = granted and {1} or {0, paused}
+  local clear = 0
   for index = 1, count do
-    if wait_us(record, header + 5 * index - 4, lists[index], policies[index], now, cost) ~= 0 then
-      granted = false
-      break
-    end
+    local o, entries, policy = header + 5 * index - 4, lists[index], policies[index]
+    local wait = granted and 0 or wait_us(record, o, entries, policy, now, cost)
+    if charge then take(record, o, entries, now, cost, slot) end
+    local remaining = max(0, floor(policy.limit - used_at(record, o, entries, now) + 0.000001))
+    if restricted then remaining = min(remaining, record[3]) end
+    local own_clear = clear_us(record, o, entries, policy.rate, now)
+    clear = max(clear, own_clear)
+    answer[#answer + 1] = remaining
+    answer[#answer + 1] = own_clear
+    if not granted then answer[#answer + 1] = wait end
   end
+  if charge or stepped_back then store(key, policies, record, lists, clear, now, grace) end
+  return pack('<B' .. string.rep('d', #answer - 1), unpack(answer))
 end
-local charge = operation == 'force' or (operation == 'take' and granted)
-if charge and restricted then record[3] = max(0, record[3] - cost) end
+`;
 
-local answer = {granted and 1 or 0, paused_ms}
-local clear = 0
-for index = 1, count do
-  local o, entries, policy = header + 5 * index - 4, lists[index], policies[index]
-  local wait = granted and 0 or wait_us(record, o, entries, policy, now, cost)
-  if charge then take(record, o, entries, now, cost, slot) end
-  local remaining = max(0, floor(policy.limit - used_at(record, o, entries, now) + 0.000001))
-  if restricted then remaining = min(remaining, record[3]) end
-  local own_clear = clear_us(record, o, entries, policy.rate, now)
-  clear = max(clear, own_clear)
-  local at = 3 * index
-  answer[at] = remaining
-  answer[at + 1] = ceil(own_clear / 1000)
-  answer[at + 2] = wait == never and -1 or ceil(wait / 1000)
+/**
+ * Runs once for all calls that travel together; each has one key and one argument, the request: operation, cost (or what
+ * remains), slot (or duration in milliseconds), moment in microseconds (empty: Redis' own) and policies, with spaces between.
+ *
+ * `give`, `renew` and `restrict` answer a number. `take`, `peek` and `force` answer a byte, 1: granted, 0: not, and doubles:
+ * granted, for each policy what is left and the time until it is clear; not granted, first how long the subject is paused, and for
+ * each policy also how long to wait (infinite: for ever). Times are microseconds; the client rounds.
+ */
+export const body = `
+local function answer(key, request)
+  local policies, now = request.policies, request.now
+  local value = call('GET', key)
+  if request.operation == 'take' and policies.scalar and #policies <= 2 then
+    local granted = take_at_once(key, value, policies, now, request.cost, request.grace)
+    if granted then return granted end
+  end
+  return at_length(key, value, request, policies, now)
 end
-if charge or stepped_back then store(key, policies, record, lists, clear, now, grace) end
-return answer
+
+local replies = {}
+for index = 1, #KEYS do
+  local text = ARGV[index]
+  local ok, reply = pcall(answer, KEYS[index], requests[text] or parse(text))
+  if not ok then
+    local message = type(reply) == 'table' and reply.err or reply
+    reply = {err = string.gsub(tostring(message), '[\\r\\n]', ' ')}
+  end
+  replies[index] = reply
+end
+return replies
 `;

@@ -1,6 +1,7 @@
 import { type RedisClient, type Script, script } from '@countersign/redis';
 import { body, prelude } from './lua.ts';
 import { assertName, type Policy, type PolicyKind } from './policy.ts';
+import { tolerance } from './state.ts';
 import type { PolicyStatus, RateLimitStore, StoreAnswer } from './store.ts';
 import { printableKey } from './subject.ts';
 
@@ -12,12 +13,13 @@ export interface RedisRateLimitStoreOptions {
 }
 
 type Operation = 'take' | 'peek' | 'force' | 'give' | 'renew' | 'restrict';
-type Arguments =
-  | [operation: Operation, policies: string, cost: number]
-  | [operation: Operation, policies: string, cost: number, slot: number]
-  | [operation: Operation, policies: string, cost: number, slot: number, nowUs: number];
 
-const run: Script<Arguments, number[] | number> = script(body, { keys: 1, prelude });
+const run: Script<[request: string], Buffer | number> = script(body, {
+  keys: 1,
+  argsPerCall: 1,
+  prelude,
+  replies: 'bytes',
+});
 const remove: Script<[], number> = script(`return redis.call('DEL', KEYS[1])`, { keys: 1 });
 
 /**
@@ -30,15 +32,16 @@ export function redisRateLimitStore(
 ): RateLimitStore {
   const { prefix = 'rl', now } = options;
   assertName('prefix', prefix);
-  const argumentsFor = (
+  const request = (
     operation: Operation,
     policies: readonly Policy[],
     cost: number,
     slot: number,
-  ): Arguments => {
-    const spec = specOf(policies);
-    if (now) return [operation, spec, cost, slot, Math.floor(now() * 1000)];
-    return slot === 0 ? [operation, spec, cost] : [operation, spec, cost, slot];
+  ): [string] => {
+    const { spec, takeOne } = encoded(policies);
+    if (operation === 'take' && cost === 1 && slot === 0 && !now) return takeOne;
+    const moment = now ? Math.floor(now() * 1000) : '';
+    return [`${operation} ${cost} ${slot} ${moment} ${spec}`];
   };
   const keyOf = (counter: string, subject: string): [string] => [
     `${prefix}:${counter}:${printableKey(subject)}`,
@@ -47,21 +50,21 @@ export function redisRateLimitStore(
   return {
     sync: false,
     consume(counter, subject, policies, cost, mode, slot, timeoutMs) {
-      const args = argumentsFor(mode, policies, cost, slot);
+      const args = request(mode, policies, cost, slot);
       return run(redis, keyOf(counter, subject), args, { timeoutMs }).then((reply) =>
-        answerOf(reply as number[], policies),
+        answerOf(reply as Buffer, policies),
       );
     },
     async give({ counter, subject }, policies, cost, slot, timeoutMs) {
-      const args = argumentsFor('give', policies, cost, slot);
+      const args = request('give', policies, cost, slot);
       await run(redis, keyOf(counter, subject), args, { timeoutMs });
     },
     async renew({ counter, subject }, policies, slot, timeoutMs) {
-      const args = argumentsFor('renew', policies, 0, slot);
+      const args = request('renew', policies, 0, slot);
       return (await run(redis, keyOf(counter, subject), args, { timeoutMs })) === 1;
     },
     async restrict({ counter, subject }, policies, remaining, durationMs, timeoutMs) {
-      const args = argumentsFor('restrict', policies, remaining, durationMs);
+      const args = request('restrict', policies, remaining, durationMs);
       await run(redis, keyOf(counter, subject), args, { timeoutMs });
     },
     async reset({ counter, subject }, timeoutMs) {
@@ -78,10 +81,16 @@ const kindNumbers: Readonly<Record<PolicyKind, number>> = {
   concurrency: 5,
 };
 
-const specs = new WeakMap<readonly Policy[], string>();
+interface Encoded {
+  readonly spec: string;
+  /** The most frequent request. */
+  readonly takeOne: [request: string];
+}
 
-function specOf(policies: readonly Policy[]): string {
-  const known = specs.get(policies);
+const encodings = new WeakMap<readonly Policy[], Encoded>();
+
+function encoded(policies: readonly Policy[]): Encoded {
+  const known = encodings.get(policies);
   if (known !== undefined) return known;
   const spec = policies
     .map(
@@ -89,23 +98,31 @@ function specOf(policies: readonly Policy[]): string {
         `${kindNumbers[kind]}:${windowUs}:${limit}:${refillPerSecond};`,
     )
     .join('');
-  specs.set(policies, spec);
-  return spec;
+  const encoding: Encoded = { spec, takeOne: [`take 1 0  ${spec}`] };
+  encodings.set(policies, encoding);
+  return encoding;
 }
 
-function answerOf(reply: readonly number[], policies: readonly Policy[]): StoreAnswer {
-  const statuses = policies.map((policy, index): PolicyStatus => {
-    const at = 2 + 3 * index;
-    const wait = reply[at + 2] as number;
-    return {
+/** Reads what `lua.ts` packed. */
+function answerOf(reply: Buffer, policies: readonly Policy[]): StoreAnswer {
+  const granted = reply[0] === 1;
+  let at = 1;
+  const next = (): number => {
+    const value = reply.readDoubleLE(at);
+    at += 8;
+    return value;
+  };
+  const pausedMs = granted ? 0 : Math.ceil(next() / 1000);
+  const statuses = policies.map(
+    (policy): PolicyStatus => ({
       name: policy.name,
       limit: policy.limit,
       windowSeconds: policy.windowSeconds,
       concurrent: policy.kind === 'concurrency',
-      remaining: reply[at] as number,
-      resetMs: reply[at + 1] as number,
-      retryAfterMs: wait < 0 ? Number.POSITIVE_INFINITY : wait,
-    };
-  });
-  return { granted: reply[0] === 1, pausedMs: reply[1] as number, policies: statuses };
+      remaining: Math.max(0, Math.floor(next() + tolerance)),
+      resetMs: Math.ceil(next() / 1000),
+      retryAfterMs: granted ? 0 : Math.ceil(next() / 1000),
+    }),
+  );
+  return { granted, pausedMs, policies: statuses };
 }
