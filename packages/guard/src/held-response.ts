@@ -1,4 +1,4 @@
-import { ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { strictest } from './chain.ts';
 import { reportSettleFailure } from './events.ts';
 import { headerLines, keepReadable, takeBackHead } from './response-headers.ts';
@@ -26,8 +26,11 @@ type Held = ServerResponse & { [heldOf]?: HeldResponse };
 
 /** Holds a response back until `settle` has seen it. Several may: the one that came last sees it first. */
 export function holdResponse(res: ServerResponse, settler: Settler, limits: HoldLimits): void {
-  const held = heldResponse(res) ?? new HeldResponse(res, limits);
-  (res as Held)[heldOf] = held;
+  let held = heldResponse(res);
+  if (!held) {
+    held = new HeldResponse(res, limits);
+    (res as Held)[heldOf] = held;
+  }
   held.add(settler);
 }
 
@@ -48,6 +51,7 @@ class HeldResponse {
   private streaming: Streaming | undefined;
   private readonly res: ServerResponse;
   private readonly limits: HoldLimits;
+  /** What stood there before. Not bound: called on `res`. */
   private readonly native: Pick<ServerResponse, 'write' | 'end' | 'flushHeaders'>;
   private phase: 'holding' | 'settling' | 'released' = 'holding';
   private chunks: Chunk[] = [];
@@ -65,15 +69,11 @@ class HeldResponse {
     this.res = res;
     this.limits = limits;
     keepReadable(res);
-    this.native = {
-      write: res.write.bind(res),
-      end: res.end.bind(res),
-      flushHeaders: res.flushHeaders.bind(res),
-    };
-    res.write = this.write.bind(this) as ServerResponse['write'];
-    res.end = this.end.bind(this) as ServerResponse['end'];
-    res.flushHeaders = this.flushHeaders.bind(this);
-    Object.defineProperty(res, 'writableEnded', { configurable: true, get: () => this.isEnded() });
+    this.native = { write: res.write, end: res.end, flushHeaders: res.flushHeaders };
+    res.write = write as ServerResponse['write'];
+    res.end = end as ServerResponse['end'];
+    res.flushHeaders = flushHeaders;
+    Object.defineProperty(res, 'writableEnded', unended);
     if (res.destroyed) this.abandonLater();
     else res.once('close', () => this.abandonLater());
   }
@@ -102,14 +102,10 @@ class HeldResponse {
     this.reached = true;
   }
 
-  private isEnded(): boolean {
-    return this.ended || Reflect.get(ServerResponse.prototype, 'writableEnded', this.res);
-  }
-
-  private write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
+  write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
     if (this.replaced) return this.discard(encoding, callback);
     if (this.phase === 'released' || !isBytes(chunk)) {
-      return this.native.write(chunk, encoding as BufferEncoding, callback as Callback);
+      return this.nativeWrite(chunk, encoding, callback);
     }
     const done = (typeof encoding === 'function' ? encoding : callback) as Callback | undefined;
     if (this.ended) return this.lateWrite(done);
@@ -124,7 +120,7 @@ class HeldResponse {
     return this.phase === 'holding';
   }
 
-  private end(chunk?: unknown, encoding?: unknown, callback?: unknown): ServerResponse {
+  end(chunk?: unknown, encoding?: unknown, callback?: unknown): ServerResponse {
     if (this.replaced) {
       this.discard(chunk, encoding, callback);
       return this.res;
@@ -133,7 +129,7 @@ class HeldResponse {
       this.phase === 'released' ||
       !(chunk == null || typeof chunk === 'function' || isBytes(chunk))
     ) {
-      return this.native.end(chunk, encoding as BufferEncoding, callback as Callback);
+      return this.nativeEnd(chunk, encoding, callback);
     }
     const done = [chunk, encoding, callback].find((given) => typeof given === 'function');
     if (this.ended) {
@@ -143,17 +139,17 @@ class HeldResponse {
     const whole = this.chunks.length === 0;
     if (isBytes(chunk)) this.hold({ bytes: toBuffer(chunk, encoding) });
     if (!this.res.headersSent) this.writeHead(whole);
-    this.ended = true;
+    this.markEnded();
     this.endCallback = done as Callback | undefined;
     if (this.phase === 'holding') this.settle(this.outgrown() ? undefined : this.body());
     return this.res;
   }
 
-  private flushHeaders(): void {
+  flushHeaders(): void {
     if (this.replaced) return;
     if (!this.res.headersSent) this.res.writeHead(this.res.statusCode);
     this.flushed = true;
-    if (this.phase === 'released') this.native.flushHeaders();
+    if (this.phase === 'released') this.native.flushHeaders.call(this.res);
     else this.stream();
   }
 
@@ -214,7 +210,7 @@ class HeldResponse {
     this.bytes = bytes.length;
     this.writeHead(true);
     this.replaced = true;
-    this.ended = true;
+    this.markEnded();
     this.flushed = false;
     this.settle(this.body());
   }
@@ -242,14 +238,14 @@ class HeldResponse {
   }
 
   private release(): void {
-    const { res, native, chunks } = this;
+    const { res, chunks } = this;
     this.phase = 'released';
     this.chunks = [];
-    if (this.flushed) native.flushHeaders();
+    if (this.flushed) this.native.flushHeaders.call(res);
     if (this.ended) {
       const last = chunks.length === 1 ? chunks.pop() : undefined;
       this.replay(chunks);
-      native.end(last?.bytes, this.endCallback as () => void);
+      this.nativeEnd(last?.bytes, this.endCallback);
     } else if (this.replay(chunks) && this.wantsDrain) {
       res.emit('drain');
     }
@@ -257,8 +253,7 @@ class HeldResponse {
 
   private replay(chunks: readonly Chunk[]): boolean {
     let goesOn = true;
-    for (const { bytes, callback } of chunks)
-      goesOn = this.native.write(bytes, callback as Callback);
+    for (const { bytes, callback } of chunks) goesOn = this.nativeWrite(bytes, callback);
     return goesOn;
   }
 
@@ -276,6 +271,22 @@ class HeldResponse {
     if (this.phase === 'holding') this.inform({ status: 0, headers: [], aborted: true });
   }
 
+  private markEnded(): void {
+    this.ended = true;
+    Object.assign(this.res, { writableEnded: true });
+  }
+
+  private nativeWrite(...args: readonly unknown[]): boolean {
+    return Reflect.apply(this.native.write, this.res, args);
+  }
+
+  private nativeEnd(...args: readonly unknown[]): ServerResponse {
+    const { res } = this;
+    Reflect.apply(this.native.end, res, args);
+    this.markEnded();
+    return res;
+  }
+
   private lateWrite(callback: Callback | undefined): false {
     const error = failure('ERR_STREAM_WRITE_AFTER_END', 'write');
     process.nextTick(() => {
@@ -284,6 +295,22 @@ class HeldResponse {
     });
     return false;
   }
+}
+
+// One function for all responses, and a value that is kept up to date in place of a getter: with closures and accessors
+// of its own each response would have a shape of its own, which costs more than everything else here, and outlives it.
+const unended = { value: false, writable: true, configurable: true };
+
+function write(this: Held, ...[chunk, encoding, callback]: unknown[]): boolean {
+  return (this[heldOf] as HeldResponse).write(chunk, encoding, callback);
+}
+
+function end(this: Held, ...[chunk, encoding, callback]: unknown[]): ServerResponse {
+  return (this[heldOf] as HeldResponse).end(chunk, encoding, callback);
+}
+
+function flushHeaders(this: Held): void {
+  this[heldOf]?.flushHeaders();
 }
 
 async function settleAll(settlers: readonly Settler[], outcome: Outcome): Promise<void> {
