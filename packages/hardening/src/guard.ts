@@ -7,6 +7,18 @@ export { bodyLimit } from './body-limit.ts';
 export { correlationId } from './correlation-guard.ts';
 export type { ErrorMapperOptions, MappedError } from './error-mapper.ts';
 export { errorMapper } from './error-mapper.ts';
+export type {
+  Ability,
+  AbilityOptions,
+  Identified,
+  Owned,
+  OwnerOptions,
+  OwnerRefusal,
+  Ownership,
+  OwnershipOptions,
+  OwnershipRule,
+} from './owner.ts';
+export { ability, owner } from './owner.ts';
 export type { RequestLogOptions } from './request-log.ts';
 export { requestLog } from './request-log.ts';
 
