@@ -4,6 +4,7 @@ import { type KeySource, keySet, staticKeys } from './key-set.ts';
 import { importJwks, importKey, type VerificationKey } from './keys.ts';
 import {
   algorithmsOf,
+  assertOneFamily,
   audiencesOf,
   type IssuerOptions,
   issuersOf,
@@ -26,9 +27,11 @@ export interface TrustedIssuer {
 
 /** The trusted issuers by name. @throws TypeError naming the option that is wrong */
 export function trustedIssuers(options: JwtVerifierOptions): ReadonlyMap<string, TrustedIssuer> {
-  return new Map(
+  const issuers = new Map(
     issuersOf(options).map((issuer) => [issuer.issuer, trustedIssuer(issuer, options)]),
   );
+  assertOneFamily([...issuers.values()].flatMap(({ rules }) => rules.algorithms));
+  return issuers;
 }
 
 function trustedIssuer(issuer: IssuerOptions, options: JwtVerifierOptions): TrustedIssuer {

@@ -6,7 +6,7 @@ import {
   type webcrypto,
 } from 'node:crypto';
 import { types } from 'node:util';
-import type { JSONWebKeySet, JWK } from 'jose';
+import { importJWK, type JSONWebKeySet, type JWK } from 'jose';
 import { type Algorithm, ruleOf } from './algorithms.ts';
 
 /** A key the user holds: PEM (SPKI or X.509 certificate), a JWK, a `KeyObject`, a `CryptoKey`; bytes for HMAC only. */
@@ -56,10 +56,49 @@ export function importJwks(
     try {
       imported.push(importJwk(jwk, algorithms));
     } catch (error) {
-      onIgnored(error instanceof TypeError ? error.message : 'the key cannot be imported');
+      onIgnored(reasonOf(error));
     }
   }
   return imported;
+}
+
+/**
+ * The same for a set that was fetched. Its keys are imported by jose and serve as jose imported them, once our own rules
+ * found them fit: what comes over the network has to satisfy two readers. jose waits, so keys the user passes, which must
+ * be refused when the verifier is made, cannot take this way.
+ */
+export async function importPublishedJwks(
+  jwks: JSONWebKeySet,
+  algorithms: readonly Algorithm[],
+  onIgnored: (reason: string) => void,
+): Promise<VerificationKey[]> {
+  const imported: VerificationKey[] = [];
+  for (const jwk of jwks.keys) {
+    try {
+      const fit = importJwk(jwk, algorithms);
+      imported.push({ ...fit, key: await importByJose(jwk, fit.algorithm) });
+    } catch (error) {
+      onIgnored(reasonOf(error));
+    }
+  }
+  return imported;
+}
+
+/** Without `key_ops`: sets in the wild say `["sign", "verify"]` of public keys, which Web Crypto takes for a mistake. */
+async function importByJose(
+  { kty, crv, x, y, n, e }: JWK,
+  algorithm: Algorithm,
+): Promise<KeyObject> {
+  const members = Object.entries({ kty, crv, x, y, n, e }).filter(
+    ([, value]) => value !== undefined,
+  );
+  const key = await importJWK(Object.fromEntries(members) as JWK, algorithm);
+  if (key instanceof Uint8Array) throw new TypeError('an HMAC secret cannot be fetched');
+  return KeyObject.from(key);
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof TypeError ? error.message : 'the key cannot be imported';
 }
 
 function isJwk(input: KeyInput): input is JWK {

@@ -153,10 +153,17 @@ export function algorithmsOf(value: readonly Algorithm[] = ['RS256']): readonly 
         `algorithms must be among ${[...ALGORITHMS.keys()].join(', ')}; got ${JSON.stringify(name)}`,
       );
   }
-  const hmac = value.filter((name) => name.startsWith('HS'));
-  if (hmac.length > 0 && hmac.length < value.length)
-    throw new TypeError('algorithms must not mix HMAC with signatures: a public key is no secret');
+  assertOneFamily(value);
   return [...new Set(value)];
+}
+
+/** Whoever can verify an HMAC can also make one. One verifier, all its issuers together, must not treat both as equal. */
+export function assertOneFamily(algorithms: readonly string[]): void {
+  const hmac = algorithms.filter((name) => name.startsWith('HS'));
+  if (hmac.length > 0 && hmac.length < algorithms.length)
+    throw new TypeError(
+      'algorithms must not mix HMAC with signatures in one verifier: a public key is no secret',
+    );
 }
 
 export function profileOf(value: Profile = 'rfc9068'): Profile {

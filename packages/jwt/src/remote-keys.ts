@@ -5,7 +5,7 @@ import { JwtError } from './errors.ts';
 import { type KeysRequestReason, keyIgnored, keysFailed, keysRefreshed } from './events.ts';
 import { type FetchLike, fetchJson } from './fetch-json.ts';
 import { type KeySet, type KeySource, keySet } from './key-set.ts';
-import { importJwks, type VerificationKey } from './keys.ts';
+import { importPublishedJwks, type VerificationKey } from './keys.ts';
 import { type KeysOptions, positive } from './options.ts';
 
 export interface RemoteKeysOptions extends KeysOptions {
@@ -114,7 +114,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
     const document = await fetchJson(uri, transport);
     if (!Array.isArray(document['keys'])) throw new Error(`${uri} is not a JWK set`);
     const jwks = { keys: document['keys'].slice(0, MAX_KEYS) } as JSONWebKeySet;
-    return importJwks(jwks, algorithms, (reason) => {
+    return importPublishedJwks(jwks, algorithms, (reason) => {
       if (keyIgnored.hasSubscribers) keyIgnored.publish({ issuer, reason });
     });
   }

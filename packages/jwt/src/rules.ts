@@ -114,7 +114,7 @@ function checkAudience(aud: unknown, wanted: readonly string[]): void {
   const audiences: readonly unknown[] = Array.isArray(aud) ? aud : [aud];
   if (
     audiences.length === 0 ||
-    !audiences.every((entry) => typeof entry === 'string' && entry !== '')
+    !audiences.every((entry) => typeof entry === 'string' && !isBlank(entry))
   )
     throw new JwtError('ERR_JWT_CLAIM_INVALID', 'aud must be a string or strings', {
       member: 'aud',
@@ -128,7 +128,7 @@ function checkAudience(aud: unknown, wanted: readonly string[]): void {
 function checkString(claims: JsonObject, claim: string): string {
   const value = claims[claim];
   if (value === undefined) missing(claim);
-  if (typeof value !== 'string' || value === '')
+  if (typeof value !== 'string' || isBlank(value))
     throw new JwtError('ERR_JWT_CLAIM_INVALID', `${claim} must be a string with something in it`, {
       member: claim,
     });
@@ -137,7 +137,12 @@ function checkString(claims: JsonObject, claim: string): string {
 
 function isEmpty(value: unknown): boolean {
   if (typeof value === 'object') return value === null || Object.keys(value).length === 0;
-  return value === '';
+  return typeof value === 'string' && isBlank(value);
+}
+
+/** Spaces name nobody. */
+function isBlank(text: string): boolean {
+  return text.trim() === '';
 }
 
 /** RFC 7519 §2: seconds, fractions allowed. */

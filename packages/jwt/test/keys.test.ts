@@ -153,6 +153,26 @@ describe('HMAC', () => {
   });
 });
 
+describe('HMAC and signatures', () => {
+  it('are refused in one verifier, even from two issuers', () => {
+    const secret = Buffer.alloc(32, 7);
+    const options = (algorithms: readonly ['RS256'] | readonly ['HS512']) => ({
+      issuer: [
+        { issuer: 'https://hmac.example.com', key: secret, algorithms: ['HS256'] as const },
+        {
+          issuer: 'https://other.example.com',
+          key:
+            algorithms[0] === 'RS256' ? signingKey('RS256', 'one').publicKey : Buffer.alloc(64, 9),
+          algorithms,
+        },
+      ],
+      audience: 'https://api.example.com',
+    });
+    expect(() => createJwtVerifier(options(['RS256']))).toThrow(/must not mix HMAC/);
+    expect(() => createJwtVerifier(options(['HS512']))).not.toThrow();
+  });
+});
+
 describe('a static key set', () => {
   const [one, two] = [signingKey('RS256', 'one'), signingKey('ES256', 'two')];
   const jwt = verifier({

@@ -231,6 +231,17 @@ describe('remoteKeys', () => {
     expect((await load()).keys.map(({ kid }) => kid)).toEqual(['old']);
   });
 
+  it.each(['RS256', 'PS256', 'ES256', 'EdDSA'] as const)(
+    'verifies %s with a key that says it may do more than verify',
+    async (algorithm) => {
+      const key = signingKey(algorithm, 'named');
+      const { state, load } = issuer({ algorithms: [algorithm] });
+      state.keys = [{ ...key.jwk, alg: algorithm, key_ops: ['sign', 'verify'] }];
+      const [published] = (await load()).keys;
+      expect(published?.key.equals(key.publicKey)).toBe(true);
+    },
+  );
+
   it('refuses to guess between two keys of one name', async () => {
     const { state, load } = issuer();
     state.keys = [old, { ...next, kid: 'old' }];

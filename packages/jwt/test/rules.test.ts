@@ -31,7 +31,7 @@ describe('the rules', () => {
 describe('a required claim', () => {
   const demanding = { ...rules, requiredClaims: ['roles'] };
 
-  it.each([[[]], [{}], [null], ['']])('may not be %j', (roles) => {
+  it.each([[[]], [{}], [null], [''], [' ']])('may not be %j', (roles) => {
     const empty = () => checkClaims(claims({ roles }), demanding);
     expect(empty).toThrow(refusal('ERR_JWT_CLAIM_MISSING'));
   });

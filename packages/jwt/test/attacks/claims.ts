@@ -25,6 +25,7 @@ const notTexts = (['iss', 'sub', 'client_id', 'jti'] as const).flatMap((claim) =
   (
     [
       ['an empty', ''],
+      ['a blank', ' \t\u00a0'],
       ['a null', null],
       ['a numeric', 1],
       ['a listed', ['x']],
@@ -62,6 +63,7 @@ export const audiences: readonly Attack[] = attacks([
   ['aud null', claiming({ aud: null }), 'ERR_JWT_CLAIM_INVALID'],
   ['an empty aud', claiming({ aud: '' }), 'ERR_JWT_CLAIM_INVALID'],
   ['an aud without entries', claiming({ aud: [] }), 'ERR_JWT_CLAIM_INVALID'],
+  ['a blank aud', claiming({ aud: ' ' }), 'ERR_JWT_CLAIM_INVALID'],
   ['an aud with an empty entry', claiming({ aud: [''] }), 'ERR_JWT_CLAIM_INVALID'],
   [
     'an aud with null beside the good one',
