@@ -78,7 +78,7 @@ function walk(
     case 'any':
     case 'unknown':
     case 'custom':
-      if (!place.isPiped) report('takes anything');
+      if (!place.isPiped && !hasMaximum(checksOf(schema))) report('takes anything');
       return undefined;
     case 'array':
       if (!hasMaximum(checksOf(schema)) && place.maxLength === undefined) {

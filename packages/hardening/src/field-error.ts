@@ -65,6 +65,8 @@ const details: Readonly<Record<string, string>> = {
   privileged: 'cannot be set here',
   duplicate: 'must be given once',
   too_many_bytes: 'takes too many bytes',
+  type_mismatch: 'is not of the type it is declared as',
+  refused_by_scan: 'was not accepted by the scan',
   invalid_characters: 'has characters it may not have',
 };
 

@@ -7,6 +7,8 @@ export { bodyLimit } from './body-limit.ts';
 export { correlationId } from './correlation-guard.ts';
 export type { ErrorMapperOptions, MappedError } from './error-mapper.ts';
 export { errorMapper } from './error-mapper.ts';
+export type { InputGuardOptions } from './input-guard.ts';
+export { input, upload } from './input-guard.ts';
 export type {
   Ability,
   AbilityOptions,

@@ -43,5 +43,7 @@ export type { TextOptions } from './text.ts';
 export { queryText, text } from './text.ts';
 export type { TraceContext } from './trace-context.ts';
 export { formatTraceparent, parseTraceparent } from './trace-context.ts';
+export type { Upload, UploadedFile, UploadOptions, UploadType } from './upload.ts';
+export { upload } from './upload.ts';
 export type { Writable, WritableOptions } from './writable.ts';
 export { writable } from './writable.ts';

@@ -1,4 +1,4 @@
-import type * as z from 'zod';
+import * as z from 'zod';
 import { assertBounded } from './assert-bounded.ts';
 import { type FieldError, HardeningError } from './errors.ts';
 import { publish } from './events.ts';
@@ -36,6 +36,11 @@ export interface Input<Schema extends z.ZodType = z.ZodType> {
    * @throws HardeningError as `parse`.
    */
   check(value: unknown): z.output<Schema>;
+  /**
+   * The same for schemas that have to wait, such as `upload({ scan })`; the others throw a TypeError on them.
+   * @throws HardeningError as `parse`.
+   */
+  checkAsync(value: unknown): Promise<z.output<Schema>>;
   /**
    * The same for a query: a parameter is a text, or a list of texts where the schema has a list. One that is given twice and is no list is refused.
    * @throws HardeningError as `parse`. TypeError when the schema is no object.
@@ -79,13 +84,26 @@ export function input<Schema extends z.ZodType>(
         measureValue(value, bounds);
         return validated(value);
       }),
+    checkAsync: async (value) => {
+      reporting(() => measureValue(value, bounds));
+      const result = await strictSchema.safeParseAsync(value);
+      return reporting(() => accepted(result));
+    },
     parseQuery: (query) =>
       reporting(() => validated(queryValue(query, strictSchema, bounds, maxQueryText))),
   };
 }
 
 function validate<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
-  const result = schema.safeParse(value);
+  try {
+    return accepted(schema.safeParse(value));
+  } catch (error) {
+    if (!(error instanceof z.core.$ZodAsyncError)) throw error;
+    throw new TypeError('the schema has to wait for something: use checkAsync', { cause: error });
+  }
+}
+
+function accepted<Value>(result: z.ZodSafeParseResult<Value>): Value {
   if (result.success) return result.data;
   throw invalid(fieldErrors(result.error.issues));
 }

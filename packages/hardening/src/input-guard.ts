@@ -1,0 +1,123 @@
+import type { Guard, GuardRequest, Reply } from '@countersign/guard';
+import type * as z from 'zod';
+import { HardeningError, type HardeningErrorCode } from './errors.ts';
+import { publish } from './events.ts';
+import { type InputOptions, input as reader } from './input.ts';
+import { upload as fileOf, type UploadedFile, type UploadOptions } from './upload.ts';
+
+/** What the input guard takes. */
+export interface InputGuardOptions extends InputOptions {
+  /** Where the input is. Default `body`: JSON. `query`: the parameters in the URL. */
+  readonly from?: 'body' | 'query';
+}
+
+/**
+ * A guard that lets a request pass with what `input` makes of its JSON body, or of its query, and answers 400 otherwise: which fields, which rules, no
+ * values. A body that is too large is 413, one that is not declared as JSON is 415.
+ * @throws TypeError for what `input` refuses to be built with.
+ */
+export function input<Schema extends z.ZodType>(
+  schema: Schema,
+  { from = 'body', ...options }: InputGuardOptions = {},
+): Guard<z.output<Schema>> {
+  if (from !== 'body' && from !== 'query') {
+    throw new TypeError('input: from must be "body" or "query"');
+  }
+  const read = reader(schema, options);
+  return async (request) =>
+    answering(async () => {
+      if (from === 'query') return read.parseQuery(request.query);
+      checkMediaType(request, JSON_TYPE);
+      checkLength(request, read.bounds.maxBytes);
+      return read.parse(await request.rawBody());
+    });
+}
+
+/**
+ * A guard that lets a request pass whose body is one file of the declared type: `upload` of its `Content-Type` and its bytes. The adapter's `maxBodyBytes`
+ * bounds it as well.
+ * @throws TypeError for what `upload` refuses to be built with.
+ */
+export function upload(options: UploadOptions = {}): Guard<UploadedFile> {
+  const schema = fileOf(options);
+  const { maxBytes = 10_485_760 } = options;
+  const read = reader(schema);
+  return async (request) =>
+    answering(async () => {
+      checkLength(request, maxBytes);
+      checkMediaType(request, FILE_TYPE);
+      const type = request.headers.get('content-type')?.trim().toLowerCase();
+      return read.checkAsync({ type, bytes: await request.rawBody() });
+    });
+}
+
+/** The answer to input that was refused; undefined for every other error. */
+export function inputRefusal(error: unknown): Reply | undefined {
+  if (!(error instanceof HardeningError)) return undefined;
+  const { code, message, errors } = error;
+  const status = statuses[code];
+  if (status === undefined) return undefined;
+  return {
+    pass: false,
+    status,
+    headers: [['content-type', 'application/problem+json']],
+    body: JSON.stringify({
+      type: 'about:blank',
+      title: titles[status],
+      status,
+      detail: message,
+      code,
+      ...(errors.length > 0 && { errors }),
+    }),
+  };
+}
+
+const JSON_TYPE = /^application\/(?:[a-z0-9.-]+\+)?json(?: ?; ?charset="?utf-8"?)?$/i;
+/** Parameters mean nothing to the types that `upload` knows. */
+const FILE_TYPE = /^[a-z]+\/[a-z]+$/i;
+
+const statuses: Partial<Readonly<Record<HardeningErrorCode, number>>> = {
+  ERR_HARDENING_INPUT_TOO_LARGE: 413,
+  ERR_HARDENING_INPUT_TOO_DEEP: 400,
+  ERR_HARDENING_INPUT_TOO_MANY_KEYS: 400,
+  ERR_HARDENING_INPUT_MALFORMED: 400,
+  ERR_HARDENING_INPUT_MEDIA_TYPE: 415,
+  ERR_HARDENING_INPUT_INVALID: 400,
+};
+
+const titles: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  413: 'Content Too Large',
+  415: 'Unsupported Media Type',
+};
+
+async function answering<Value>(
+  read: () => Promise<Value>,
+): Promise<Reply | { readonly pass: true; readonly context: Value }> {
+  try {
+    return { pass: true, context: await read() };
+  } catch (error) {
+    const refusal = inputRefusal(error);
+    if (refusal) return refusal;
+    throw error;
+  }
+}
+
+/** Before a byte of the body is read (RFC 9110 §15.5.16): a form that a page of another origin may send without asking is none of ours. */
+function checkMediaType({ headers }: GuardRequest, expected: RegExp): void {
+  const [type = '', ...more] = headers.all('content-type');
+  const encoding = headers.get('content-encoding') ?? 'identity';
+  if (more.length === 0 && expected.test(type.trim()) && encoding === 'identity') return;
+  throw refused('ERR_HARDENING_INPUT_MEDIA_TYPE', 'The input is not of a type that is taken here.');
+}
+
+/** What says that it is too large is not read at all. */
+function checkLength({ headers }: GuardRequest, maxBytes: number): void {
+  if (Number(headers.get('content-length') ?? 0) <= maxBytes) return;
+  throw refused('ERR_HARDENING_INPUT_TOO_LARGE', `The input is larger than ${maxBytes} bytes.`);
+}
+
+function refused(code: HardeningErrorCode, message: string): HardeningError {
+  publish('input-refused', () => ({ code, errors: [] }));
+  return new HardeningError(code, message);
+}
