@@ -1,6 +1,7 @@
 import { reportGuardFailure, reportSettleFailure } from './events.ts';
 import { problem, refusalOf } from './problem.ts';
 import type { GuardRequest } from './request.ts';
+import { joined } from './static-headers.ts';
 import type {
   Failure,
   Guard,
@@ -27,6 +28,8 @@ export interface Chain<C extends object = object, In extends object = object> {
     name: Name extends keyof (C & In) ? never : Name,
     guard: Guard<Found, C & In>,
   ): Chain<C & { readonly [K in Name]: Found }, In>;
+  /** The names of its guards, the outermost first. */
+  readonly names: readonly string[];
   /** Whether one of its guards does. */
   readonly refusesStreams: boolean;
 }
@@ -46,7 +49,7 @@ interface Settler {
 interface Progress {
   readonly request: GuardRequest;
   readonly context: Record<string, unknown>;
-  readonly headers: HeaderEntry[];
+  headers: readonly HeaderEntry[];
   readonly settlers: Settler[];
   /** Of the guards that passed, those that explain failures. */
   readonly explainers: Settler[];
@@ -70,8 +73,9 @@ function chainOf<C extends object, In extends object>(links: readonly Link[]): C
     }
     return chainOf([...links, { name, guard }]);
   };
+  const names = links.map(({ name }) => name);
   const refusesStreams = links.some(({ guard }) => guard.refusesStreams);
-  return Object.assign(run, { use, refusesStreams }) as unknown as Chain<C, In>;
+  return Object.assign(run, { use, names, refusesStreams }) as unknown as Chain<C, In>;
 }
 
 function start(request: GuardRequest, context: object): Progress {
@@ -133,14 +137,16 @@ function note(
 ): Reply | Promise<Reply> | undefined {
   if (!verdict.pass) return refused(verdict, progress);
   progress.context[name] = verdict.context;
-  if (verdict.headers) progress.headers.push(...verdict.headers);
+  if (verdict.headers) progress.headers = joined(progress.headers, verdict.headers);
   if (verdict.settle) progress.settlers.push({ name, pass: verdict });
   if (verdict.explain) progress.explainers.push({ name, pass: verdict });
   return undefined;
 }
 
 /** The guards that let the request pass learn how it ended, before the caller does. */
-function refused(reply: Reply, { headers, settlers }: Progress): Reply | Promise<Reply> {
+function refused(given: Reply, progress: Progress): Reply | Promise<Reply> {
+  const { headers, settlers, explainers } = progress;
+  const reply = retold(given, (failure) => explained(explainers, failure));
   const answer =
     headers.length === 0 ? reply : { ...reply, headers: [...headers, ...reply.headers] };
   if (settlers.length === 0) return answer;
@@ -150,7 +156,7 @@ function refused(reply: Reply, { headers, settlers }: Progress): Reply | Promise
     headers: answer.headers,
     body: body ?? new Uint8Array(),
     aborted: false,
-    refused: true,
+    ...(answer.handled === undefined && { refused: true }),
   };
   return settleAll(settlers, outcome).then(() => answer);
 }
@@ -175,6 +181,14 @@ export function strictest(
   b: Streaming | undefined,
 ): Streaming | undefined {
   return typeof b === 'function' ? b : (a ?? b);
+}
+
+/** What a handler threw is explained once. */
+export function retold(reply: Reply, explain: (failure: Failure) => Reply | undefined): Reply {
+  const { status, handled } = reply;
+  if (handled?.error === undefined || handled.explained) return reply;
+  const better = explain({ status, error: handled.error });
+  return better ? { ...better, handled: { ...handled, explained: true } } : reply;
 }
 
 /** The innermost that has an answer. */

@@ -5,12 +5,13 @@ import {
   validateHeaderValue,
 } from 'node:http';
 import { awaitsInvitation } from './body.ts';
+import { retold } from './chain.ts';
 import { GuardError } from './errors.ts';
 import { reportGuardFailure, reportHandlerFailure } from './events.ts';
 import { heldResponse, holdResponse } from './held-response.ts';
 import { NodeRequest, pathOf } from './node-request.ts';
 import { problem, refusalOf } from './problem.ts';
-import { addHeaders } from './response-headers.ts';
+import { addHeaders, staticBlock } from './response-headers.ts';
 import { trustOf } from './trusted-proxies.ts';
 import type { Guard, HeaderEntry, Pass, Reply, Verdict } from './verdict.ts';
 
@@ -71,7 +72,7 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     abortGraceMs: atLeastZero('abortGraceMs', options.abortGraceMs ?? 60_000),
   };
   const apply = (verdict: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
-    const decided = valid(verdict);
+    const decided = valid(verdict.pass ? verdict : answered(verdict, req, res));
     const checked = hasPath(req) ? decided : misdirected(decided);
     addHeaders(res, checked.headers ?? []);
     if (verdict.pass && verdict.explain) explainBy(res, verdict);
@@ -80,7 +81,9 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
       holdResponse(res, verdict, limits);
     }
     if (!checked.pass) {
-      heldResponse(res)?.refuse();
+      // Also when its answer cannot be sent, a handler has done its work.
+      if (!verdict.pass && verdict.handled) heldResponse(res)?.reachHandler();
+      else heldResponse(res)?.refuse();
       closeUnread(req, res, checked.status);
     }
     return checked;
@@ -125,6 +128,16 @@ export function sendFailure(
   if (res.writableEnded) return;
   if (res.headersSent || res.destroyed) res.destroy();
   else sendProblem(res, status, error);
+}
+
+/** A handler that is mounted as a guard may have failed, behind chains that were mounted before this one. */
+function answered(reply: Reply, req: IncomingMessage, res: ServerResponse): Reply {
+  if (reply.handled?.error === undefined) return reply;
+  const told = retold(reply, ({ status, error }) => failureReply(res, status, error));
+  const { error } = reply.handled;
+  const path = pathOf(req.url ?? '');
+  reportHandlerFailure({ method: req.method ?? '', path, status: told.status, error });
+  return told;
 }
 
 const explainersOf = Symbol('countersign.guard.explainers');
@@ -206,7 +219,12 @@ function broken(error: unknown): Reply {
 /** What node:http would refuse to send (a line break in a value, say) is refused here, where it crashes nobody. */
 function valid<V extends Verdict<unknown>>(verdict: V): V | Reply {
   try {
-    for (const [name, value] of verdict.headers ?? []) validateHeader(name, value);
+    const headers = verdict.headers ?? [];
+    // A block has been found valid when it was made.
+    for (let at = staticBlock(headers)?.length ?? 0; at < headers.length; at += 1) {
+      const [name, value] = headers[at] as HeaderEntry;
+      validateHeader(name, value);
+    }
     if (verdict.pass || isFinalStatus(verdict.status)) return verdict;
     throw new GuardError('ERR_GUARD_INVALID_VERDICT', `no final status: ${verdict.status}`);
   } catch (cause) {

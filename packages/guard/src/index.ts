@@ -9,6 +9,7 @@ export type {
   Failure,
   Guard,
   GuardContext,
+  Handled,
   HeaderEntry,
   Outcome,
   Pass,

@@ -58,6 +58,16 @@ export interface Reply {
   readonly status: number;
   readonly headers: readonly HeaderEntry[];
   readonly body?: Uint8Array | string;
+  /** The answer of a handler that is mounted as a guard: to the guards that passed, and to `settle`, it is none of a refusal. */
+  readonly handled?: Handled;
+}
+
+/** How a handler that is mounted as a guard came to its answer. */
+export interface Handled {
+  /** What it threw: reported as any handler's failure, and the answer is that of the innermost `explain`, if there is one. */
+  readonly error?: unknown;
+  /** The answer is that of an `explain` already. */
+  readonly explained?: true;
 }
 
 /** What a guard decides. */

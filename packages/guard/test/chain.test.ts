@@ -93,6 +93,60 @@ describe('chain', () => {
     ]);
   });
 
+  test('tells of the answer of a handler that is mounted as a guard as of a handler’s, through chains around it too', async () => {
+    const told: Outcome[] = [];
+    const handler: Guard<never> = () => ({ ...problem({ status: 409 }), handled: {} });
+    const inner = chain().use('handler', handler);
+    const verdict = await chain()
+      .use('key', () => ({
+        pass: true,
+        context: undefined,
+        settle: (outcome) => void told.push(outcome),
+      }))
+      .use('inner', inner)(request, {});
+    expect(verdict).toMatchObject({ status: 409, handled: {} });
+    expect(told).toMatchObject([{ status: 409, aborted: false }]);
+    expect(told[0]).not.toHaveProperty('refused');
+  });
+
+  test('has what such a handler threw explained by the innermost guard that can, once, before settle', async () => {
+    const error = new Error('secret reason');
+    const failing: Guard<never> = () => ({ ...problem({ status: 500 }), handled: { error } });
+    const seen: string[] = [];
+    const explaining =
+      (name: string, status?: number): Guard<undefined> =>
+      () => ({
+        pass: true,
+        context: undefined,
+        settle: (outcome) => void seen.push(`${name} settles ${outcome.status}`),
+        explain: (failure) => {
+          seen.push(`${name} explains ${failure.status}`);
+          expect(failure.error).toBe(error);
+          return status === undefined ? undefined : problem({ status });
+        },
+      });
+    const inner = chain().use('knows', explaining('inner', 503)).use('handler', failing);
+    const verdict = await chain().use('outer', explaining('outer', 418)).use('inner', inner)(
+      request,
+      {},
+    );
+    expect(verdict).toMatchObject({ status: 503, handled: { error, explained: true } });
+    expect(seen).toEqual(['inner explains 500', 'inner settles 503', 'outer settles 503']);
+
+    const unknown = chain().use('knows not', explaining('inner')).use('handler', failing);
+    expect(
+      await chain().use('outer', explaining('outer', 418)).use('inner', unknown)(request, {}),
+    ).toMatchObject({
+      status: 418,
+    });
+  });
+
+  test('knows the names of its guards', () => {
+    const guards = chain().use('principal', found(1));
+    expect(guards.use('limit', found(2)).names).toEqual(['principal', 'limit']);
+    expect(guards.names).toEqual(['principal']);
+  });
+
   test('waits for whatever can be waited for', async () => {
     class Thenable {
       // biome-ignore lint/suspicious/noThenProperty: a promise of another make
