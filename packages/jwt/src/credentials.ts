@@ -28,6 +28,20 @@ export function credentialsOf(request: GuardRequest): Credentials | undefined {
   return { scheme, token };
 }
 
+/** Whether the body is of the one kind that RFC 6750 §2.2 let tokens travel in. */
+export function isForm({ headers }: GuardRequest): boolean {
+  const type = headers.get('content-type');
+  return type !== undefined && FORM.test(type);
+}
+
+/** @throws JwtError `ERR_JWT_REQUEST` when the form brings a token */
+export async function assertNoTokenIn(form: GuardRequest): Promise<void> {
+  const text = Buffer.from(await form.rawBody()).toString('latin1');
+  if (new URLSearchParams(text).has('access_token')) throw badRequest('A token in the body');
+}
+
+const FORM = /application\/x-www-form-urlencoded/i;
+
 const SCHEMES: ReadonlyMap<string, Credentials['scheme']> = new Map([
   ['bearer', 'Bearer'],
   ['dpop', 'DPoP'],

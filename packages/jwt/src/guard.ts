@@ -2,7 +2,7 @@ import type { Guard, GuardRequest, HeaderEntry, Pass, Reply } from '@countersign
 import type { Presentation } from './binding.ts';
 import { type Challenge, wwwAuthenticate } from './challenge.ts';
 import type { AccessTokenClaims, GenericClaims } from './claims.ts';
-import { type Credentials, credentialsOf } from './credentials.ts';
+import { assertNoTokenIn, type Credentials, credentialsOf, isForm } from './credentials.ts';
 import { assertFetchable } from './discovery.ts';
 import type { DpopPolicy } from './dpop.ts';
 import { JwtError, type JwtErrorCode } from './errors.ts';
@@ -59,8 +59,8 @@ interface Settings {
 
 /**
  * Lets a request pass that brings an acceptable token in its `Authorization` header, and answers every other one with
- * the status and challenge of RFC 6750 §3 or RFC 9449 §7.1. Tokens in a query are refused; a form's body is never
- * looked at, so a token there is no token.
+ * the status and challenge of RFC 6750 §3 or RFC 9449 §7.1. Tokens in a query or in the body of a form are refused, even
+ * beside a good one in the header (RFC 6750 §2). Only forms whose token was accepted are read.
  * @throws TypeError naming the option that is wrong
  */
 export function jwtGuard<C extends GenericClaims = AccessTokenClaims>(
@@ -92,9 +92,12 @@ export function jwtGuard<C extends GenericClaims = AccessTokenClaims>(
       if (credentials === undefined) return refuse(undefined, scheme, settings);
       const presentation = presentationOf(credentials, request, settings);
       const answer = verifier.verifyNow(credentials.token, presentation);
-      if (!(answer instanceof Promise)) return pass(answer.claims, scheme);
-      return answer
-        .then(({ claims }) => pass(claims, scheme))
+      if (!(answer instanceof Promise) && !isForm(request)) return pass(answer.claims, scheme);
+      return Promise.resolve(answer)
+        .then(async ({ claims }) => {
+          if (isForm(request)) await assertNoTokenIn(request);
+          return pass(claims, scheme);
+        })
         .catch((error: unknown) => refuse(error, scheme, settings));
     } catch (error) {
       return refuse(error, scheme, settings);

@@ -146,6 +146,20 @@ describe('RFC 6750 §3', () => {
     expect(statusOf(await ask({ ...form, rawBody: () => Promise.resolve(body) }))).toBe(401);
   });
 
+  it.each([
+    ['application/x-www-form-urlencoded', 'amount=1&access_token=x', 400],
+    ['Application/X-WWW-Form-URLencoded; charset=utf-8', 'acc%65ss_token=', 400],
+    ['application/x-www-form-urlencoded', 'amount=1&note=access_token', 200],
+    ['application/json', '{"access_token":"x"}', 200],
+  ])('judges %s: %s beside a good token with %i (§2)', async (type, text, status) => {
+    const posted = request({
+      method: 'POST',
+      headers: { authorization: [`Bearer ${token(key)}`], 'content-type': [type] },
+    });
+    const verdict = await ask({ ...posted, rawBody: async () => Buffer.from(text) });
+    expect(verdict.pass ? 200 : verdict.status).toBe(status);
+  });
+
   it('names the metadata of the resource (RFC 9728 §5.1)', async () => {
     const resourceMetadata = 'https://api.example.com/.well-known/oauth-protected-resource';
     expect(challenges(await ask(bearing(), { resourceMetadata }))).toEqual([
