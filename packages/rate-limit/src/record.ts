@@ -1,5 +1,6 @@
 import { freshState } from './algorithm.ts';
 import type { Policy, PolicyKind } from './policy.ts';
+import { charge, fits } from './scalar.ts';
 import { type PolicyState, tolerance } from './state.ts';
 import type { ConsumeMode, PolicyStatus, StoreAnswer } from './store.ts';
 
@@ -31,6 +32,10 @@ export function consume(
   mode: ConsumeMode,
   slot: number,
 ): StoreAnswer {
+  if (mode === 'take' && record.policies === policies && record.restrictedUntil <= nowUs) {
+    const answer = takeAtOnce(record, policies, nowUs, cost);
+    if (answer) return answer;
+  }
   const { states } = advanced(record, policies, nowUs);
   const restricted = record.restrictedUntil > nowUs;
   let granted = !(restricted && record.allowance < cost);
@@ -63,6 +68,25 @@ export function consume(
     });
   }
   return { granted, pausedMs, policies: statuses };
+}
+
+/** The common case: every policy is a bucket or a window and grants. Charges nothing when it is another case. */
+function takeAtOnce(
+  { states }: SubjectRecord,
+  policies: readonly Policy[],
+  nowUs: number,
+  cost: number,
+): StoreAnswer | undefined {
+  const count = states.length;
+  for (let index = 0; index < count; index += 1) {
+    if (!fits(policies[index] as Policy, states[index] as PolicyState, nowUs, cost))
+      return undefined;
+  }
+  const first = charge(policies[0] as Policy, states[0] as PolicyState, nowUs, cost);
+  const statuses = [first];
+  for (let index = 1; index < count; index += 1)
+    statuses.push(charge(policies[index] as Policy, states[index] as PolicyState, nowUs, cost));
+  return { granted: true, pausedMs: 0, policies: statuses };
 }
 
 /**
