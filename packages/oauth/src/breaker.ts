@@ -59,3 +59,10 @@ export function assertClosed(breaker: Breaker, nowMs: number): void {
   const message = 'the authorization server kept failing and is left alone for a moment';
   throw new OAuthError('ERR_OAUTH_UNAVAILABLE', message, { retryAfterMs });
 }
+
+/** Whether an error only says that this process leaves the server alone. Others may not have to. */
+export function isResting(error: unknown): error is OAuthError & { readonly retryAfterMs: number } {
+  if (!(error instanceof OAuthError)) return false;
+  const { code, status, retryAfterMs } = error;
+  return code === 'ERR_OAUTH_UNAVAILABLE' && status === undefined && retryAfterMs !== undefined;
+}

@@ -64,9 +64,9 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
         parameters: canonicalParameters(parameters),
         variant,
       });
-      return renewShared(client, store, key, generation, async () => {
+      return renewShared(client, store, key, generation, async (repeatable) => {
         const fields = () => form(variant, audience, parameters);
-        const response = await tokenGrant(client, GRANT_TYPE, fields);
+        const response = await tokenGrant(client, GRANT_TYPE, fields, repeatable);
         return obtained(response, variant, defaultSeconds);
       });
     },

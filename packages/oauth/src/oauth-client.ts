@@ -60,6 +60,7 @@ export interface OAuthClient {
   readonly clientAuth: ClientAuth;
   readonly dpop?: DpopKey;
   readonly timeoutMs: number;
+  readonly maxRetries: number;
   readonly now: () => number;
   /** Resolves with a response of status 200. @throws OAuthError */
   ask(call: Call): Promise<Response>;
@@ -199,6 +200,7 @@ export function oauthClient(
     clientId,
     clientAuth,
     timeoutMs,
+    maxRetries,
     now,
     ...(dpop ? { dpop } : {}),
     ask: async (call) => {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { exponentialBackoff, sleep } from '@countersign/retry';
 import type { AccessToken } from './access-token.ts';
+import { isResting } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { reportFailure } from './events.ts';
 import { type ExtraParameters, form, obtained, tokenGrant } from './grant.ts';
@@ -9,6 +10,7 @@ import {
   type ObtainedToken,
   pollMs,
   reportShared,
+  rest,
   shareable,
   sharedRefusal,
   token,
@@ -132,7 +134,7 @@ export function rotation(
       grant = parseGrant(claimed.value);
       current = grant?.refreshToken ?? current;
       if (ended?.refreshToken === current) throw ended.error;
-      response = await tokenGrant(client, 'refresh_token', fields, isUnused);
+      response = await tokenGrant(client, 'refresh_token', fields, isRepeatable);
     } catch (error) {
       if (error instanceof OAuthError && error.error === 'invalid_grant') {
         ended = { refreshToken: current, error };
@@ -176,7 +178,12 @@ export function rotation(
           break;
         }
         case 'claimed':
-          return use(variant, tokenKey, found, known);
+          try {
+            return await use(variant, tokenKey, found, known);
+          } catch (error) {
+            await rest(error, client, startedAt, round);
+            break;
+          }
         case 'held':
           if (performance.now() - startedAt > client.timeoutMs) {
             throw new OAuthError('ERR_OAUTH_UNAVAILABLE', 'another process is using the grant', {
@@ -213,6 +220,11 @@ function isUnused(error: unknown): boolean {
   if (status >= 500) return status === 503 && error.retryAfterMs !== undefined;
   // Any success, also one that makes no sense here, is no refusal.
   return status >= 300 && status !== 408;
+}
+
+/** Waiting with a claim in hand would keep others from using the grant. */
+function isRepeatable(error: unknown): boolean {
+  return isUnused(error) && !isResting(error);
 }
 
 const UNSENT: ReadonlySet<string> = new Set([

@@ -1,9 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { sleep } from '@countersign/retry';
 import { AccessToken, type TokenType } from './access-token.ts';
+import { isResting } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { cacheHits, reportFailure } from './events.ts';
-import type { OAuthClient } from './oauth-client.ts';
+import type { Call, OAuthClient } from './oauth-client.ts';
 import type { Claim, TokenStore } from './store.ts';
 import { isLasting, LONGEST_PAUSE_MS, REFUSAL_MS } from './token-cache.ts';
 
@@ -15,8 +16,11 @@ export interface ObtainedToken {
   readonly scope: string;
 }
 
-/** Long enough for a slow answer, short enough that a process that dies does not hold up the rest. */
+/** Renewed while its holder is at work, however long that takes; a process that dies holds up the rest no longer. */
 const LEASE_MS = 10_000;
+
+/** Asks the server for a token. An attempt is repeated after the failures that `repeatable` accepts. */
+export type Obtain = (repeatable?: Call['repeatable']) => Promise<ObtainedToken>;
 
 /**
  * Gets a token newer than `generation` for all processes that share the store, with one request between them. What the
@@ -27,7 +31,7 @@ export async function renewShared(
   store: TokenStore | undefined,
   key: string,
   generation: number,
-  obtain: () => Promise<ObtainedToken>,
+  obtain: Obtain,
 ): Promise<AccessToken> {
   const alone = async () => token(client, await obtain(), generation + 1);
   if (!store) return alone();
@@ -59,7 +63,13 @@ export async function renewShared(
         break;
       }
       case 'claimed':
-        return fill(client, store, key, owner, Math.max(known, claim.generation), obtain);
+        try {
+          return await fill(client, store, key, owner, Math.max(known, claim.generation), obtain);
+        } catch (error) {
+          // Somebody else may get what this process does not ask for now.
+          await rest(error, client, startedAt, round);
+          break;
+        }
       case 'refused':
         throw sharedRefusal(claim);
       case 'held':
@@ -79,13 +89,21 @@ async function fill(
   key: string,
   owner: string,
   generation: number,
-  obtain: () => Promise<ObtainedToken>,
+  obtain: Obtain,
 ): Promise<AccessToken> {
   const startedAt = performance.now();
+  let stayed: Promise<unknown> | undefined;
+  const stay = setInterval(() => {
+    stayed = store.claim(key, { owner, leaseMs: LEASE_MS, generation }).catch(() => {});
+  }, LEASE_MS / 3);
+  stay.unref();
   let obtained: ObtainedToken;
   try {
-    obtained = await obtain();
+    // Waiting with a claim in hand would keep others from what they could do at once.
+    obtained = await obtain((error) => !isResting(error)).finally(() => clearInterval(stay));
   } catch (error) {
+    // Arriving after the release, it would claim for nobody.
+    await stayed;
     const refused = shareable(error);
     await store
       .release(key, { owner, ...(refused ? { refused } : {}) })
@@ -114,6 +132,18 @@ async function offer(
     reportFailure(client, 'store', error, startedAt);
     return undefined;
   }
+}
+
+/** Waits a moment after a failure that another look at the store may make up for; throws any other. */
+export async function rest(
+  error: unknown,
+  { timeoutMs, maxRetries }: OAuthClient,
+  startedAt: number,
+  round: number,
+): Promise<void> {
+  if (!isResting(error) || maxRetries === 0) throw error;
+  if (performance.now() - startedAt + error.retryAfterMs >= timeoutMs) throw error;
+  await sleep(Math.min(error.retryAfterMs, pollMs(round)));
 }
 
 /** Stands for a server that asked to be left alone, where a refusal has the server's `error`. */

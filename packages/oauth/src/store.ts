@@ -1,6 +1,6 @@
 /** What {@link TokenStore.claim} is asked. */
 export interface ClaimRequest {
-  /** Names this claim, and no other: random. Asking again under the same name is asking once. */
+  /** Names this claim, and no other: random. Asking again under the same name is asking once, and begins the lease anew. */
   readonly owner: string;
   /** How long the claim holds unless it is completed or released. */
   readonly leaseMs: number;

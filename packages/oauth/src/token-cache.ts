@@ -1,4 +1,5 @@
 import type { AccessToken } from './access-token.ts';
+import { isResting } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { cacheHits, renewals, reportFailure } from './events.ts';
 import type { TokenRequest, TokenSource } from './source.ts';
@@ -91,7 +92,9 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
     const pauseMs = Math.min(LONGEST_PAUSE_MS, retryAfterMs ?? 0);
     slot.nextAttemptMs = now() + Math.max(pauseMs, BACKGROUND_PAUSE_MS * jitter);
     if (isLasting(error)) slot.failure = { error, untilMs: now() + REFUSAL_MS };
-    else if (pauseMs > 0) slot.failure = { error: error as OAuthError, untilMs: now() + pauseMs };
+    else if (pauseMs > 0 && !isResting(error)) {
+      slot.failure = { error: error as OAuthError, untilMs: now() + pauseMs };
+    }
     reportFailure({ issuer, clientId }, 'renewal', error, startedAt);
   };
 

@@ -63,7 +63,7 @@ export function tokenExchange(options: TokenExchangeOptions): TokenSource {
         subject: [sha256(given.value), given.tokenType],
         actor: acting && [sha256(acting.value), acting.tokenType],
       });
-      return renewShared(client, store, key, generation, async () => {
+      return renewShared(client, store, key, generation, async (repeatable) => {
         const fields = () => {
           const body = form(variant, audience, parameters);
           body.set('subject_token', given.value);
@@ -77,7 +77,7 @@ export function tokenExchange(options: TokenExchangeOptions): TokenSource {
           }
           return body;
         };
-        const response = await tokenGrant(client, GRANT_TYPE, fields);
+        const response = await tokenGrant(client, GRANT_TYPE, fields, repeatable);
         if (!USABLE.has(response.issuedTokenType ?? '')) {
           throw new OAuthError(
             'ERR_OAUTH_RESPONSE',

@@ -60,9 +60,12 @@ export function tokenStoreContract(
       expect([count('claimed'), count('held')]).toEqual([1, 49]);
     });
 
-    test('asking again under the same name is asking once', async () => {
+    test('asking again under the same name is asking once, and holds from then on', async () => {
       await claim(a, 'a');
+      await under.advance(900);
       expect(await claim(b, 'a')).toEqual({ status: 'claimed', generation: 0 });
+      await under.advance(900);
+      expect(await claim(b, 'b')).toMatchObject({ status: 'held' });
     });
 
     test('hands the old value to whoever may replace it, and keeps it for the rest', async () => {

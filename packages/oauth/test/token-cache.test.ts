@@ -183,13 +183,22 @@ describe('a failure', () => {
     ] as const) {
       const before = asked.length;
       const first = source.getToken();
-      asked.at(-1)?.settle(new OAuthError('ERR_OAUTH_UNAVAILABLE', '429', { retryAfterMs }));
+      const busy = { status: 429, retryAfterMs };
+      asked.at(-1)?.settle(new OAuthError('ERR_OAUTH_UNAVAILABLE', '429', busy));
       await expect(first).rejects.toMatchObject({ retryAfterMs });
       clock.advance(waitMs - 1);
       await expect(source.getToken()).rejects.toMatchObject({ retryAfterMs });
       clock.advance(1);
       expect(asked).toHaveLength(before + 1);
     }
+  });
+
+  it('that only says that this process leaves the server alone is not remembered: others may not have to', async () => {
+    const first = source.getToken();
+    const resting = new OAuthError('ERR_OAUTH_UNAVAILABLE', 'left alone', { retryAfterMs: 7000 });
+    asked[0]?.settle(resting);
+    await expect(first).rejects.toBe(resting);
+    expect((await obtain()).generation).toBe(1);
   });
 
   it('is not remembered for longer when the clock is set back', async () => {
