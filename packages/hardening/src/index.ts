@@ -13,7 +13,7 @@ export type { AnsweredError, HardeningEvents, RequestLogEntry } from './events.t
 export type { Input, InputOptions } from './input.ts';
 export { input } from './input.ts';
 export type { InputBounds } from './json.ts';
-export type { List, ListOptions } from './list.ts';
+export type { ListOptions } from './list.ts';
 export { list } from './list.ts';
 export type { NumFromText, NumFromTextOptions, NumOptions } from './num.ts';
 export { num } from './num.ts';

@@ -8,16 +8,16 @@ export interface ListOptions {
   readonly max?: number;
 }
 
-/** A list that is counted before its items are looked at. */
-export type List<Item extends z.ZodType> = z.ZodPipe<z.ZodArray<z.ZodUnknown>, z.ZodArray<Item>>;
-
 const known: readonly string[] = ['min', 'max'] satisfies readonly (keyof ListOptions)[];
 
 /**
- * At most 100 items, each validated. `z.array(item).max(n)` validates all items of a longer list before it refuses it; this one does not.
+ * At most 100 items, each validated, once they have been counted.
  * @throws TypeError for bounds that are none.
  */
-export function list<Item extends z.ZodType>(item: Item, options: ListOptions = {}): List<Item> {
+export function list<Item extends z.ZodType>(
+  item: Item,
+  options: ListOptions = {},
+): z.ZodArray<Item> {
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) throw new TypeError(`list: unknown option "${name}"`);
   }
@@ -30,9 +30,5 @@ export function list<Item extends z.ZodType>(item: Item, options: ListOptions = 
       throw new TypeError(`list: ${name} must be an integer of ${least} or more`);
     }
   }
-  return z
-    .array(z.unknown())
-    .max(max, { abort: true })
-    .min(min, { abort: true })
-    .pipe(z.array(item));
+  return z.array(item).max(max, { abort: true }).min(min, { abort: true });
 }
