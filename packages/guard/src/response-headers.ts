@@ -1,4 +1,5 @@
-import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { type OutgoingHttpHeader, type OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { append, blockOf, canAppend, type HeaderBlock, joined } from './static-headers.ts';
 import type { HeaderEntry } from './verdict.ts';
 
 /** Fields whose lines stand beside those of the handler; of every other field the guards' line replaces the handler's. */
@@ -43,8 +44,17 @@ type WriteHead = (status: number, reason?: string | Fields, fields?: Fields) => 
  */
 export function addHeaders(res: ServerResponse, entries: readonly HeaderEntry[]): void {
   const known = (res as Guarded)[additionsOf];
-  if (known) known.entries = [...known.entries, ...entries];
+  if (known) known.entries = joined(known.entries, entries);
   else watch(res, { entries, readable: false });
+}
+
+/** The lines at the beginning of a list that are the same on every response. */
+export function staticBlock(entries: readonly HeaderEntry[]): HeaderBlock | undefined {
+  return blockOf(entries, isListed);
+}
+
+function isListed(name: string): boolean {
+  return listed.has(name);
 }
 
 /** Whether guards have had their say on this response. */
@@ -93,18 +103,49 @@ export function setFields(res: ServerResponse, fields: Fields): void {
 
 function watch(res: ServerResponse, additions: Additions): void {
   (res as Guarded)[additionsOf] = additions;
+  // Whoever stands between may keep the head to himself, and there would be nothing to put a block behind.
+  const isDirect = canAppend && res.writeHead === ServerResponse.prototype.writeHead;
   const writeHead = res.writeHead.bind(res) as WriteHead;
   let written = false;
   res.writeHead = ((status, reason, fields) => {
     const given = typeof reason === 'string' ? fields : (fields ?? reason);
     const phrase = typeof reason === 'string' ? reason : undefined;
     if (written || res.headersSent || isOdd(given)) return writeHead(status, reason, fields);
-    const head = composed(res, given as Fields | undefined, additions);
+    const block = isDirect ? fittingBlock(res, given as Fields | undefined, additions) : undefined;
+    const others = block
+      ? { ...additions, entries: additions.entries.slice(block.length) }
+      : additions;
+    const head =
+      block && others.entries.length === 0
+        ? (given as Fields | undefined)
+        : composed(res, given as Fields | undefined, others);
     if (phrase === undefined) writeHead(status, head);
     else writeHead(status, phrase, head);
+    if (block) append(res, block);
     written = true;
     return res;
   }) as WriteHead as ServerResponse['writeHead'];
+}
+
+/** The static lines, when nothing else on the response is of their names: they need not be looked at one by one then. */
+function fittingBlock(
+  res: ServerResponse,
+  given: Fields | undefined,
+  { entries, readable }: Additions,
+): HeaderBlock | undefined {
+  if (readable || Array.isArray(given)) return undefined;
+  const block = staticBlock(entries);
+  if (!block) return undefined;
+  const isFree = (name: string): boolean => {
+    const lower = name.toLowerCase();
+    return !block.names.has(lower) && !dropped.has(lower);
+  };
+  for (const name of dropped) if (res.hasHeader(name)) res.removeHeader(name);
+  for (let at = block.length; at < entries.length; at += 1) {
+    if (!isFree((entries[at] as HeaderEntry)[0])) return undefined;
+  }
+  if (given && !Object.keys(given).every(isFree)) return undefined;
+  return res.getHeaderNames().every(isFree) ? block : undefined;
 }
 
 /** A malformed list is for node:http to refuse. */

@@ -30,7 +30,7 @@ export interface Pass<C> {
   readonly pass: true;
   /** What the guard found out; `chain()` makes it available under the guard's name. */
   readonly context: C;
-  /** Go on the final response, whatever it is. */
+  /** Go on the final response, whatever it is. A list that is frozen, its entries too, is the same on many responses: it is checked and serialised once. */
   readonly headers?: readonly HeaderEntry[];
   /**
    * Sees the finished response (or the abort) exactly once, before its first byte is sent.

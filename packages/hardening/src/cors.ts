@@ -1,4 +1,4 @@
-import type { HeaderEntry } from './security-headers.ts';
+import { frozen, type HeaderEntry } from './security-headers.ts';
 
 /** Every host below a domain, over one scheme and port; the domain itself is not among them. */
 export interface SubdomainsOf {
@@ -112,23 +112,45 @@ export function cors(options: CorsOptions): Cors {
   ];
 
   const everybody: HeaderEntry = ['Access-Control-Allow-Origin', '*'];
-  const sameOrigin: CorsDecision = {
-    kind: 'same-origin',
-    headers: origins === '*' ? [vary, everybody, ...actual] : [vary],
+  const sameOrigin = decision(
+    'same-origin',
+    origins === '*' ? [vary, everybody, ...actual] : [vary],
+  );
+  const refused = decision('refused', [vary]);
+  const refusedPreflight = decision('refused-preflight', [preflightVary]);
+  const allowedTo = (origin: string): Allowed => {
+    const allow: HeaderEntry =
+      origins === '*' ? everybody : ['Access-Control-Allow-Origin', origin];
+    return {
+      actual: decision('allowed', [vary, allow, ...actual]),
+      preflight: decision('preflight', [preflightVary, allow, ...preflight]),
+    };
   };
-  const refused: CorsDecision = { kind: 'refused', headers: [vary] };
-  const refusedPreflight: CorsDecision = { kind: 'refused-preflight', headers: [preflightVary] };
+  const exact = new Map<string, Allowed>();
+  if (origins !== '*') {
+    for (const origin of origins) {
+      if (typeof origin === 'string') exact.set(origin, allowedTo(origin));
+    }
+  }
 
   return ({ method, origin, requestMethod }) => {
     if (origin === undefined) return sameOrigin;
     const isPreflight = method === 'OPTIONS' && requestMethod !== undefined;
-    if (!isAllowed(origin)) return isPreflight ? refusedPreflight : refused;
-    const allow: HeaderEntry =
-      origins === '*' ? everybody : ['Access-Control-Allow-Origin', origin];
-    return isPreflight
-      ? { kind: 'preflight', headers: [preflightVary, allow, ...preflight] }
-      : { kind: 'allowed', headers: [vary, allow, ...actual] };
+    const prepared = exact.get(origin);
+    if (!prepared && !isAllowed(origin)) return isPreflight ? refusedPreflight : refused;
+    return (prepared ?? allowedTo(origin))[isPreflight ? 'preflight' : 'actual'];
   };
+}
+
+/** What an origin that is allowed gets. */
+interface Allowed {
+  readonly actual: CorsDecision;
+  readonly preflight: CorsDecision;
+}
+
+/** Frozen, because most are the same for many requests. */
+function decision(kind: CorsDecision['kind'], headers: readonly HeaderEntry[]): CorsDecision {
+  return { kind, headers: frozen(headers) };
 }
 
 /** Whether a text is an origin as browsers serialise it: scheme, host and port, and nothing else. */

@@ -195,12 +195,18 @@ function headerSet(options: Omit<SecurityHeadersOptions, 'routes'>): HeaderSet {
   ];
   const { strictTransportSecurity: hsts = {} } = options;
   return {
-    insecure,
-    secure: [
+    insecure: frozen(insecure),
+    secure: frozen([
       ...insecure,
       ...line('Strict-Transport-Security', hsts, serialiseStrictTransportSecurity),
-    ],
+    ]),
   };
+}
+
+/** Lines that are the same on every response, which guards may then serialise once. */
+export function frozen(lines: readonly HeaderEntry[]): readonly HeaderEntry[] {
+  for (const entry of lines) Object.freeze(entry);
+  return Object.freeze(lines);
 }
 
 function line<T>(

@@ -1,0 +1,3 @@
+import { benchResponses } from './responses.ts';
+
+await benchResponses();
