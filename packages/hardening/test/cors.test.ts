@@ -204,6 +204,31 @@ describe('origins that are not the one', () => {
   });
 });
 
+describe('with credentials', () => {
+  test('every other origin is told nothing: none is reflected', () => {
+    const decide = cors({
+      origins: [app, { subdomainsOf: 'https://example.com' }],
+      credentials: true,
+    });
+    fc.assert(
+      fc.property(fc.webUrl(), fc.constantFrom('GET', 'OPTIONS'), (url, method) => {
+        const { origin } = new URL(url);
+        fc.pre(!origin.endsWith('.example.com'));
+        expect(namesOf(decide(ask(origin, method, 'PUT')).headers)).toEqual(['vary']);
+      }),
+    );
+  });
+
+  test('no answer says that everybody may read it', () => {
+    const decide = cors({ origins: [app], credentials: true });
+    for (const origin of [app, undefined, '*', 'null']) {
+      for (const method of ['GET', 'OPTIONS']) {
+        expect(JSON.stringify(decide(ask(origin, method, 'PUT')))).not.toContain('"*"');
+      }
+    }
+  });
+});
+
 describe('a policy that would not protect is refused when it is built', () => {
   test.each([
     [{ origins: '*', credentials: true }, /credentials/],

@@ -28,6 +28,78 @@ describe('securityHeaders', () => {
     expect(policy).toContain("frame-ancestors 'none'");
   });
 
+  // The project's ci/headers_add.json. Clear-Site-Data, for the answer to a log-out, is the handler's to send.
+  test.each([
+    ['Cache-Control', 'no-store, max-age=0'],
+    ['Cross-Origin-Embedder-Policy', 'require-corp'],
+    ['Cross-Origin-Opener-Policy', 'same-origin'],
+    ['Cross-Origin-Resource-Policy', 'same-origin'],
+    ['Referrer-Policy', 'no-referrer'],
+    ['Strict-Transport-Security', 'max-age=31536000; includeSubDomains'],
+    ['X-Content-Type-Options', 'nosniff'],
+    ['X-Frame-Options', 'DENY'],
+    ['X-Permitted-Cross-Domain-Policies', 'none'],
+  ])('%s is what the OWASP Secure Headers Project recommends: %s', (name, value) => {
+    for (const profile of ['api', 'html'] as const) {
+      expect(securityHeaders({ profile }).secure).toContainEqual([name, value]);
+    }
+  });
+
+  test('the content security policy of pages has every directive that the OWASP Secure Headers Project recommends', () => {
+    const { 'Content-Security-Policy': policy = '' } = Object.fromEntries(
+      securityHeaders({ profile: 'html' }).secure,
+    );
+    expect(policy.split('; ')).toEqual(
+      expect.arrayContaining([
+        "default-src 'self'",
+        "form-action 'self'",
+        "object-src 'none'",
+        "frame-ancestors 'none'",
+      ]),
+    );
+  });
+
+  test('headers that the OWASP Secure Headers Project calls obsolete are not sent', () => {
+    const names = securityHeaders({ profile: 'html' }).secure.map(([name]) => name);
+    for (const obsolete of ['Public-Key-Pins', 'Expect-CT', 'Feature-Policy']) {
+      expect(names).not.toContain(obsolete);
+    }
+  });
+
+  test.each(['api', 'html'] as const)(
+    'the %s profile loses no point at MDN HTTP Observatory',
+    (profile) => {
+      const headers = Object.fromEntries(securityHeaders({ profile }).secure);
+      const policy = new Map(
+        headers['Content-Security-Policy']?.split('; ').map((line) => {
+          const [directive = '', ...values] = line.split(' ');
+          return [directive, values];
+        }),
+      );
+      const sources = [...policy.values()].flat();
+      // content-security-policy: no unsafe sources, none that are broad, nothing over plain HTTP.
+      expect(sources.filter((source) => /unsafe|\*|^https?:|^data:/.test(source))).toEqual([]);
+      // … and a bonus for a default that allows nothing, where nothing is to be loaded.
+      expect(policy.get('default-src')).toEqual([profile === 'api' ? "'none'" : "'self'"]);
+      // … base-uri, form-action and frame-ancestors do not fall back to the default.
+      for (const directive of ['base-uri', 'form-action', 'frame-ancestors']) {
+        expect(policy.has(directive)).toBe(true);
+      }
+      // strict-transport-security: half a year or more.
+      const [, maxAge = '0'] =
+        /^max-age=(\d+)/.exec(headers['Strict-Transport-Security'] ?? '') ?? [];
+      expect(Number(maxAge)).toBeGreaterThanOrEqual(15_768_000);
+      expect(headers).toMatchObject({
+        'X-Content-Type-Options': 'nosniff',
+        'X-Frame-Options': expect.stringMatching(/^(?:DENY|SAMEORIGIN)$/),
+        'Referrer-Policy': expect.stringMatching(/^(?:no-referrer|same-origin|strict-origin)/),
+        'Cross-Origin-Resource-Policy': expect.stringMatching(/^same-(?:origin|site)$/),
+      });
+      // cross-origin-resource-sharing: not for everybody, unless somebody says so.
+      expect(headers).not.toHaveProperty('Access-Control-Allow-Origin');
+    },
+  );
+
   test('Strict-Transport-Security goes on secure answers only', () => {
     const { secure, insecure } = securityHeaders({ profile: 'api' });
     expect(secure).toContainEqual([
@@ -35,6 +107,25 @@ describe('securityHeaders', () => {
       'max-age=31536000; includeSubDomains',
     ]);
     expect(insecure.map(([name]) => name)).not.toContain('Strict-Transport-Security');
+  });
+
+  test('preload is sent to whom asks for it, with what it needs', () => {
+    const { secure } = securityHeaders({
+      profile: 'api',
+      strictTransportSecurity: { preload: true, maxAgeSeconds: 63_072_000 },
+    });
+    expect(secure).toContainEqual([
+      'Strict-Transport-Security',
+      'max-age=63072000; includeSubDomains; preload',
+    ]);
+  });
+
+  test('subdomains are left alone when that is said', () => {
+    const { secure } = securityHeaders({
+      profile: 'api',
+      strictTransportSecurity: { includeSubDomains: false },
+    });
+    expect(secure).toContainEqual(['Strict-Transport-Security', 'max-age=31536000']);
   });
 
   test('a header that is false is not sent', () => {
