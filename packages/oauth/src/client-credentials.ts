@@ -58,7 +58,7 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
         grantType: GRANT_TYPE,
         issuer: client.issuer,
         clientId: client.clientId,
-        auth: [client.clientAuth.method, await client.clientAuth.identity()],
+        auth: await client.identity(),
         dpop: client.dpop?.thumbprint,
         audience,
         parameters: canonicalParameters(parameters),

@@ -62,6 +62,10 @@ export interface OAuthClient {
   readonly timeoutMs: number;
   readonly maxRetries: number;
   readonly now: () => number;
+  /** Names the credential, for keys of what it gets. @throws OAuthError `ERR_OAUTH_CREDENTIAL`, in time. */
+  identity(): Promise<readonly [method: string, id: string]>;
+  /** Ends the wait for what a call needs when the call would be over. @throws OAuthError with `code` */
+  within<T>(work: Promise<T>, code: OAuthErrorCode, what: string): Promise<T>;
   /** Resolves with a response of status 200. @throws OAuthError */
   ask(call: Call): Promise<Response>;
 }
@@ -194,6 +198,15 @@ export function oauthClient(
     }
   };
 
+  const within = async <T>(work: Promise<T>, code: OAuthErrorCode, what: string): Promise<T> => {
+    const limit = deadline(timeoutMs);
+    try {
+      return await inTime(work, limit.signal, code, what);
+    } finally {
+      limit.dispose();
+    }
+  };
+
   return {
     server,
     issuer,
@@ -203,6 +216,11 @@ export function oauthClient(
     maxRetries,
     now,
     ...(dpop ? { dpop } : {}),
+    within,
+    identity: async () => [
+      clientAuth.method,
+      await within(clientAuth.identity(), 'ERR_OAUTH_CREDENTIAL', 'the credential'),
+    ],
     ask: async (call) => {
       const limit = deadline(timeoutMs);
       try {

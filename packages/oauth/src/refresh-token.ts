@@ -62,7 +62,7 @@ export function refreshToken(options: RefreshTokenOptions): TokenSource {
     key: cacheKey({ grantType: GRANT_TYPE, issuer, clientId, grant }),
     tokenKey: async (variant) =>
       cacheKey({
-        auth: [client.clientAuth.method, await client.clientAuth.identity()],
+        auth: await client.identity(),
         dpop: client.dpop?.thumbprint,
         audience,
         parameters: canonicalParameters(parameters),

@@ -49,12 +49,13 @@ export function tokenExchange(options: TokenExchangeOptions): TokenSource {
     renewBeforeSeconds: seconds(options, 'renewBeforeSeconds', 60),
     now: client.now,
     renew: async (variant, generation) => {
-      const [given, acting] = await Promise.all([subject(), actor?.()]);
+      const tokens = Promise.all([subject(), actor?.()]);
+      const [given, acting] = await client.within(tokens, 'ERR_OAUTH_TIMEOUT', 'the subject token');
       const key = cacheKey({
         grantType: GRANT_TYPE,
         issuer: client.issuer,
         clientId: client.clientId,
-        auth: [client.clientAuth.method, await client.clientAuth.identity()],
+        auth: await client.identity(),
         dpop: client.dpop?.thumbprint,
         audience,
         parameters: canonicalParameters(parameters),

@@ -24,7 +24,11 @@ import {
   type ClientCredentialsOptions,
   clientCredentials,
   clientSecretPost,
+  memoryTokenStore,
   OAuthError,
+  privateKeyJwt,
+  refreshToken,
+  tokenExchange,
 } from '../src/index.ts';
 
 const SECRET = 'client-secret-0123456789';
@@ -304,10 +308,24 @@ describe('the metadata', () => {
       ...patient,
     });
     await expect(slow.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_METADATA' });
-    const clientAuth = clientSecretPost(() => new Promise(() => {}));
-    await expect(source({ ...patient, clientAuth }).getToken()).rejects.toMatchObject({
-      code: 'ERR_OAUTH_CREDENTIAL',
-    });
+    const never = () => new Promise<never>(() => {});
+    const elsewhere = {
+      ...patient,
+      server: { issuer: server.origin, token_endpoint: `${server.origin}/token` },
+      allowInsecureLoopback: true,
+      clientId: 'client',
+    };
+    const store = memoryTokenStore();
+    for (const clientAuth of [clientSecretPost(never), privateKeyJwt(never)]) {
+      const waiting = source({ ...patient, clientAuth }).getToken();
+      await expect(waiting).rejects.toMatchObject({ code: 'ERR_OAUTH_CREDENTIAL' });
+      const grant = refreshToken({ ...elsewhere, clientAuth, initial: 'r', store });
+      await expect(grant.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_CREDENTIAL' });
+    }
+    const subjectToken = { getToken: never };
+    const clientAuth = clientSecretPost(SECRET);
+    const exchange = tokenExchange({ ...elsewhere, clientAuth, subjectToken });
+    await expect(exchange.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_TIMEOUT' });
   });
 
   it('with an endpoint over http elsewhere is an error', async () => {

@@ -20,9 +20,13 @@ export interface WorkerOptions {
   readonly redisPort: number;
   readonly encryptionKey: string;
   readonly callers: number;
-  readonly client:
-    | { readonly clientId: string; readonly key: JsonWebKey; readonly keyId: string }
-    | { readonly clientId: string; readonly clientSecret: string; readonly initial: string };
+  readonly client: {
+    readonly clientId: string;
+    /** With this refresh token; without one, client credentials. */
+    readonly initial?: string;
+    /** Tokens are bound to it. */
+    readonly dpopKey?: JsonWebKey;
+  } & ({ readonly key: JsonWebKey; readonly keyId: string } | { readonly clientSecret: string });
 }
 
 export interface WorkerResult {
@@ -50,19 +54,18 @@ const common = {
   scope: 'orders:read',
   store,
 };
-const source =
-  'key' in client
-    ? clientCredentials({
-        ...common,
-        clientId: client.clientId,
-        clientAuth: privateKeyJwt(createPrivateKey({ key: client.key, format: 'jwk' }), client),
-      })
-    : refreshToken({
-        ...common,
-        clientId: client.clientId,
-        clientAuth: clientSecretBasic(client.clientSecret),
-        initial: client.initial,
-      });
+const importKey = (key: JsonWebKey) => createPrivateKey({ key, format: 'jwk' });
+const { clientId, initial, dpopKey } = client;
+const who = {
+  ...common,
+  clientId,
+  clientAuth:
+    'key' in client
+      ? privateKeyJwt(importKey(client.key), client)
+      : clientSecretBasic(client.clientSecret),
+  ...(dpopKey ? { dpop: { key: importKey(dpopKey) } } : {}),
+};
+const source = initial === undefined ? clientCredentials(who) : refreshToken({ ...who, initial });
 
 process.stdout.write('ready\n');
 for await (const line of createInterface({ input: process.stdin })) {

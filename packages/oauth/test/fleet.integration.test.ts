@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { type FaultProxy, startFaultProxy } from '@countersign/testkit/fault-proxy';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
 import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import { decodeJwt } from 'jose';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type ClientCredentialsOptions, clientCredentials, privateKeyJwt } from '../src/index.ts';
 import { redisTokenStore } from '../src/redis.ts';
@@ -94,6 +95,33 @@ describe('eight processes', () => {
       .map(({ params }) => params['refresh_token']);
     expect(used).toHaveLength(5);
     expect(new Set(used).size).toBe(5);
+  });
+
+  it('racing a rotation prove themselves by key, bind tokens and are given nonces, and the grant lives', async () => {
+    const strict = await startOAuthServer({ dpopNonceRequired: true });
+    const { clientId, privateKey, keyId } = strict.clients.webKey;
+    const dpop = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+    const client = {
+      clientId,
+      key: privateKey.export({ format: 'jwk' }),
+      keyId,
+      initial: await strict.mintRefreshToken({ clientId }),
+      dpopKey: dpop.export({ format: 'jwk' }),
+    };
+    const fleet = await startFleet({ issuer: strict.issuer, client });
+    for (let generation = 0; generation < 5; generation += 1) {
+      const results = await Promise.all(fleet.map((worker) => worker.ask(generation)));
+      expect(gather(results)).toEqual({ tokens: 1, generations: [generation + 1], failures: [] });
+    }
+    const asked = strict.requests.filter(({ endpoint }) => endpoint === 'token');
+    const used = asked.filter(({ status }) => status === 200);
+    expect(used).toHaveLength(5);
+    expect(new Set(used.map(({ params }) => params['refresh_token'])).size).toBe(5);
+    // The rest are the requests that nonces were learnt from.
+    expect(asked.length - used.length).toBeLessThanOrEqual(PROCESSES);
+    const assertions = asked.map(({ params }) => decodeJwt(String(params['client_assertion'])).jti);
+    expect(new Set(assertions).size).toBe(asked.length);
+    await strict.stop();
   });
 
   it('that a bad credential refuses ask once between them', async () => {

@@ -29,6 +29,8 @@ export interface TestClients {
   readonly service: KeyClient;
   /** `client_secret_basic`, authorization code with PKCE, refresh tokens. */
   readonly web: WebClient;
+  /** `private_key_jwt`, refresh tokens. */
+  readonly webKey: KeyClient;
   /** `client_secret_basic`, for resource servers that introspect. */
   readonly resourceServer: SecretClient;
 }
@@ -49,6 +51,11 @@ export function testClients(): TestClients {
       clientId: 'web',
       clientSecret: secret(),
       redirectUri: 'https://app.example.com/callback',
+    },
+    webKey: {
+      clientId: 'web-key',
+      privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+      keyId: 'web-key-1',
     },
     resourceServer: { clientId: 'resource-server', clientSecret: secret() },
   };
@@ -80,6 +87,12 @@ export function clientMetadata(clients: TestClients): ClientMetadata[] {
       response_types: ['code'],
       redirect_uris: [clients.web.redirectUri],
       token_endpoint_auth_method: 'client_secret_basic',
+    },
+    {
+      ...keyClientMetadata(clients.webKey),
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      redirect_uris: [clients.web.redirectUri],
     },
     {
       ...machine,
