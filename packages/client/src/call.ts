@@ -271,6 +271,8 @@ function describe(
         ? ['ERR_CLIENT_DEADLINE_EXCEEDED', 'the deadline has passed']
         : ['ERR_CLIENT_ATTEMPT_TIMEOUT', error.message];
     case 'error':
+      // Of one of our own interceptors: it has said already what it is.
+      if (error instanceof ClientError) return [error.code, error.message];
       if ((error as { code?: unknown }).code === 'ERR_EGRESS_RESPONSE_TOO_LARGE') {
         return ['ERR_CLIENT_RESPONSE_TOO_LARGE', error.message];
       }
@@ -280,7 +282,12 @@ function describe(
   }
 }
 
-function breakerOpen(state: OriginState, attempts: number): ClientError {
+export function queueFull(origin: string): ClientError {
+  const message = `too many calls to ${origin} are waiting`;
+  return new ClientError('ERR_CLIENT_QUEUE_FULL', message, { attempts: 0, stopped: 'final' });
+}
+
+export function breakerOpen(state: OriginState, attempts: number): ClientError {
   const retryAfterMs = state.breaker?.retryInMs ?? 0;
   return new ClientError(
     'ERR_CLIENT_BREAKER_OPEN',

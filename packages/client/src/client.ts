@@ -1,6 +1,6 @@
 import { acceptResponse, type ClientResponse, refusal } from './accept.ts';
 import { type EncodedBody, encodeBody } from './body.ts';
-import { type Ending, interrupted, type Order, perform } from './call.ts';
+import { type Ending, interrupted, type Order, perform, queueFull } from './call.ts';
 import { ClientError } from './errors.ts';
 import { announceCall } from './events.ts';
 import { policedFetch, type SendFetch } from './fetch.ts';
@@ -298,10 +298,7 @@ async function bounded<R>(
   if (!bound) return run();
   if (!bound.tryEnter()) {
     const turn = bound.enter(deadline.signal);
-    if (!turn) {
-      const message = `too many calls to ${origin} are waiting`;
-      throw new ClientError('ERR_CLIENT_QUEUE_FULL', message, { attempts: 0, stopped: 'final' });
-    }
+    if (!turn) throw queueFull(origin);
     await turn.catch((error: unknown) => {
       throw interrupted(error, signal, 0);
     });

@@ -17,7 +17,8 @@ export interface Wish {
   readonly deadlineMs: number | undefined;
 }
 
-const IDEMPOTENT_METHODS: ReadonlySet<string> = new Set([
+/** RFC 9110 §9.2.2. */
+export const IDEMPOTENT_METHODS: ReadonlySet<string> = new Set([
   'GET',
   'HEAD',
   'PUT',

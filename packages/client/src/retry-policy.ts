@@ -33,6 +33,8 @@ const RETRIED_ERRORS: ReadonlySet<string> = new Set([
   'UND_ERR_HEADERS_TIMEOUT',
   'UND_ERR_BODY_TIMEOUT',
   'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+  // Of the interceptor that limits attempts.
+  'ERR_CLIENT_ATTEMPT_TIMEOUT',
 ]);
 
 /** Whether an error is one of the network rather than of the request. */
@@ -45,9 +47,14 @@ export function isNetworkError(error: unknown): boolean {
   return Array.isArray(errors) && errors.length > 0 && errors.every(isNetworkError);
 }
 
+/** Whether a status says that the origin itself is not in trouble. */
+export function isOriginWell(status: number): boolean {
+  return status < 500 || status === 501;
+}
+
 /** Whether an attempt says that the origin is in trouble; `undefined` when it says nothing about it. */
 export function originSucceeded(outcome: Outcome): boolean | undefined {
-  if (isAnswer(outcome)) return outcome.status < 500 || outcome.status === 501;
+  if (isAnswer(outcome)) return isOriginWell(outcome.status);
   if (outcome.kind === 'timeout') return false;
   if (outcome.kind === 'error' && isNetworkError(outcome.error)) return false;
   return undefined;

@@ -27,7 +27,8 @@ export interface Settings {
   readonly policies: OriginPolicies;
 }
 
-const LONGEST_TIMER_MS = 2_147_483_647;
+/** A longer one would fire at once. */
+export const LONGEST_TIMER_MS = 2_147_483_647;
 
 /** @throws TypeError when an option is not what it must be. */
 export function readSettings(options: ClientOptions): Settings {
@@ -150,7 +151,8 @@ function openDispatcher(
   return { dispatcher: agent, close: () => agent.close() };
 }
 
-function retrying(options: RetryOptions | false): { maxAttempts: number; backoff: Backoff } {
+/** @throws TypeError when an option is not what it must be. */
+export function retrying(options: RetryOptions | false): { maxAttempts: number; backoff: Backoff } {
   const { maxAttempts, ...backoff } = options === false ? { maxAttempts: 1 } : options;
   return {
     maxAttempts: whole(maxAttempts, 4, 'retry.maxAttempts'),

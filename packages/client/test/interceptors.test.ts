@@ -1,0 +1,344 @@
+import { Agent, Client, type Dispatcher, fetch, MockAgent } from 'undici';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { apiKey, idempotencyKey } from '../src/index.ts';
+import { attemptTimeout, breaker, concurrency, retry, totalDeadline } from '../src/interceptors.ts';
+import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
+import { json, serve } from './server.ts';
+
+const ORIGIN = 'https://api.example.com';
+
+function agentWith(...layers: Dispatcher.DispatcherComposeInterceptor[]) {
+  const agent = new Agent();
+  onTestFinished(() => agent.destroy());
+  return agent.compose(...layers);
+}
+
+function fakeWith(replies: readonly Reply[], ...layers: Dispatcher.DispatcherComposeInterceptor[]) {
+  vi.useFakeTimers();
+  onTestFinished(() => {
+    const left = vi.getTimerCount();
+    vi.useRealTimers();
+    expect(left).toBe(0);
+  });
+  const fake = new FakeDispatcher((index) => replies[Math.min(index, replies.length - 1)] ?? {});
+  return { fake, agent: fake.compose(...layers) };
+}
+
+/** Lets a request run to its end on the fake clock. */
+async function ended(
+  agent: Dispatcher,
+  options: Partial<Dispatcher.RequestOptions> = {},
+): Promise<{ status?: number; text?: string; error?: unknown }> {
+  const request = agent.request({ origin: ORIGIN, path: '/x', method: 'GET', ...options }).then(
+    async ({ statusCode, body }) => ({ status: statusCode, text: await body.text() }),
+    (error: unknown) => ({ error }),
+  );
+  await vi.runAllTimersAsync();
+  return request;
+}
+
+describe('retry', () => {
+  test('tries again on any undici agent, with the same key, and passes the last response on', async () => {
+    const { origin, seen } = await serve(
+      json(503, { busy: true }),
+      (request) => request.socket.destroy(),
+      json(201, { id: 1 }),
+    );
+    const agent = agentWith(
+      apiKey('sk-live-secret'),
+      retry({ baseMs: 1, capMs: 2 }),
+      idempotencyKey(),
+    );
+    const { statusCode, body } = await agent.request({
+      origin,
+      path: '/payments',
+      method: 'POST',
+      headers: ['content-type', 'text/plain'],
+      body: 'amount=5',
+    });
+    expect([statusCode, await body.json()]).toEqual([201, { id: 1 }]);
+    expect(seen.map((request) => request.body)).toEqual(Array(3).fill('amount=5'));
+    expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(1);
+    expect(seen[2]?.headers).toMatchObject({
+      authorization: 'ApiKey sk-live-secret',
+      'content-type': 'text/plain',
+    });
+  });
+
+  test('leaves the body of the last error to its caller, through fetch too', async () => {
+    const { origin, seen } = await serve(json(503, { why: 'down' }));
+    const dispatcher = agentWith(retry({ maxAttempts: 3, baseMs: 1, capMs: 1 }));
+    const response = await fetch(origin, { dispatcher });
+    expect([response.status, await response.json()]).toEqual([503, { why: 'down' }]);
+    expect(seen.length).toBe(3);
+  });
+
+  test.each([
+    [{ method: 'POST', body: 'x' }, 1],
+    [{ method: 'POST', body: 'x', headers: { 'Idempotency-Key': 'a' } }, 4],
+    [{ method: 'PUT', body: Buffer.from('x') }, 4],
+    [{ method: 'PUT', body: (async function* () {})() as never }, 1],
+    [{ method: 'DELETE' }, 4],
+  ] as const)('what may be repeated is: %o, %i attempts', async (options, attempts) => {
+    const { fake, agent } = fakeWith([{ status: 503 }], retry());
+    expect(await ended(agent, options)).toMatchObject({ status: 503 });
+    expect(fake.requests.length).toBe(attempts);
+  });
+
+  test('waits for Retry-After in full, or not at all', async () => {
+    const { fake, agent } = fakeWith(
+      [
+        { status: 503, headers: { 'retry-after': '7' } },
+        { status: 503, headers: { 'retry-after': '60' } },
+      ],
+      retry({ deadlineMs: 10_000 }),
+    );
+    expect(await ended(agent)).toMatchObject({ status: 503 });
+    expect(fake.requests.length).toBe(2);
+    const [first, second] = fake.requests;
+    expect((second?.atMs ?? 0) - (first?.atMs ?? 0)).toBeGreaterThanOrEqual(7000);
+  });
+
+  test('keeps within the budget', async () => {
+    const { fake, agent } = fakeWith([{ errorCode: 'ECONNREFUSED' }], retry());
+    for (let call = 0; call < 100; call += 1) {
+      const { error } = await ended(agent);
+      expect(error).toMatchObject({ code: 'ERR_CLIENT_NETWORK', cause: { code: 'ECONNREFUSED' } });
+    }
+    expect(fake.requests.length).toBeLessThanOrEqual(130);
+    expect(fake.requests.length).toBeGreaterThan(110);
+  });
+
+  test('an abort ends the wait at once', async () => {
+    const { fake, agent } = fakeWith([{ status: 503, headers: { 'retry-after': '20' } }], retry());
+    const controller = new AbortController();
+    const startedAt = performance.now();
+    setTimeout(() => controller.abort(new Error('enough')), 5);
+    const { error } = await ended(agent, { signal: controller.signal });
+    expect(error).toMatchObject({ message: 'enough' });
+    expect([fake.requests.length, performance.now() - startedAt]).toEqual([1, 5]);
+  });
+
+  test('an abort while the response arrives ends it', async () => {
+    const { fake, agent } = fakeWith([{ body: 'late', bodyAfterMs: 1000 }], retry());
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(new Error('enough')), 5);
+    const request = agent.request({
+      origin: ORIGIN,
+      path: '/',
+      method: 'GET',
+      signal: controller.signal,
+    });
+    const { body } = await request;
+    const text = body.text().catch((error: unknown) => error);
+    await vi.runAllTimersAsync();
+    expect(await text).toMatchObject({ message: 'enough' });
+    expect(fake.requests[0]?.aborted).toBe(true);
+  });
+
+  test('works with MockAgent', async () => {
+    const agent = new MockAgent();
+    agent.disableNetConnect();
+    const mocked = agent.get(ORIGIN);
+    mocked.intercept({ path: '/' }).reply(503, 'no');
+    mocked.intercept({ path: '/' }).reply(200, 'yes');
+    const { body } = await agent
+      .compose(retry({ baseMs: 1, capMs: 1 }))
+      .request({ origin: ORIGIN, path: '/', method: 'GET' });
+    expect(await body.text()).toBe('yes');
+    await agent.close();
+  });
+});
+
+describe('attemptTimeout', () => {
+  test('ends an attempt, which retry makes again', async () => {
+    const { fake, agent } = fakeWith(
+      [{ afterMs: Infinity }, { body: 'yes' }],
+      attemptTimeout({ attemptTimeoutMs: 100 }),
+      retry(),
+    );
+    expect(await ended(agent)).toEqual({ status: 200, text: 'yes' });
+    expect(fake.requests.map(({ aborted }) => aborted)).toEqual([true, false]);
+  });
+
+  test.each([
+    ['alone', []],
+    ['through retry', [retry({ maxAttempts: 2 })]],
+  ])('has its own error, %s', async (_name, layers) => {
+    const limited = attemptTimeout({ attemptTimeoutMs: 100 });
+    const { agent } = fakeWith([{ afterMs: Infinity }], limited, ...layers);
+    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_ATTEMPT_TIMEOUT' });
+  });
+
+  test('is for the body, too', async () => {
+    const { agent } = fakeWith(
+      [{ body: 'late', bodyAfterMs: 200 }],
+      attemptTimeout({ attemptTimeoutMs: 100 }),
+    );
+    const { body } = await agent.request({ origin: ORIGIN, path: '/', method: 'GET' });
+    const text = body.text().catch((error: unknown) => error);
+    await vi.runAllTimersAsync();
+    expect(await text).toMatchObject({ code: 'ERR_CLIENT_ATTEMPT_TIMEOUT' });
+  });
+
+  test('ends a wait for a layer that does not even begin', async () => {
+    const never: Dispatcher.DispatcherComposeInterceptor = () => (_request, _handler) => true;
+    const { agent } = fakeWith([], never, attemptTimeout({ attemptTimeoutMs: 100 }));
+    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_ATTEMPT_TIMEOUT' });
+  });
+});
+
+describe('totalDeadline', () => {
+  test('ends everything together, waits included', async () => {
+    const { fake, agent } = fakeWith(
+      [{ status: 503, headers: { 'retry-after': '2' } }],
+      retry(),
+      totalDeadline({ deadlineMs: 5000 }),
+    );
+    const startedAt = performance.now();
+    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_DEADLINE_EXCEEDED' });
+    expect(performance.now() - startedAt).toBe(5000);
+    expect(fake.requests.length).toBe(3);
+  });
+});
+
+describe('concurrency', () => {
+  test('lets so many run at the same time, in order, and refuses when too many wait', async () => {
+    let running = 0;
+    let most = 0;
+    const order: string[] = [];
+    const { origin } = await serve((_request, response) => {
+      running += 1;
+      most = Math.max(most, running);
+      setImmediate(() => {
+        running -= 1;
+        response.end('done');
+      });
+    });
+    const agent = agentWith(
+      (dispatch) =>
+        function look(request, handler) {
+          order.push(request.path);
+          return dispatch(request, handler);
+        },
+      concurrency({ limit: 2, maxQueued: 6 }),
+    );
+    const calls = Array.from({ length: 9 }, (_, index) =>
+      agent
+        .request({ origin, path: `/${index}`, method: 'GET' })
+        .then(async ({ body }) => body.text()),
+    );
+    const ends = await Promise.allSettled(calls);
+    expect(ends.filter(({ status }) => status === 'fulfilled').length).toBe(8);
+    expect(ends[8]).toMatchObject({ reason: { code: 'ERR_CLIENT_QUEUE_FULL' } });
+    expect(most).toBeLessThanOrEqual(2);
+    expect(order).toEqual(Array.from({ length: 8 }, (_, index) => `/${index}`));
+  });
+
+  test('who gives up leaves the queue, and places are given back however a request ends', async () => {
+    const { fake, agent } = fakeWith(
+      [{ afterMs: 50 }, { errorCode: 'ECONNRESET' }, { status: 500 }, { afterMs: Infinity }, {}],
+      concurrency({ limit: 1 }),
+    );
+    const controller = new AbortController();
+    const calls = [0, 1, 2, 3, 4, 5].map((index) =>
+      agent
+        .request({
+          origin: ORIGIN,
+          path: `/${index}`,
+          method: 'GET',
+          ...(index === 1 || index === 4 ? { signal: controller.signal } : {}),
+        })
+        .then(async ({ statusCode, body }) => {
+          await body.dump();
+          return statusCode;
+        })
+        .catch((error: unknown) =>
+          (error as Error).name === 'AbortError' ? 'aborted' : (error as { code?: string }).code,
+        ),
+    );
+    setTimeout(() => controller.abort(), 10);
+    await vi.runAllTimersAsync();
+    expect(await Promise.all([calls[0], calls[1], calls[2], calls[3], calls[4]])).toEqual([
+      200,
+      'aborted',
+      'ECONNRESET',
+      500,
+      'aborted',
+    ]);
+    expect(fake.requests.map(({ options }) => options.path)).toEqual(['/0', '/2', '/3', '/5']);
+  });
+});
+
+describe('breaker', () => {
+  test('opens for an origin that fails, and closes when a probe succeeds', async () => {
+    const { fake, agent } = fakeWith(
+      [{ status: 503 }, { errorCode: 'ECONNRESET' }, { status: 200 }],
+      breaker({ minimumAttempts: 2, openMs: 1000 }),
+    );
+    await ended(agent);
+    await ended(agent);
+    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_BREAKER_OPEN' });
+    expect(fake.requests.length).toBe(2);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect((await ended(agent)).status).toBe(200);
+    expect((await ended(agent)).status).toBe(200);
+    expect((await ended(agent, { origin: 'https://other.example.com' })).status).toBe(200);
+  });
+
+  test('an abort says nothing about the origin, an attempt that is too slow does', async () => {
+    const { agent } = fakeWith(
+      [{ afterMs: Infinity }],
+      attemptTimeout({ attemptTimeoutMs: 50 }),
+      breaker({ minimumAttempts: 1 }),
+    );
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 5);
+    await ended(agent, { signal: controller.signal });
+    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_ATTEMPT_TIMEOUT' });
+    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_BREAKER_OPEN' });
+  });
+
+  test('is not tried again by retry while it is open', async () => {
+    const { fake, agent } = fakeWith(
+      [{ status: 503 }],
+      breaker({ minimumAttempts: 1, openMs: 60_000 }),
+      retry(),
+    );
+    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_BREAKER_OPEN' });
+    expect(fake.requests.length).toBe(1);
+  });
+});
+
+test('all together, on one connection', async () => {
+  const { origin, seen } = await serve(json(503, {}), json(200, { ok: true }));
+  const client = new Client(origin);
+  onTestFinished(() => client.destroy());
+  const layered = client.compose(
+    apiKey('sk-live-secret'),
+    attemptTimeout({ attemptTimeoutMs: 5000 }),
+    breaker(),
+    retry({ baseMs: 1, capMs: 1 }),
+    concurrency(),
+    totalDeadline({ deadlineMs: 10_000 }),
+    idempotencyKey(),
+  );
+  const { body } = await layered.request({ origin, path: '/', method: 'POST', body: '{}' });
+  expect(await body.json()).toEqual({ ok: true });
+  expect(seen.length).toBe(2);
+});
+
+test.each([
+  [() => totalDeadline({ deadlineMs: 0 }), /deadlineMs/],
+  [() => totalDeadline({} as { deadlineMs: number }), /deadlineMs/],
+  [() => attemptTimeout({ attemptTimeoutMs: 2 ** 31 }), /attemptTimeoutMs/],
+  [() => concurrency({ limit: 0 }), /concurrency.limit/],
+  [() => breaker({ failureRatio: 2 }), /breaker.failureRatio/],
+  [() => retry({ maxAttempts: 0 }), /maxAttempts/],
+  [() => retry({ deadlineMs: -1 }), /deadlineMs/],
+  [() => retry({ budget: { ratio: 7 } }), /ratio/],
+  [() => retry({ now: 7 as unknown as () => number }), /now/],
+])('a wrong option is refused at construction: %s', (make, message) => {
+  expect(make).toThrow(TypeError);
+  expect(make).toThrow(message);
+});
