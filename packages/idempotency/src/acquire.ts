@@ -40,7 +40,11 @@ const processName = randomBytes(9).toString('base64url');
 let attempts = 0;
 
 /** Takes the request's record, or says why not. Asks the store once, unless it waits for another owner. */
-export async function acquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
+export function acquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
+  return settings.waitMs > 0 ? keepTrying(settings, attempt) : tryToAcquire(settings, attempt);
+}
+
+async function keepTrying(settings: Settings, attempt: Attempt): Promise<Acquired> {
   let leftMs = settings.waitMs;
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 1.5, longestPauseMs)) {
     const askedAt = settings.now();
@@ -60,7 +64,8 @@ async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acqui
   const { id, fingerprint, onUnknown } = attempt;
   const { store, seal, heartbeat, leaseMs, ttlMs, now } = settings;
   try {
-    await seal.ready();
+    const getting = seal.ready();
+    if (getting) await getting;
   } catch (error) {
     channels.storeError.publish({ id, operation: 'encrypt', error });
     return { state: 'store-failed', error };
@@ -112,11 +117,7 @@ async function recover(
   }
   const { payload } = recovery;
   try {
-    const sealed = await settings.seal.seal(payload, id).catch(async (error: unknown) => {
-      await giveUp(lease);
-      throw error;
-    });
-    return (await lease.complete(sealed))
+    return (await lease.complete(settings.seal.seal(payload, id)))
       ? { state: 'completed', payload, expiresInMs: settings.ttlMs }
       : { state: 'processing' };
   } catch (error) {

@@ -114,13 +114,14 @@ export function idempotencyGuard<In = object>(
   const httpDate = httpDates();
 
   const encode = (response: StoredResponse, method: string): Uint8Array => {
-    const headers = response.headers
-      .map(([name, value]): HeaderEntry => [name.toLowerCase(), value])
-      // The length that a HEAD response states cannot be computed from its body.
-      .filter(
-        ([name]) => replayHeaders.has(name) || (method === 'HEAD' && name === 'content-length'),
-      );
     const { status, body } = response;
+    const headers: HeaderEntry[] = [];
+    for (const [name, value] of response.headers) {
+      const lower = name.toLowerCase();
+      // The length that a HEAD response states cannot be computed from its body.
+      const isKept = replayHeaders.has(lower) || (method === 'HEAD' && lower === 'content-length');
+      if (isKept) headers.push([lower, value]);
+    }
     // No verdict may have a status beyond 599.
     const isKept = body !== undefined && body.byteLength <= maxBodyBytes && status <= 599;
     return encodeResponse({ status, headers: joined(headers), body: isKept ? body : undefined });
@@ -129,23 +130,15 @@ export function idempotencyGuard<In = object>(
     decided === 'refuse' || decided === 'rerun'
       ? decided
       : { payload: encode(responseOf(decided), method) };
-  const settle = async (
+  const settle = (
     lease: Lease,
     isExecuted: boolean,
     outcome: Outcome,
     method: string,
-  ): Promise<void> => {
-    if (!isExecuted || outcome.refused) await lease.release();
-    else if (outcome.aborted) await lease.abandon();
-    else {
-      const { status, headers, body } = outcome;
-      const payload = encode({ status, headers, body }, method);
-      const sealed = await settings.seal.seal(payload, lease.claim.id).catch(async (error) => {
-        await lease.abandon();
-        throw error;
-      });
-      await lease.complete(sealed);
-    }
+  ): Promise<unknown> => {
+    if (!isExecuted || outcome.refused) return lease.release();
+    if (outcome.aborted) return lease.abandon();
+    return lease.complete(settings.seal.seal(encode(outcome, method), lease.claim.id));
   };
   const pass = (key: string, lease: Lease, method: string): Pass<Execution> => {
     const execution = new LeasedExecution(key, lease);
@@ -153,7 +146,9 @@ export function idempotencyGuard<In = object>(
       pass: true,
       context: execution,
       headers: [['idempotency-expires', httpDate(settings.now() + settings.ttlMs)]],
-      settle: (outcome) => settle(lease, execution.isExecuted, outcome, method),
+      settle: async (outcome) => {
+        await settle(lease, execution.isExecuted, outcome, method);
+      },
       streaming:
         streaming === 'buffer' ? streaming : () => refuse('streamed', { id: lease.claim.id }),
     };

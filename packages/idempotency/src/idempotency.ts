@@ -135,7 +135,7 @@ async function execute<T>(
   key: string,
   lease: Lease,
   handler: (execution: Execution) => T | Promise<T>,
-  encode: (value: T) => Promise<Uint8Array>,
+  encode: (value: T) => Uint8Array | Promise<Uint8Array>,
 ): Promise<RunResult<T>> {
   const execution = new LeasedExecution(key, lease);
   let value: T;

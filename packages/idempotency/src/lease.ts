@@ -60,8 +60,20 @@ export class Lease {
     return this.#ask();
   }
 
-  /** Stores the outcome. False: somebody else has taken the record over, and nothing was stored. */
-  complete(payload: Uint8Array): Promise<boolean> {
+  /**
+   * Stores the outcome. False: somebody else has taken the record over, and nothing was stored. When there is none after
+   * all (it could not be encrypted), nobody can know it, and the lease is given up.
+   */
+  complete(payload: Uint8Array | Promise<Uint8Array>): Promise<boolean> {
+    if (payload instanceof Promise) {
+      return payload.then(
+        (bytes) => this.complete(bytes),
+        async (error) => {
+          await this.abandon().catch(() => {});
+          throw error;
+        },
+      );
+    }
     this.#payload = payload;
     return this.#settle('complete');
   }

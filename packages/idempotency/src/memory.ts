@@ -17,17 +17,20 @@ export interface MemoryIdempotencyStore extends IdempotencyStore {
   readonly bytes: number;
 }
 
+type State = 'processing' | 'unknown' | 'completed' | 'released';
+
+/** Changed in place: a record that is put anew would be garbage twice. */
 interface MemoryRecord {
-  readonly state: 'processing' | 'unknown' | 'completed' | 'released';
+  state: State;
   readonly fence: number;
   readonly fingerprint: string;
-  readonly expiresAt: number;
-  /** Of a processing record. */
-  readonly owner?: string;
-  readonly leaseUntil?: number;
-  readonly recovered?: boolean;
-  /** Of a completed record. */
-  readonly payload?: Uint8Array;
+  expiresAt: number;
+  /** Of a processing record; empty otherwise. */
+  owner: string;
+  leaseUntil: number;
+  readonly recovered: boolean;
+  /** Of a completed record; empty otherwise. */
+  payload: Uint8Array;
 }
 
 const overheadBytes = 200;
@@ -46,7 +49,7 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
   if (!(Number.isSafeInteger(maxBytes) && maxBytes > 0)) {
     throw new TypeError('maxBytes: expected a positive integer');
   }
-  // In the order of their last change, which is the order of expiry as long as all have the same TTL.
+  // In the order of their last beginning or renewal: nearly that of expiry, as long as all have the same TTL.
   const records = new Map<string, MemoryRecord>();
   let bytes = 0;
   let sweptAt = Number.NEGATIVE_INFINITY;
@@ -55,70 +58,88 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
     records.delete(id);
     bytes -= sizeOf(id, record);
   };
-  const find = (id: string): MemoryRecord | undefined => {
+  const find = (id: string, time: number): MemoryRecord | undefined => {
     const record = records.get(id);
-    if (!record || record.expiresAt > now()) return record;
+    if (!record || record.expiresAt > time) return record;
     drop(id, record);
     return undefined;
   };
-  const put = (id: string, record: MemoryRecord): void => {
-    const before = records.get(id);
-    if (before) drop(id, before);
+  const add = (claim: Claim, fence: number, recovered: boolean, time: number): MemoryRecord => {
+    const { id, owner, fingerprint, leaseMs, ttlMs } = claim;
+    const record: MemoryRecord = {
+      state: 'processing',
+      fence,
+      fingerprint,
+      owner,
+      recovered,
+      leaseUntil: time + leaseMs,
+      expiresAt: time + ttlMs,
+      payload: nothing,
+    };
     records.set(id, record);
     bytes += sizeOf(id, record);
+    return record;
   };
-  const dropExpired = (): void => {
-    const time = now();
+  const dropExpired = (time: number): void => {
     for (const [id, record] of records) {
       if (record.expiresAt > time) break;
       drop(id, record);
     }
     const isFull = records.size >= maxEntries || bytes >= maxBytes;
-    // Records of a shorter TTL may hide behind longer ones; looking at all of them is dear, so once per second.
+    // Records that expire earlier may hide behind others; looking at all of them is dear, so once per second.
     if (!isFull || time - sweptAt < 1000) return;
     sweptAt = time;
     for (const [id, record] of records) if (record.expiresAt <= time) drop(id, record);
   };
   const acquire = (claim: Claim, before: MemoryRecord | undefined, recovered: boolean): Begun => {
-    if (!before) {
-      dropExpired();
+    const time = now();
+    if (before) drop(claim.id, before);
+    else {
+      dropExpired(time);
       const bytesAfter = bytes + overheadBytes + claim.id.length + claim.fingerprint.length;
       if (records.size >= maxEntries || bytesAfter > maxBytes) {
         throw new IdempotencyError('ERR_IDEMPOTENCY_STORE_FULL', 'the memory store is full');
       }
     }
-    const fence = Math.max((before?.fence ?? 0) + 1, Math.floor(now()));
-    put(claim.id, processing(claim, fence, recovered, now()));
+    const fence = Math.max((before?.fence ?? 0) + 1, Math.floor(time));
+    add(claim, fence, recovered, time);
     return { state: 'acquired', fence, recovered };
   };
   const begin = (claim: Claim, takeover: boolean): Begun => {
-    const record = find(claim.id);
+    const time = now();
+    const record = find(claim.id, time);
     if (!record || record.state === 'released') return acquire(claim, record, false);
-    if (record.owner === claim.owner) {
-      const { fence, recovered = false } = record;
-      return { state: 'acquired', fence, recovered };
-    }
+    const { fence, recovered, payload, expiresAt } = record;
+    if (record.owner === claim.owner) return { state: 'acquired', fence, recovered };
     if (record.fingerprint !== claim.fingerprint) return { state: 'mismatch' };
     if (record.state === 'completed') {
-      const { payload = nothing, expiresAt } = record;
-      return { state: 'completed', payload, expiresInMs: expiresAt - now() };
+      return { state: 'completed', payload, expiresInMs: expiresAt - time };
     }
-    if (record.leaseUntil !== undefined && record.leaseUntil > now())
-      return { state: 'processing' };
-    return takeover ? acquire(claim, record, true) : { state: 'unknown', fence: record.fence };
+    if (record.leaseUntil > time) return { state: 'processing' };
+    return takeover ? acquire(claim, record, true) : { state: 'unknown', fence };
   };
-  /** Changes the claim's own record. Saying the same again is no change, and true. */
-  const change = (
-    { id, owner, fence }: HeldClaim,
-    next: (record: MemoryRecord | undefined) => MemoryRecord | undefined,
-    already: readonly MemoryRecord['state'][] = [],
-  ): boolean => {
-    const record = find(id);
-    if (record && record.owner !== owner) {
-      return record.fence === fence && already.includes(record.state);
-    }
-    const changed = next(record);
-    if (changed) put(id, changed);
+  /** The claim's own record; true or false when there is nothing to change and that is the answer. */
+  const own = (claim: HeldClaim, wanted: State, time: number): MemoryRecord | boolean => {
+    const record = find(claim.id, time);
+    if (!record) return wanted === 'released' || add(claim, claim.fence, false, time);
+    if (record.owner === claim.owner) return record;
+    // Saying the same again is no change, and true.
+    const isSaidAgain =
+      (wanted !== 'processing' && record.state === wanted) ||
+      (wanted === 'released' && record.state === 'unknown');
+    return record.fence === claim.fence && isSaidAgain;
+  };
+  const settle = (claim: HeldClaim, wanted: State, payload: Uint8Array = nothing): boolean => {
+    const time = now();
+    const record = own(claim, wanted, time);
+    if (typeof record === 'boolean') return record;
+    const state = wanted === 'released' && record.recovered ? 'unknown' : wanted;
+    record.state = state;
+    record.owner = '';
+    record.leaseUntil = 0;
+    record.expiresAt = time + (state === 'released' ? claim.leaseMs : claim.ttlMs);
+    record.payload = payload;
+    bytes += payload.byteLength;
     return true;
   };
 
@@ -130,54 +151,28 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
       return bytes;
     },
     begin: async (claim, { takeover }) => begin(claim, takeover),
-    renew: async (claim) =>
-      change(claim, (record) => processing(claim, claim.fence, record?.recovered ?? false, now())),
-    complete: async (claim, payload) => {
-      dropExpired();
-      const fits = bytes + payload.byteLength <= maxBytes;
-      // A copy: a small buffer may be a slice of a pool, all of which would live as long as the record.
-      const kept = fits ? new Uint8Array(payload) : nothing;
-      const completed = settled(claim, 'completed', now(), kept);
-      return change(claim, () => completed, ['completed']);
+    renew: async (claim) => {
+      const time = now();
+      const record = own(claim, 'processing', time);
+      if (typeof record === 'boolean') return record;
+      record.leaseUntil = time + claim.leaseMs;
+      record.expiresAt = time + claim.ttlMs;
+      // To the end of the order, where those are that expire last.
+      records.delete(claim.id);
+      records.set(claim.id, record);
+      return true;
     },
-    release: async (claim) =>
-      change(
-        claim,
-        (record) => {
-          if (!record) return undefined;
-          const { fence, recovered } = record; // its owner may never have learned the fence
-          return settled({ ...claim, fence }, recovered ? 'unknown' : 'released', now());
-        },
-        ['released', 'unknown'],
-      ),
-    abandon: async (claim) => change(claim, () => settled(claim, 'unknown', now()), ['unknown']),
+    complete: async (claim, payload) => {
+      const fits = (): boolean => bytes + payload.byteLength <= maxBytes;
+      if (!fits()) dropExpired(now());
+      // A copy: a small buffer may be a slice of a pool, all of which would live as long as the record.
+      return settle(claim, 'completed', fits() ? new Uint8Array(payload) : nothing);
+    },
+    release: async (claim) => settle(claim, 'released'),
+    abandon: async (claim) => settle(claim, 'unknown'),
   };
 }
 
-function processing(claim: Claim, fence: number, recovered: boolean, time: number): MemoryRecord {
-  const { owner, fingerprint, leaseMs, ttlMs } = claim;
-  return {
-    state: 'processing',
-    fence,
-    fingerprint,
-    owner,
-    recovered,
-    leaseUntil: time + leaseMs,
-    expiresAt: time + ttlMs,
-  };
-}
-
-function settled(
-  claim: HeldClaim,
-  state: 'unknown' | 'completed' | 'released',
-  time: number,
-  payload: Uint8Array = nothing,
-): MemoryRecord {
-  const { fence, fingerprint, leaseMs, ttlMs } = claim;
-  const keptMs = state === 'released' ? leaseMs : ttlMs;
-  return { state, fence, fingerprint, expiresAt: time + keptMs, payload };
-}
-
-function sizeOf(id: string, { fingerprint, payload = nothing }: MemoryRecord): number {
+function sizeOf(id: string, { fingerprint, payload }: MemoryRecord): number {
   return overheadBytes + id.length + fingerprint.length + payload.byteLength;
 }

@@ -17,13 +17,13 @@ export type EncryptionKeySource = EncryptionKey | (() => EncryptionKey | Promise
 /** Encrypts what is stored, and reads it again. */
 export interface Seal {
   /** Gets the key that encrypts. Who cannot have it must not run what it could not store. */
-  ready(): Promise<unknown>;
-  seal(payload: Uint8Array, id: string): Promise<Uint8Array>;
+  ready(): Promise<unknown> | undefined;
+  seal(payload: Uint8Array, id: string): Uint8Array | Promise<Uint8Array>;
   /**
    * @throws IdempotencyError `ERR_IDEMPOTENCY_RECORD_UNREADABLE`: another key, another record's, changed, or (where
    * encryption is wanted) never encrypted.
    */
-  open(bytes: Uint8Array, id: string): Promise<Uint8Array>;
+  open(bytes: Uint8Array, id: string): Uint8Array | Promise<Uint8Array>;
 }
 
 interface NamedKey {
@@ -37,9 +37,9 @@ const cipher = 'aes-256-gcm';
 
 /** Stores payloads as they are. */
 export const unsealed: Seal = {
-  ready: async () => {},
-  seal: async (payload) => payload,
-  open: async (bytes) => {
+  ready: () => undefined,
+  seal: (payload) => payload,
+  open: (bytes) => {
     if (bytes[0] === version) throw unreadable('it is encrypted, and there are no encryptionKeys');
     return bytes;
   },

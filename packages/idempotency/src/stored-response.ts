@@ -6,7 +6,7 @@ export interface StoredResponse {
   readonly status: number;
   readonly headers: readonly HeaderEntry[];
   /** The exact bytes; `undefined` when they were not kept. */
-  readonly body: Uint8Array | undefined;
+  readonly body?: Uint8Array | undefined;
 }
 
 /** The header fields that a replay carries unless told otherwise: those that describe the outcome. */
@@ -69,6 +69,9 @@ const listed: ReadonlySet<string> = new Set(['link', 'vary', 'www-authenticate']
 
 /** Several lines of one field as one (RFC 9110 §5.3): of most fields, an answer of a guard has one line. */
 export function joined(headers: readonly HeaderEntry[]): readonly HeaderEntry[] {
+  const isRepeated = ([name]: HeaderEntry, at: number): boolean =>
+    headers.findIndex(([other]) => other === name) < at;
+  if (!headers.some(isRepeated)) return headers;
   return headers.flatMap((entry): HeaderEntry[] => {
     const [name] = entry;
     if (listed.has(name)) return [entry];
