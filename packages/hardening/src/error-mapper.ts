@@ -178,7 +178,9 @@ function known({ status, error }: Failure): MappedError {
   }
   const mapped = statuses[code] ?? 500;
   // What was wrong with its input is the caller's to know: bounded, and without the values.
-  return error instanceof HardeningError && error.errors.length > 0
-    ? { status: mapped, code, errors: error.errors }
-    : { status: mapped };
+  if (error instanceof HardeningError) {
+    const { message: detail, errors } = error;
+    return { status: mapped, detail, code, ...(errors.length > 0 && { errors }) };
+  }
+  return { status: mapped };
 }

@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { globSync, readFileSync } from 'node:fs';
 import { chain, type Guard, problem } from '@countersign/guard';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { bodyLimit, correlationId, errorMapper, requestLog } from '../src/guard.ts';
@@ -254,6 +255,7 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
         type: 'about:blank',
         title: 'Bad Request',
         status: 400,
+        detail: 'no',
         code: 'ERR_HARDENING_INPUT_INVALID',
         errors,
       });
@@ -307,6 +309,15 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       });
     }
   });
+});
+
+test('every code that the error mapper knows is one of a package', () => {
+  const codesIn = (path: string): readonly string[] =>
+    readFileSync(path, 'utf8').match(/\bERR_[A-Z_]+/g) ?? [];
+  const declared = new Set(globSync('packages/*/src/errors.ts').flatMap(codesIn));
+  const mapped = codesIn('packages/hardening/src/error-mapper.ts');
+  expect(mapped.length).toBeGreaterThan(30);
+  expect(mapped.filter((code) => !declared.has(code))).toEqual([]);
 });
 
 test('what would not work is refused when it is built', () => {

@@ -2,13 +2,14 @@ import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { createServer, request as open } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { chain, type Guard, problem } from '@countersign/guard';
+import { chain, type Guard, problem, route } from '@countersign/guard';
 import { node } from '@countersign/guard/node';
 import { testCertificate } from '@countersign/testkit/certificate';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { cors, securityHeaders } from '../src/guard.ts';
-import { securityHeaders as core } from '../src/index.ts';
+import * as z from 'zod';
+import { cors, input, securityHeaders } from '../src/guard.ts';
+import { securityHeaders as core, text } from '../src/index.ts';
 import { type Answer, ask, type Question, type RunningServer, servers } from './servers.ts';
 
 const app = 'https://app.example.com';
@@ -40,11 +41,17 @@ const answers: Readonly<Record<string, readonly [Question, status: number]>> = {
     413,
   ],
   'malformed JSON': [{ method: 'POST', path: '/json', headers: asJson, body: '{"a":' }, 400],
+  'input that the schema refuses': [
+    { method: 'POST', path: '/checked', headers: asJson, body: '{"name":7}' },
+    400,
+  ],
   'an error that was thrown': [{ path: '/throw' }, 500],
   'a refusal of a guard': [{ headers: { 'x-banned': 'yes' } }, 403],
   'a refusal for want of credentials': [{ headers: { 'x-anonymous': 'yes' } }, 401],
   'a guard that throws': [{ headers: { 'x-broken': 'yes' } }, 500],
 };
+
+const checked = route('POST', '/checked', input(z.object({ name: text() })));
 
 const others: Guard<undefined> = ({ headers }) => {
   if (headers.get('x-banned')) return problem({ status: 403 });
@@ -55,7 +62,7 @@ const others: Guard<undefined> = ({ headers }) => {
   return { pass: true, context: undefined };
 };
 
-describe.each(Object.entries(servers))('%s', (_adapter, start) => {
+describe.each(Object.entries(servers))('%s', (adapter, start) => {
   async function serving(guard: Guard<unknown>, ran?: () => void): Promise<RunningServer> {
     const running = await start({
       guard,
@@ -79,7 +86,8 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
   describe('the security headers', () => {
     const guard = chain()
       .use('headers', securityHeaders({ profile: 'api' }))
-      .use('others', others);
+      .use('others', others)
+      .use('checked', checked);
 
     test.each(Object.entries(answers))(
       'are on %s, once each, and what runs is not',
@@ -130,7 +138,7 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
 
   describe('CORS', () => {
     const policy = { origins: [app], credentials: true, methods: ['PUT'], headers: ['X-One'] };
-    const guard = chain().use('cors', cors(policy)).use('others', others);
+    const guard = chain().use('cors', cors(policy)).use('others', others).use('checked', checked);
 
     /** `Vary` may be on several lines. */
     function varyOf({ lines }: Answer): string[] {
@@ -172,6 +180,21 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
         expect(varyOf(answer)).toContain('origin');
       },
     );
+
+    // Fastify's own validation.
+    if (adapter === 'fastify') {
+      test('lets an allowed origin read why the framework itself refuses input', async () => {
+        const { port } = await serving(guard);
+        const answer = await ask(port, {
+          method: 'POST',
+          path: '/validated',
+          headers: { ...asJson, origin: app },
+          body: '{"name":7}',
+        });
+        expect(answer.status).toBe(400);
+        expect(answer.headers['access-control-allow-origin']).toBe(app);
+      });
+    }
 
     test('keeps what the handler says that its answer depends on', async () => {
       const { port } = await serving(guard);

@@ -121,6 +121,8 @@ async function startFastify(application: Application): Promise<RunningServer> {
     ran?.();
     return request.body;
   });
+  const schema = { body: { type: 'object', properties: { name: { type: 'null' } } } };
+  app.post('/validated', { schema }, () => 'valid');
   app.post('/bytes', (request) => {
     ran?.();
     return String((request.body as Buffer).length);
