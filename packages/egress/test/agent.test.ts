@@ -228,6 +228,20 @@ describe('egressAgent', () => {
     });
   });
 
+  test('a server that is silent, or stops within its body, is given up', async () => {
+    const { port } = await serve((request, response) => {
+      if (request.url === '/body') response.writeHead(200, { 'content-length': 9 }).write('x');
+    });
+    const allow = ['http://127.0.0.1:*'];
+    const origin = `http://127.0.0.1:${port}`;
+    const impatient = agentFor({ allow, headersTimeoutMs: 50, bodyTimeoutMs: 50 });
+    await expect(impatient.request(get(origin, '/headers'))).rejects.toMatchObject({
+      code: 'UND_ERR_HEADERS_TIMEOUT',
+    });
+    const { body } = await impatient.request(get(origin, '/body'));
+    await expect(body.text()).rejects.toMatchObject({ code: 'UND_ERR_BODY_TIMEOUT' });
+  });
+
   test.each([
     [{ maxResponseBytes: 0 }, /maxResponseBytes/],
     [{ connectTimeoutMs: -1 }, /connectTimeoutMs/],

@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { assertAllowed, EgressError, type EgressPolicyOptions } from '../src/index.ts';
 
@@ -167,5 +168,102 @@ describe('assertAllowed', () => {
         reason: 'refused https://[::1]:8080: no allow entry covers the address ::1 (loopback)',
       },
     ]);
+  });
+});
+
+/** Any spelling of an IPv4 address that a URL may have: one to four numbers, each decimal, octal or hexadecimal. */
+const spelled = (address: number): fc.Arbitrary<string> =>
+  fc
+    .record({
+      parts: fc.integer({ min: 1, max: 4 }),
+      bases: fc.array(fc.constantFrom('decimal', 'octal', 'hex', 'HEX'), {
+        minLength: 4,
+        maxLength: 4,
+      }),
+      zeros: fc.integer({ min: 0, max: 3 }),
+      dot: fc.constantFrom('', '.'),
+    })
+    .map(({ parts, bases, zeros, dot }) => {
+      const leading = Array.from(
+        { length: parts - 1 },
+        (_, index) => (address >>> (24 - 8 * index)) & 255,
+      );
+      const rest = address % 256 ** (5 - parts);
+      const written = [...leading, rest].map((number, index) => {
+        if (bases[index] === 'decimal') return String(number);
+        const pad = '0'.repeat(zeros);
+        if (bases[index] === 'octal') return `0${pad}${number.toString(8)}`;
+        return bases[index] === 'hex'
+          ? `0x${pad}${number.toString(16)}`
+          : `0X${pad}${number.toString(16).toUpperCase()}`;
+      });
+      return `${written.join('.')}${dot}`;
+    });
+
+/** Any IPv6 address that leads to an IPv4 one. */
+const embedded = (address: number): fc.Arbitrary<string> => {
+  const [high, low] = [address >>> 16, address & 0xffff].map((half) => half.toString(16));
+  const dotted = [24, 16, 8, 0].map((shift) => (address >>> shift) & 255).join('.');
+  return fc.constantFrom(
+    `[::ffff:${dotted}]`,
+    `[::FFFF:${high}:${low}]`,
+    `[0:0:0:0:0:ffff:${dotted}]`,
+    `[::${dotted}]`,
+    `[::ffff:0:${dotted}]`,
+    `[64:ff9b::${dotted}]`,
+    `[64:ff9b:1::${high}:${low}]`,
+    `[2002:${high}:${low}::1]`,
+    `[2001:0:${high}:${low}::1]`,
+    `[2606:2800:220:1:0:5efe:${dotted}]`,
+  );
+};
+
+const block = (network: string, prefixLength: number): fc.Arbitrary<number> => {
+  const [a = 0, b = 0, c = 0, d = 0] = network.split('.').map(Number);
+  const first = ((a * 256 + b) * 256 + c) * 256 + d;
+  return fc.nat({ max: 2 ** (32 - prefixLength) - 1 }).map((offset) => first + offset);
+};
+
+const inside = fc.oneof(
+  block('0.0.0.0', 8),
+  block('10.0.0.0', 8),
+  block('100.64.0.0', 10),
+  block('127.0.0.0', 8),
+  block('169.254.0.0', 16),
+  block('172.16.0.0', 12),
+  block('192.0.0.0', 24),
+  block('192.168.0.0', 16),
+  block('198.18.0.0', 15),
+  block('224.0.0.0', 3),
+  block('168.63.129.16', 32),
+);
+
+describe('however it is spelled', () => {
+  test('an address inside is refused', () => {
+    fc.assert(
+      fc.property(
+        inside.chain((address) => fc.oneof(spelled(address), embedded(address))),
+        (host) => {
+          expect(allowed(`https://${host}/`)).toBe(false);
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('a public address is allowed as IPv4, and not within IPv6', () => {
+    const outside = fc.oneof(block('8.0.0.0', 8), block('93.184.216.0', 24));
+    fc.assert(
+      fc.property(
+        outside.chain((address) => fc.tuple(spelled(address), embedded(address))),
+        ([plain, hidden]) => {
+          expect([allowed(`https://${plain}/`), allowed(`https://${hidden}/`)]).toEqual([
+            true,
+            false,
+          ]);
+        },
+      ),
+      { numRuns: 500 },
+    );
   });
 });
