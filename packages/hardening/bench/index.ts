@@ -1,3 +1,5 @@
+import { benchInput } from './input.ts';
 import { benchResponses } from './responses.ts';
 
 await benchResponses();
+await benchInput();

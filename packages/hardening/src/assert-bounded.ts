@@ -81,8 +81,12 @@ function walk(
       if (!place.isPiped && !hasMaximum(checksOf(schema))) report('takes anything');
       return undefined;
     case 'array':
-      if (!hasMaximum(checksOf(schema)) && place.maxLength === undefined) {
-        report('list without a maximum length');
+      if (!hasMaximum(leadingSizes(checksOf(schema))) && place.maxLength === undefined) {
+        report(
+          hasMaximum(checksOf(schema))
+            ? 'list whose items are looked at before they are counted: put .max(n) before other checks'
+            : 'list without a maximum length',
+        );
       }
       once(schema, seen, () => inside(def.element, '[]', place.isPiped));
       return true;
@@ -223,6 +227,12 @@ function maximumOf({ check, maximum, length, size }: Check): number | undefined 
     default:
       return undefined;
   }
+}
+
+/** zod counts a list first only by the checks of its size that come before any other. */
+function leadingSizes(checks: readonly Check[]): readonly Check[] {
+  const other = checks.findIndex(({ check }) => !/_(?:length|size|equals)$/.test(check));
+  return other === -1 ? checks : checks.slice(0, other);
 }
 
 function hasMaximum(checks: readonly Check[]): boolean {

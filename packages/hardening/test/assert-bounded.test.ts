@@ -56,6 +56,13 @@ describe('assertBounded', () => {
     [z.int(), '#: number without a minimum and a maximum'],
     [z.bigint(), '#: bigint without a minimum and a maximum'],
     [z.array(z.boolean()), '#: list without a maximum length'],
+    [
+      z
+        .array(z.boolean())
+        .refine(() => true)
+        .max(5),
+      '#: list whose items are looked at before they are counted',
+    ],
     [z.array(z.array(z.string()).max(1)).max(1), '#/[]/[]: string without a maximum length'],
     [z.tuple([z.null()], z.null()), '#: list without a maximum length'],
     [list(z.object({ a: z.string() })), '#/[]/a: string without a maximum length'],

@@ -107,11 +107,13 @@ describe('what zod lets pass', () => {
       return true;
     });
     const long = Array.from({ length: 1000 }, () => true);
-    z.array(item)
+    const late = z
+      .array(item)
       .refine(() => true)
-      .max(5)
-      .safeParse(long);
+      .max(5);
+    late.safeParse(long);
     expect(runs).toBe(1000);
+    expect(() => input(late)).toThrow('before they are counted');
     list(item, { max: 5 })
       .refine(() => true)
       .safeParse(long);
