@@ -13,7 +13,7 @@ import {
   TooLargeError,
 } from './response.ts';
 import { single } from './retry-policy.ts';
-import type { StandardSchema } from './standard-schema.ts';
+import type { SchemaResult, StandardSchema } from './standard-schema.ts';
 
 /** An acceptable response: its status is below 400. */
 export interface ClientResponse<T = unknown> {
@@ -141,7 +141,13 @@ async function validate<T>(
   body: unknown,
   details: ClientErrorDetails,
 ): Promise<T> {
-  const result = await schema['~standard'].validate(body);
+  let result: SchemaResult<T>;
+  try {
+    result = await schema['~standard'].validate(body);
+  } catch (error) {
+    const message = 'the schema failed';
+    throw new ClientError('ERR_CLIENT_SCHEMA', message, { ...details, body }, { cause: error });
+  }
   if (result.issues === undefined) return result.value;
   const { issues } = result;
   throw new ClientError('ERR_CLIENT_SCHEMA', 'the response does not match the schema', {

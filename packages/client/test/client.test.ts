@@ -93,6 +93,23 @@ describe('createClient', () => {
     expect(error).toMatchObject({ code: 'ERR_CLIENT_SCHEMA', issues: [{ path: ['id'] }] });
   });
 
+  test('a schema that throws is an error of the call, which has its key', async () => {
+    const { origin } = await serve(json(201, { id: 7 }));
+    const bug = new Error('a bug in the schema');
+    const schema = z.unknown().refine(() => {
+      throw bug;
+    });
+    const error = await failure(clientFor(origin).post('/x', { schema }));
+    expect(error).toMatchObject({
+      code: 'ERR_CLIENT_SCHEMA',
+      status: 201,
+      attempts: 1,
+      cause: bug,
+    });
+    expect(error.idempotencyKey).toMatch(/^[0-9a-f-]{36}$/);
+    expect(error.body).toEqual({ id: 7 });
+  });
+
   test('undoes compression', async () => {
     const { origin } = await serve((_request, response) => {
       response.writeHead(200, { 'content-encoding': 'gzip', 'content-type': 'text/plain' });
