@@ -1,6 +1,7 @@
-import { type AttemptPolicy, balanceOf, type Ending, type Order } from './call.ts';
+import type { AttemptPolicy, Ending, Order } from './call.ts';
 import { ClientError, type ClientErrorDetails, type Problem } from './errors.ts';
 import type { Answer } from './exchange.ts';
+import { balanceOf } from './failure.ts';
 import type { ResponseHeaders } from './headers.ts';
 import type { RequestOptions } from './options.ts';
 import type { OriginState } from './origin.ts';

@@ -1,11 +1,6 @@
 import { type Backoff, type Deadline, sleep } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
-import {
-  ClientError,
-  type ClientErrorCode,
-  type ClientErrorDetails,
-  type StopReason,
-} from './errors.ts';
+import type { StopReason } from './errors.ts';
 import {
   type AttemptEvent,
   attemptChannel,
@@ -15,18 +10,12 @@ import {
   type RetryEvent,
   retryChannel,
 } from './events.ts';
-import {
-  type Answer,
-  type ExchangeLimits,
-  exchange,
-  type Failure,
-  isAnswer,
-  type Outcome,
-} from './exchange.ts';
+import { type Answer, type ExchangeLimits, exchange, isAnswer, type Outcome } from './exchange.ts';
+import { balanceOf, breakerOpen, failure, failureName, interrupted } from './failure.ts';
 import type { ResponseHeaders } from './headers.ts';
 import { hedge } from './hedge.ts';
 import type { OriginState } from './origin.ts';
-import { advise, isAtWork, isNetworkError, originSucceeded, waitBefore } from './retry-policy.ts';
+import { advise, isAtWork, originSucceeded, waitBefore } from './retry-policy.ts';
 
 /** One call, whatever the number of attempts it takes. */
 export interface Order {
@@ -120,7 +109,7 @@ export async function perform(
       const stopped = next.stopped ?? 'budget_exhausted';
       if (stopped === 'budget_exhausted') announceExhaustion(order, state);
       if (!isAnswer(outcome)) {
-        throw failure(outcome, order, { attempts, stopped, ...balanceOf(state) });
+        throw failure(outcome, deadline, { attempts, stopped, ...balanceOf(state) });
       }
       return { answer: outcome, attempts, stopped, retryAfterMs: next.retryAfterMs };
     }
@@ -151,22 +140,6 @@ const NOTHING = Buffer.alloc(0);
 /** An answer of which only the head is there. */
 function head(status: number, headers: ResponseHeaders): Answer {
   return { status, headers, body: NOTHING, truncated: false, received: false };
-}
-
-/** The error of a wait that was ended by the caller's signal or by the deadline. */
-export function interrupted(
-  error: unknown,
-  signal: AbortSignal | undefined,
-  attempts: number,
-): ClientError {
-  return signal?.aborted
-    ? new ClientError('ERR_CLIENT_ABORTED', 'the caller gave up', { attempts }, { cause: error })
-    : new ClientError(
-        'ERR_CLIENT_DEADLINE_EXCEEDED',
-        'the deadline has passed',
-        { attempts, stopped: 'deadline' },
-        { cause: error },
-      );
 }
 
 /** One attempt, or two when the first is slow and the call is hedged. */
@@ -243,62 +216,6 @@ async function attemptOnce(
 }
 
 const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
-
-function failureName({ kind, error }: Failure): string {
-  if (kind !== 'error') return kind;
-  const { code } = error as { code?: unknown };
-  return typeof code === 'string' ? code : error.name;
-}
-
-function failure(outcome: Failure, { deadline }: Order, details: ClientErrorDetails): ClientError {
-  const [code, message] = describe(outcome, deadline.remaining() <= 0);
-  // A parser's error carries the bytes that it could not read, which are not for logs.
-  const quotesResponse = outcome.error.name === 'HTTPParserError';
-  return new ClientError(code, message, details, quotesResponse ? {} : { cause: outcome.error });
-}
-
-function describe(
-  { kind, error, begun = false }: Failure,
-  deadlinePassed: boolean,
-): readonly [ClientErrorCode, string] {
-  switch (kind) {
-    case 'aborted':
-      return ['ERR_CLIENT_ABORTED', 'the caller gave up'];
-    case 'too_large':
-      return ['ERR_CLIENT_RESPONSE_TOO_LARGE', error.message];
-    case 'timeout':
-      return deadlinePassed
-        ? ['ERR_CLIENT_DEADLINE_EXCEEDED', 'the deadline has passed']
-        : ['ERR_CLIENT_ATTEMPT_TIMEOUT', error.message];
-    case 'error':
-      // Of one of our own interceptors: it has said already what it is.
-      if (error instanceof ClientError) return [error.code, error.message];
-      if ((error as { code?: unknown }).code === 'ERR_EGRESS_RESPONSE_TOO_LARGE') {
-        return ['ERR_CLIENT_RESPONSE_TOO_LARGE', error.message];
-      }
-      return isNetworkError(error) || begun
-        ? ['ERR_CLIENT_NETWORK', `the connection failed (${failureName({ kind, error })})`]
-        : ['ERR_CLIENT_NOT_SENT', `the request could not be made: ${error.message}`];
-  }
-}
-
-export function queueFull(origin: string): ClientError {
-  const message = `too many calls to ${origin} are waiting`;
-  return new ClientError('ERR_CLIENT_QUEUE_FULL', message, { attempts: 0, stopped: 'final' });
-}
-
-export function breakerOpen(state: OriginState, attempts: number): ClientError {
-  const retryAfterMs = state.breaker?.retryInMs ?? 0;
-  return new ClientError(
-    'ERR_CLIENT_BREAKER_OPEN',
-    `${state.origin} has been failing; it is tried again in ${Math.ceil(retryAfterMs)} ms`,
-    { attempts, retryAfterMs, stopped: 'final', ...balanceOf(state) },
-  );
-}
-
-export function balanceOf({ budget }: OriginState): Pick<ClientErrorDetails, 'budgetBalance'> {
-  return budget ? { budgetBalance: budget.balance } : {};
-}
 
 function announceExhaustion({ identity: { requestId } }: Order, { origin }: OriginState): void {
   if (!budgetChannel.hasSubscribers) return;

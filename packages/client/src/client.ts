@@ -1,8 +1,9 @@
 import { acceptResponse, type ClientResponse, refusal } from './accept.ts';
 import { type EncodedBody, encodeBody } from './body.ts';
-import { type Ending, interrupted, type Order, perform, queueFull } from './call.ts';
+import { type Ending, type Order, perform } from './call.ts';
 import { ClientError } from './errors.ts';
 import { announceCall } from './events.ts';
+import { interrupted, queueFull } from './failure.ts';
 import { policedFetch, type SendFetch } from './fetch.ts';
 import { hasHeader } from './headers.ts';
 import type { ClientOptions, RequestOptions } from './options.ts';
@@ -12,6 +13,7 @@ import { bodyOf, entryOf, isRefusal, type Recovery } from './recovery.ts';
 import { redirected } from './redirect.ts';
 import { lowerCased, readSettings } from './settings.ts';
 import type { JournalEntry } from './store.ts';
+import { forget, journaled, remembered } from './write-ahead.ts';
 
 export type { ClientResponse } from './accept.ts';
 
@@ -72,7 +74,7 @@ export function createClient(options: ClientOptions): Client {
     running += 1;
     try {
       if (closing) throw new ClientError('ERR_CLIENT_CLOSED', 'the client has been closed');
-      return await remembered(order, entry, async () => {
+      return await remembered(journal, order, entry, async () => {
         const [ending, last] = await follow(order);
         const { attempts, answer } = ending;
         const result = await finish(ending, last);
@@ -157,32 +159,6 @@ export function createClient(options: ClientOptions): Client {
     return entryOf(order, key, lowerCased(given), settings.keyLifetimeMs, now());
   }
 
-  /** Writes a call down before it is sent, and forgets it when its caller knows what became of it. */
-  async function remembered<R>(
-    order: Order,
-    entry: JournalEntry | undefined,
-    call: () => Promise<R>,
-  ): Promise<R> {
-    if (!journal || !entry) return call();
-    const { deadline, signal } = order;
-    const begun = journaled(journal.begin(entry));
-    try {
-      await whileItLasts(order, begun);
-    } catch (error) {
-      // It may be written all the same, now or when Redis comes to it; nothing was sent, and nothing may be sent later.
-      void begun.catch(() => {}).then(() => forget(entry));
-      throw error;
-    }
-    try {
-      return await call();
-    } finally {
-      deadline.dispose();
-      const forgotten = forget(entry);
-      // Who gave up, or is late, waits for nothing more.
-      if (!signal?.aborted && deadline.remaining() > 0) await forgotten;
-    }
-  }
-
   const sendFetch: SendFetch = (request, handler) => {
     const { method, path, headers, body, signal, newKey } = request;
     const needsKey = settings.keys.methods.has(method) && !hasHeader(headers, 'idempotency-key');
@@ -205,11 +181,6 @@ export function createClient(options: ClientOptions): Client {
     );
   };
 
-  /** Where this fails the call is finished once more, with the same key. */
-  async function forget({ origin, key }: JournalEntry): Promise<void> {
-    await journal?.settle(origin, key).catch(() => {});
-  }
-
   async function finish(entry: JournalEntry): Promise<Recovery> {
     const leftMs = Math.floor(entry.expiresAtMs - now());
     if (leftMs <= 0) return { status: 'expired', entry };
@@ -227,12 +198,12 @@ export function createClient(options: ClientOptions): Client {
       const response = await run(order, (ending, last) =>
         acceptResponse(ending, last, home, settings.attempts, {}),
       );
-      await forget(entry);
+      await forget(journal, entry);
       return { status: 'completed', entry, response };
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
       if (!isRefusal(error)) return { status: 'pending', entry, error };
-      await forget(entry);
+      await forget(journal, entry);
       return { status: 'refused', entry, error };
     }
   }
@@ -307,30 +278,5 @@ async function bounded<R>(
     return await run();
   } finally {
     bound.leave();
-  }
-}
-
-/** Waits for something, but no longer than the call may take. */
-async function whileItLasts({ deadline, signal }: Order, work: Promise<unknown>): Promise<void> {
-  let giveUp = (): void => {};
-  const over = new Promise<never>((_resolve, reject) => {
-    giveUp = () => reject(interrupted(deadline.signal.reason, signal, 0));
-  });
-  if (deadline.signal.aborted) giveUp();
-  deadline.signal.addEventListener('abort', giveUp, { once: true });
-  try {
-    await Promise.race([work, over]);
-  } finally {
-    deadline.signal.removeEventListener('abort', giveUp);
-  }
-}
-
-async function journaled<R>(operation: Promise<R>): Promise<R> {
-  try {
-    return await operation;
-  } catch (error) {
-    if (error instanceof ClientError) throw error;
-    const message = 'the journal cannot be used, so nothing was sent';
-    throw new ClientError('ERR_CLIENT_JOURNAL', message, { attempts: 0 }, { cause: error });
   }
 }

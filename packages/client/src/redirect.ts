@@ -1,5 +1,6 @@
-import { balanceOf, type Ending, type Order } from './call.ts';
+import type { Ending, Order } from './call.ts';
 import { ClientError } from './errors.ts';
+import { balanceOf } from './failure.ts';
 import type { OriginState } from './origin.ts';
 import { single } from './retry-policy.ts';
 
