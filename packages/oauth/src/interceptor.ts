@@ -61,7 +61,9 @@ export function accessToken(
     // For each dispatcher: what one of them was first used for says nothing of another.
     const targets = new Map(origins?.map((origin) => [new URL(origin).origin, newTarget()]));
     return (opts, handler) => {
-      const origin = originOf(opts);
+      // As it is written nearly always. Reading a URL would cost more than everything else here.
+      const written = opts.path.startsWith('/') ? (opts.origin as string) : '';
+      const origin = targets.has(written) ? written : originOf(opts);
       if (targets.size === 0) targets.set(origin, newTarget());
       const target = targets.get(origin);
       const headers = headerList(opts.headers);
