@@ -2,8 +2,8 @@
  * The algorithms once more, for Redis. Each function here has its twin in TypeScript (`record.ts` and one file per kind), with the
  * same arithmetic in the same order: the model-based suite demands the same answers from both.
  *
- * A record is one flat array, read and written by one `struct` call: version, number of policies, allowance, end of the
- * restriction, and five numbers for each policy (`o` is where they begin): kind, window, at, used, previous. Kinds: 1 token bucket,
+ * A record is one flat array, read and written by one `struct` call: version, number of policies, allowance and end of the
+ * restriction (not stored where both are 0), and five numbers for each policy (`o` is where they begin): kind, window, at, used, previous. Kinds: 1 token bucket,
  * 2 sliding window, 3 fixed window, 4 sliding log, 5 concurrency. The last two also have a list of pairs each, behind the array.
  */
 export const prelude = `
@@ -14,7 +14,9 @@ local call, ceil, floor, max, min, fmod = redis.call, math.ceil, math.floor, mat
 local pack, unpack_from, byte = struct.pack, struct.unpack, string.byte
 local header = 4
 local specs, requests, formats, lives = {}, {}, {}, {}
-local one_policy, two_policies = '<BBddBdddd', '<BBddBddddBdddd'
+local one_policy, two_policies = '<BBBdddd', '<BBBddddBdddd'
+-- Versions of records: without a restriction, and with one. What is short is much cheaper to keep.
+local plain, paused = 2, 3
 
 local function parse_policies(spec)
   local policies = {scalar = true}
@@ -41,15 +43,21 @@ local function parse(text)
 end
 
 local function format_of(count)
-  local format = '<BBdd' .. string.rep('Bdddd', count)
+  local format = string.rep('Bdddd', count)
   formats[count] = format
   return format
 end
 
 local function load(value)
   local version, count = byte(value, 1, 2)
-  if version ~= 1 then error('rate-limit record of version ' .. version) end
-  local record = {unpack_from(formats[count] or format_of(count), value)}
+  if version ~= plain and version ~= paused then error('rate-limit record of version ' .. version) end
+  local format = formats[count] or format_of(count)
+  local record
+  if version == plain then
+    record = {plain, count, 0, 0, unpack_from('<' .. format, value, 3)}
+  else
+    record = {unpack_from('<BBdd' .. format, value)}
+  end
   local last = header + 5 * count + 1
   local position, lists = record[last]
   record[last] = nil
@@ -71,7 +79,14 @@ end
 
 local function dump(record, lists)
   local count = record[2]
-  local fixed = pack(formats[count] or format_of(count), unpack(record))
+  local format = formats[count] or format_of(count)
+  local fixed
+  if record[4] == 0 then
+    fixed = pack('<BB' .. format, plain, count, unpack(record, header + 1))
+  else
+    record[1] = paused
+    fixed = pack('<BBdd' .. format, unpack(record))
+  end
   if not lists then return fixed end
   local parts = {fixed}
   for index = 1, count do
@@ -255,7 +270,7 @@ end
 -- Carries what was used over to other policies: to the one of the same kind and window, else to the next one of the same kind,
 -- where it counts as used just now.
 local function adopt(old, old_lists, policies, now)
-  local record = {1, #policies, old[3], old[4]}
+  local record = {old[1], #policies, old[3], old[4]}
   local lists = {}
   local left = {}
   for index = 1, old[2] do left[index] = header + 5 * index - 4 end
@@ -304,7 +319,7 @@ local function matches(record, policies)
   return true
 end
 
-local empty = {1, 0, 0, 0}
+local empty = {plain, 0, 0, 0}
 local no_lists = {}
 
 local function fetch(record, lists, policies, now)
@@ -363,36 +378,30 @@ end
 local function take_at_once(key, value, policies, now, cost, grace)
   local p, q = policies[1], policies[2]
   local count, version, number = #policies
-  local allowance, restricted = 0, 0
+  if value then
+    version, number = byte(value, 1, 2)
+    if version ~= plain or number ~= count then return nil end
+  end
   local kind, window, at, used, previous = p.kind, p.window, 0, 0, 0
-  local left, clear
+  local left, clear, _
   if count == 1 then
-    if value then
-      version, number = byte(value, 1, 2)
-      if version ~= 1 or number ~= 1 then return nil end
-      version, number, allowance, restricted, kind, window, at, used, previous = unpack_from(one_policy, value)
-      if restricted > now then return nil end
-    end
+    if value then _, _, kind, window, at, used, previous = unpack_from(one_policy, value) end
     at, used, previous, left, clear = charged(p, kind, window, at, used, previous, now, cost)
     if not at then return nil end
-    call('SET', key, pack(one_policy, 1, 1, allowance, restricted, kind, window, at, used, previous), 'PX', life(clear, grace))
+    call('SET', key, pack(one_policy, plain, 1, kind, window, at, used, previous), 'PX', life(clear, grace))
     return pack('<Bdd', 1, left, clear)
   end
   local kind2, window2, at2, used2, previous2 = q.kind, q.window, 0, 0, 0
   local left2, clear2
   if value then
-    version, number = byte(value, 1, 2)
-    if version ~= 1 or number ~= 2 then return nil end
-    version, number, allowance, restricted, kind, window, at, used, previous, kind2, window2, at2, used2, previous2 =
-      unpack_from(two_policies, value)
-    if restricted > now then return nil end
+    _, _, kind, window, at, used, previous, kind2, window2, at2, used2, previous2 = unpack_from(two_policies, value)
   end
   at, used, previous, left, clear = charged(p, kind, window, at, used, previous, now, cost)
   if not at then return nil end
   at2, used2, previous2, left2, clear2 = charged(q, kind2, window2, at2, used2, previous2, now, cost)
   if not at2 then return nil end
-  call('SET', key, pack(two_policies, 1, 2, allowance, restricted, kind, window, at, used, previous,
-    kind2, window2, at2, used2, previous2), 'PX', life(clear > clear2 and clear or clear2, grace))
+  call('SET', key, pack(two_policies, plain, 2, kind, window, at, used, previous, kind2, window2, at2, used2, previous2),
+    'PX', life(clear > clear2 and clear or clear2, grace))
   return pack('<Bdddd', 1, left, clear, left2, clear2)
 end
 
@@ -457,7 +466,7 @@ local function at_length(key, value, request, policies, now)
   end
 
   local granted = not (restricted and record[3] < cost)
-  local paused = granted and 0 or record[4] - now
+  local paused_us = granted and 0 or record[4] - now
   if granted then
     for index = 1, count do
       if wait_us(record, header + 5 * index - 4, lists[index], policies[index], now, cost) ~= 0 then
@@ -467,9 +476,11 @@ local function at_length(key, value, request, policies, now)
     end
   end
   local charge = operation == 'force' or (operation == 'take' and granted)
-  if charge and restricted then record[3] = max(0, record[3] - cost) end
+  if charge then
+    if restricted then record[3] = max(0, record[3] - cost) else record[3], record[4] = 0, 0 end
+  end
 
-  local answer = granted and {1} or {0, paused}
+  local answer = granted and {1} or {0, paused_us}
   local clear = 0
   for index = 1, count do
     local o, entries, policy = header + 5 * index - 4, lists[index], policies[index]

@@ -32,7 +32,7 @@ export function consume(
   mode: ConsumeMode,
   slot: number,
 ): StoreAnswer {
-  if (mode === 'take' && record.policies === policies && record.restrictedUntil <= nowUs) {
+  if (mode === 'take' && record.policies === policies && record.restrictedUntil === 0) {
     const answer = takeAtOnce(record, policies, nowUs, cost);
     if (answer) return answer;
   }
@@ -45,7 +45,8 @@ export function consume(
   const charge = mode === 'force' || (mode === 'take' && granted);
   if (charge) {
     commit(record, policies, states);
-    if (restricted) record.allowance = Math.max(0, record.allowance - cost);
+    record.allowance = restricted ? Math.max(0, record.allowance - cost) : 0;
+    if (!restricted) record.restrictedUntil = 0;
   }
 
   const statuses: PolicyStatus[] = [];
