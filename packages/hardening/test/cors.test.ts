@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { cors as guard } from '../src/guard.ts';
 import { cors } from '../src/index.ts';
+import { hostileOrigins } from './hostile-origins.ts';
 
 const app = 'https://app.example.com';
 const ask = (origin: string | undefined, method = 'GET', requestMethod?: string) => ({
@@ -92,99 +93,12 @@ describe('subdomains of an origin', () => {
 
 describe('origins that are not the one', () => {
   const decide = cors({ origins: [app], credentials: true });
-  const near = [
-    'null',
-    '',
-    '*',
-    'app.example.com',
-    'http://app.example.com',
-    'https://app.example.com/',
-    'https://app.example.com:443',
-    'https://app.example.com:8443',
-    'https://app.example.com.',
-    'https://app.example.com.evil.com',
-    'https://evil-app.example.com',
-    'https://app.example.comevil.com',
-    'https://evilapp.example.com',
-    'https://app.example.com@evil.com',
-    'https://user:pass@app.example.com',
-    'https://app.example.com#@evil.com',
-    'https://app.example.com?evil.com',
-    'https://app.example.com/path',
-    'https://APP.example.com',
-    'HTTPS://app.example.com',
-    'https:app.example.com',
-    'https:/app.example.com',
-    'https:///app.example.com',
-    '//app.example.com',
-    ' https://app.example.com',
-    'https://app.example.com ',
-    'https://app.example.com\t',
-    'https://app.example.com\0',
-    'https://app.example.com%00',
-    'https://app.example.com%20',
-    'https://app.example.com`evil.com',
-    'https://app.example.com{evil.com',
-    'https://app.example.com|evil.com',
-    'https://app.example.com^evil.com',
-    'https://app.example.com&evil.com',
-    'https://app.example.com!evil.com',
-    "https://app.example.com'evil.com",
-    'https://app.example.com;evil.com',
-    'https://app.example.com,evil.com',
-    'https://app.example.com, https://app.example.com',
-    'https://app.example.com https://evil.com',
-    'https://evil.com, https://app.example.com',
-    'https://app-example.com',
-    'https://appXexample.com',
-    'https://app.exaрmple.com',
-    'https://app.ехample.com',
-    'https://app。example.com',
-    'https://app.example。com',
-    'https://xn--app-example.com',
-    'https://app%2eexample%2ecom',
-    'https://app.example.co',
-    'https://pp.example.com',
-    'https://example.com',
-    'https://com',
-    'https://localhost',
-    'http://localhost',
-    'http://127.0.0.1',
-    'https://[::1]',
-    'file://',
-    'file:///etc/passwd',
-    'data:text/html,x',
-    'blob:https://app.example.com/1',
-    'about:blank',
-    'javascript:alert(1)',
-    'filesystem:https://app.example.com/temporary/',
-    'chrome-extension://abcdefghijklmnop',
-    'moz-extension://0e0e0e0e',
-    'app://app.example.com',
-    'ftp://app.example.com',
-    'ws://app.example.com',
-    'wss://app.example.com',
-    'https+unix://app.example.com',
-    'https://app.example.com\r\nSet-Cookie: a=b',
-    'https://app.example.com\u2028',
-    'https://\u202eapp.example.com',
-    'https://app.example.com\u200b',
-    'https://app\u00ad.example.com',
-    'https://0x7f000001',
-    'undefined',
-    'true',
-    '[object Object]',
-    '.*',
-    'https://.*',
-    'https://app?example.com',
-    'https://*.example.com',
-  ];
 
   test('there are many of them', () => {
-    expect(new Set(near).size).toBeGreaterThan(80);
+    expect(new Set(hostileOrigins).size).toBeGreaterThan(80);
   });
 
-  test.each(near)('%j may not read the answer', (origin) => {
+  test.each(hostileOrigins)('%j may not read the answer', (origin) => {
     const { kind, headers } = decide(ask(origin));
     expect(kind).toBe('refused');
     expect(namesOf(headers)).toEqual(['vary']);

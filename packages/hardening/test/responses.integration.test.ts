@@ -10,6 +10,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import * as z from 'zod';
 import { cors, input, securityHeaders } from '../src/guard.ts';
 import { securityHeaders as core, text } from '../src/index.ts';
+import { hostileOrigins } from './hostile-origins.ts';
 import { type Answer, ask, type Question, type RunningServer, servers } from './servers.ts';
 
 const app = 'https://app.example.com';
@@ -251,6 +252,24 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect(ran).not.toHaveBeenCalled();
       expect((await ask(port, { headers: { origin: app } })).status).toBe(200);
       expect((await ask(port)).status).toBe(200);
+    });
+
+    test('tells none of the hostile origins anything, as far as HTTP can carry them', async () => {
+      const { port } = await serving(guard);
+      // A field value has no control characters, and node:http sends what is in ISO 8859-1 only; what is around it is cut off.
+      const sendable = hostileOrigins.filter((origin) =>
+        /^[\x21-\x7e\xa1-\xff]([\x20-\x7e\xa1-\xff]*[\x21-\x7e])?$/.test(origin),
+      );
+      expect(sendable.length).toBeGreaterThan(60);
+      for (const origin of sendable) {
+        const refused = await ask(port, { headers: { origin } });
+        expect([origin, grantsOf(refused), refused.status]).toEqual([origin, [], 200]);
+        const preflight = await ask(port, {
+          method: 'OPTIONS',
+          headers: { origin, 'access-control-request-method': 'PUT' },
+        });
+        expect([origin, grantsOf(preflight), preflight.status]).toEqual([origin, [], 204]);
+      }
     });
 
     test('reads two Origin fields as none that it knows', async () => {
