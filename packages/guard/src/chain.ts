@@ -18,8 +18,11 @@ import type {
  * name. It never throws: a guard that does is answered with a 500 that says nothing, and what it threw is reported on
  * `countersign:guard:guard-error`.
  */
-export interface Chain<C extends object = object, In extends object = object> {
-  (request: GuardRequest, context: In): Verdict<C> | Promise<Verdict<C>>;
+export type Chain<C extends object = object, In extends object = object> = Guard<C, In> &
+  ChainMembers<C, In>;
+
+/** What a chain can do besides guarding. Beside it, because a type that is a function alone is inferred last where options are. */
+export interface ChainMembers<C extends object, In extends object> {
   /**
    * A chain with one more guard behind those there are; this chain stays as it is. The guard sees their findings.
    * @throws TypeError when the name is taken.
