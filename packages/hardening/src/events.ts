@@ -47,10 +47,20 @@ export interface HardeningEvents {
   'owner-refused': OwnerRefused;
   /** A role opened the resource of somebody else. */
   'owner-overridden': OwnerOverridden;
+  /** A handler's result was not what the endpoint's schema says. */
+  'output-mismatch': OutputMismatch;
   /** A request has been answered, behind `requestLog`. */
   request: RequestLogEntry;
   /** A request failed behind `errorMapper`. */
   'error-answered': AnsweredError;
+}
+
+/** Where a handler's result was not what the schema says. */
+export interface OutputMismatch {
+  readonly method: string;
+  readonly route: string;
+  /** At most ten places. Empty when the result could not be read. */
+  readonly errors: readonly FieldError[];
 }
 
 /** Who was kept from what kind of resource, and why. */

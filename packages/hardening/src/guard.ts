@@ -2,9 +2,14 @@ import type { Guard } from '@countersign/guard';
 import { type CorsOptions, cors as policy } from './cors.ts';
 import { type SecurityHeadersOptions, securityHeaders as serialise } from './security-headers.ts';
 
+export type { Answer, Answered, AnswerOptions, Refusal } from './answer.ts';
+export { answer, refuse } from './answer.ts';
 export type { BodyLimitOptions } from './body-limit.ts';
 export { bodyLimit } from './body-limit.ts';
 export { correlationId } from './correlation-guard.ts';
+export type { Endpoint, EndpointContext, EndpointOptions, Endpoints } from './endpoint.ts';
+export { endpoint, endpoints } from './endpoint.ts';
+export type { EndpointDescription, Exemptions } from './endpoint-description.ts';
 export type { ErrorMapperOptions, MappedError } from './error-mapper.ts';
 export { errorMapper } from './error-mapper.ts';
 export type { InputGuardOptions } from './input-guard.ts';
@@ -23,6 +28,7 @@ export type {
 export { ability, owner } from './owner.ts';
 export type { RequestLogOptions } from './request-log.ts';
 export { requestLog } from './request-log.ts';
+export type { ParamsOf } from './route-pattern.ts';
 
 /**
  * A guard that lets every request pass and puts the security headers on its response, whatever it is.

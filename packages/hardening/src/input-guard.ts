@@ -11,6 +11,12 @@ export interface InputGuardOptions extends InputOptions {
   readonly from?: 'body' | 'query';
 }
 
+/** A guard whose context is what came in. */
+export type InputGuard<Value> = Guard<Value> & {
+  /** For the audit: where it comes from. */
+  readonly from: 'body' | 'query';
+};
+
 /**
  * A guard that lets a request pass with what `input` makes of its JSON body, or of its query, and answers 400 otherwise: which fields, which rules, no
  * values. A body that is too large is 413, one that is not declared as JSON is 415.
@@ -19,18 +25,19 @@ export interface InputGuardOptions extends InputOptions {
 export function input<Schema extends z.ZodType>(
   schema: Schema,
   { from = 'body', ...options }: InputGuardOptions = {},
-): Guard<z.output<Schema>> {
+): InputGuard<z.output<Schema>> {
   if (from !== 'body' && from !== 'query') {
     throw new TypeError('input: from must be "body" or "query"');
   }
   const read = reader(schema, options);
-  return async (request) =>
+  const guard: Guard<z.output<Schema>> = async (request) =>
     answering(async () => {
       if (from === 'query') return read.parseQuery(request.query);
       checkMediaType(request, JSON_TYPE);
       checkLength(request, read.bounds.maxBytes);
       return read.parse(await request.rawBody());
     });
+  return Object.assign(guard, { from });
 }
 
 /**
@@ -38,17 +45,18 @@ export function input<Schema extends z.ZodType>(
  * bounds it as well.
  * @throws TypeError for what `upload` refuses to be built with.
  */
-export function upload(options: UploadOptions = {}): Guard<UploadedFile> {
+export function upload(options: UploadOptions = {}): InputGuard<UploadedFile> {
   const schema = fileOf(options);
   const { maxBytes = 10_485_760 } = options;
   const read = reader(schema);
-  return async (request) =>
+  const guard: Guard<UploadedFile> = async (request) =>
     answering(async () => {
       checkLength(request, maxBytes);
       checkMediaType(request, FILE_TYPE);
       const type = request.headers.get('content-type')?.trim().toLowerCase();
       return read.checkAsync({ type, bytes: await request.rawBody() });
     });
+  return Object.assign(guard, { from: 'body' } as const);
 }
 
 /** The answer to input that was refused; undefined for every other error. */

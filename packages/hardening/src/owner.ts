@@ -12,10 +12,10 @@ export interface Owned<Resource> {
 export type OwnerRefusal = 403 | 404;
 
 /** What a caller may do to a resource, decided by the resource: a guard whose context is the resource. */
-export interface Ownership<Resource, In = object> extends Guard<Resource, In> {
+export type Ownership<Resource, In = object> = Guard<Resource, In> & {
   /** For the audit: how it decides. */
   readonly rule: OwnershipRule;
-}
+};
 
 /** How ownership is decided, as data. */
 export interface OwnershipRule {
