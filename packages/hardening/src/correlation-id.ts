@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { formatTraceparent, isTracestate, parseTraceparent } from './trace-context.ts';
 
 /** What `correlationId` takes. */
@@ -53,8 +53,8 @@ export function correlationId(
     const caller =
       trusted && traceparent.length === 1 ? parseTraceparent(traceparent[0] ?? '') : undefined;
     const trace = {
-      traceId: caller?.traceId ?? randomHex(16),
-      spanId: randomHex(8),
+      traceId: caller?.traceId ?? randomHex(32),
+      spanId: randomHex(16),
       sampled: caller?.sampled ?? false,
     };
     const state = tracestate.join(',');
@@ -79,7 +79,7 @@ function made(generate: () => string): string {
   throw new TypeError('correlationId: generate must return 1 to 64 characters of A-Z a-z 0-9 _ -');
 }
 
-/** All zeros would be no id; there is no chance to see them. */
-function randomHex(bytes: number): string {
-  return randomBytes(bytes).toString('hex');
+/** From UUIDs, whose entropy node:crypto has in store. What is fixed in them keeps an id from being all zeros, which would be none. */
+function randomHex(digits: 16 | 32): string {
+  return randomUUID().replaceAll('-', '').slice(-digits);
 }
