@@ -62,8 +62,12 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
   // Instances that got the same token do not all renew it at the same moment.
   const jitter = 1 + Math.random() * 0.2;
 
+  // Who asks twice mostly asks for the same.
+  let latest: { scope: string | undefined; resource: string | undefined; slot: Slot } | undefined;
+
   const slotFor = ({ scope, resource }: TokenRequest): Slot => {
     if (scope === undefined && resource === undefined) return main;
+    if (latest && scope === latest.scope && resource === latest.resource) return latest.slot;
     // As the caller wrote it, which is how it comes again; what it means is worked out once.
     const written = JSON.stringify([scope, resource]);
     let slot = aliases.get(written);
@@ -73,6 +77,8 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
     }
     remember(slots, slot.id, slot);
     remember(aliases, written, slot);
+    // Not a list: the same one may say something else the next time.
+    latest = typeof resource === 'object' ? undefined : { scope, resource, slot };
     return slot;
   };
 

@@ -267,6 +267,27 @@ describe('what makes a token its own', () => {
     expect(asked).toHaveLength(requests.length);
   });
 
+  it('is not mistaken for the one asked for last', async () => {
+    const resource = ['https://a'];
+    const requests = [
+      { scope: 'a' },
+      { scope: 'a', resource: 'https://a' },
+      { resource: 'https://a' },
+      { scope: 'b' },
+      {},
+    ];
+    const tokens = new Map<object, AccessToken>();
+    for (const one of requests) tokens.set(one, await obtain(one));
+    const first = await obtain({ scope: 'c', resource });
+    resource[0] = 'https://b';
+    expect(await obtain({ scope: 'c', resource })).not.toBe(first);
+    for (const one of [...requests, ...requests.toReversed(), ...requests]) {
+      expect(await source.getToken(one)).toBe(tokens.get(one));
+      expect(await source.getToken({ ...one })).toBe(tokens.get(one));
+    }
+    expect(asked).toHaveLength(requests.length + 2);
+  });
+
   it('is kept while it is used, however many others come and go', async () => {
     const used = await obtain({ scope: 'used' });
     for (let index = 0; index < 3000; index += 1) {
