@@ -1,4 +1,4 @@
-import { assertName, type Policy, type PolicySet } from './policy.ts';
+import { assertName, checkedPolicy, type Policy, type PolicySet } from './policy.ts';
 
 /** A set of policies as the limiter uses it. */
 export interface CompiledSet {
@@ -22,7 +22,8 @@ export function compileSet(name: string, input: PolicySetInput): CompiledSet {
   if (!Array.isArray(limits) || limits.length === 0 || limits.length > 16)
     throw new TypeError(`policies.${name}: expected 1 to 16 limits`);
   // Names are unique over all sets, as the RateLimit fields want them.
-  const named = limits.map((policy): Policy => {
+  const named = limits.map((given): Policy => {
+    const policy = checked(name, given);
     const own = limits.length === 1 ? name : `${name}-${policy.name}`;
     return Object.freeze({ ...policy, name: own });
   });
@@ -39,6 +40,14 @@ export function compileSet(name: string, input: PolicySetInput): CompiledSet {
     leasesSlots: counted.length < named.length,
     largestCost: Math.min(...counted.map(({ limit }) => limit)),
   });
+}
+
+function checked(set: string, given: Policy): Policy {
+  try {
+    return checkedPolicy(given);
+  } catch (cause) {
+    throw new TypeError(`policies.${set}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 function isList(input: PolicySetInput): input is readonly Policy[] {

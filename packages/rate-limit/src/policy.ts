@@ -58,6 +58,7 @@ export function tokenBucket({ capacity, refillPerSecond, name }: TokenBucketOpti
   assertInteger('capacity', capacity, maxLimit);
   if (
     !(
+      typeof refillPerSecond === 'number' &&
       refillPerSecond > 0 &&
       capacity / refillPerSecond <= maxWindowSeconds &&
       refillPerSecond <= maxLimit
@@ -143,6 +144,30 @@ function windowPolicy(kind: PolicyKind, options: WindowOptions, largest: number)
     refillPerSecond: 0,
   });
 }
+
+/** Makes a policy anew from what may have come from anywhere: a file, a database, an older version. */
+export function checkedPolicy(given: Policy): Policy {
+  if (typeof given !== 'object' || given === null) throw new TypeError('expected a policy');
+  const { kind, name, limit, windowSeconds, windowUs, refillPerSecond } = given;
+  const made = factories[kind]?.({ name, limit, windowSeconds, refillPerSecond });
+  if (made === undefined) throw new TypeError('kind: expected one of a policy');
+  if (made.windowSeconds !== windowSeconds || made.windowUs !== windowUs)
+    throw new TypeError('windowUs: expected a policy made by tokenBucket, slidingWindow, …');
+  return made;
+}
+
+type Numbers = Pick<Policy, 'name' | 'limit' | 'windowSeconds' | 'refillPerSecond'>;
+
+const factories: Readonly<Record<string, ((numbers: Numbers) => Policy) | undefined>> = {
+  __proto__: null as never,
+  'token-bucket': ({ name, limit, refillPerSecond }) =>
+    tokenBucket({ name, capacity: limit, refillPerSecond }),
+  'sliding-window': slidingWindow,
+  'sliding-log': slidingLog,
+  'fixed-window': fixedWindow,
+  concurrency: ({ name, limit, windowSeconds }) =>
+    concurrency({ name, limit, leaseSeconds: windowSeconds }),
+};
 
 function policy(kind: PolicyKind, name: string, numbers: Omit<Policy, 'kind' | 'name'>): Policy {
   assertName('name', name);

@@ -12,7 +12,7 @@ export function fits(policy: Policy, state: PolicyState, nowUs: number, cost: nu
   switch (policy.kind) {
     case 'token-bucket': {
       const level = state.used - ((nowUs - state.at) * policy.refillPerSecond) / 1e6;
-      state.used = level > 0 ? level : 0;
+      state.used = Math.max(0, level);
       state.at = nowUs;
       return state.used + cost - limit <= tolerance;
     }
