@@ -183,8 +183,10 @@ function toldToWait(outcome: Outcome, { now }: AttemptPolicy): number {
 
 function limitsOf({ deadline, signal }: Order, policy: AttemptPolicy): ExchangeLimits {
   const { attemptTimeoutMs, maxResponseBytes, maxErrorBytes } = policy;
-  const timeoutMs = Math.min(attemptTimeoutMs, Math.ceil(deadline.remaining()));
-  return { timeoutMs, maxResponseBytes, maxErrorBytes, signal };
+  const leftMs = Math.ceil(deadline.remaining());
+  const untilDeadline = leftMs <= attemptTimeoutMs;
+  const timeoutMs = untilDeadline ? leftMs : attemptTimeoutMs;
+  return { timeoutMs, untilDeadline, maxResponseBytes, maxErrorBytes, signal };
 }
 
 async function attemptOnce(

@@ -20,6 +20,8 @@ export interface Failure {
   readonly error: Error;
   /** With `error`: the request was on its way, so that it may have been done. */
   readonly begun?: boolean;
+  /** With `timeout`: what was over was the time of the whole call. */
+  readonly byDeadline?: boolean;
 }
 
 export type Outcome = Answer | Failure;
@@ -31,6 +33,8 @@ export function isAnswer(outcome: Outcome): outcome is Answer {
 /** What bounds one exchange. */
 export interface ExchangeLimits {
   readonly timeoutMs: number;
+  /** Whether that is all that is left of the call. */
+  readonly untilDeadline: boolean;
   readonly maxResponseBytes: number;
   readonly maxErrorBytes: number;
   readonly signal: AbortSignal | undefined;
@@ -52,7 +56,7 @@ export function exchange(
   limits: ExchangeLimits,
 ): Promise<Outcome> {
   return new Promise((resolve) => {
-    const { signal, timeoutMs } = limits;
+    const { signal, timeoutMs, untilDeadline } = limits;
     const collector = new Collector(limits, (outcome) => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
@@ -60,7 +64,12 @@ export function exchange(
     });
     const onAbort = (): void => collector.stop({ kind: 'aborted', error: asError(signal?.reason) });
     const timer = setTimeout(
-      () => collector.stop({ kind: 'timeout', error: new Error(`no response in ${timeoutMs} ms`) }),
+      () =>
+        collector.stop({
+          kind: 'timeout',
+          error: new Error(`no response in ${timeoutMs} ms`),
+          byDeadline: untilDeadline,
+        }),
       timeoutMs,
     );
     if (signal?.aborted) {

@@ -40,7 +40,7 @@ export function failure(
 }
 
 function describe(
-  { kind, error, begun = false }: Failure,
+  { kind, error, begun = false, byDeadline = false }: Failure,
   deadlinePassed: boolean,
 ): readonly [ClientErrorCode, string] {
   switch (kind) {
@@ -49,7 +49,7 @@ function describe(
     case 'too_large':
       return ['ERR_CLIENT_RESPONSE_TOO_LARGE', error.message];
     case 'timeout':
-      return deadlinePassed
+      return byDeadline || deadlinePassed
         ? ['ERR_CLIENT_DEADLINE_EXCEEDED', 'the deadline has passed']
         : ['ERR_CLIENT_ATTEMPT_TIMEOUT', error.message];
     case 'error':

@@ -68,6 +68,8 @@ export function isAtWork(outcome: Outcome): boolean {
 /** What an outcome asks for, whoever may repeat it. */
 export function advise(outcome: Outcome, nowMs: number): Advice {
   if (!isAnswer(outcome)) {
+    // Its timer may be early by a part of a millisecond, in which nothing can be done.
+    if (outcome.byDeadline) return { repeat: false, why: 'deadline', retryAfterMs: undefined };
     const repeat =
       outcome.kind === 'timeout' || (outcome.kind === 'error' && isNetworkError(outcome.error));
     return repeat
