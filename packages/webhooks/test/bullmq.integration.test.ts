@@ -13,6 +13,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createWebhookQueue, type WebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
 import {
+  clientErrors,
   createVerifier,
   type Endpoint,
   type EndpointStore,
@@ -242,6 +243,176 @@ describe('createWebhookQueue', () => {
     await queue.drained();
     expect(performance.now() - startedAt).toBeGreaterThan(900);
     expect(server.requests).toHaveLength(3);
+  });
+
+  test('keeps Retry-After although another attempt succeeds meanwhile', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    await endpoint('a', { concurrency: 2 });
+    server.enqueue(
+      {
+        at: 'request',
+        run: async (exchange) => {
+          await held;
+          await exchange.write('HTTP/1.1 204 No Content\r\n\r\n');
+        },
+      },
+      respond({ status: 429, headers: { 'retry-after': '3600' } }),
+    );
+    queueWith({ shards: 1 });
+    for (const id of ['evt_1', 'evt_2']) await queue.publish({ id, payload: {} });
+    queue.worker();
+    await until(async () => (await queue.stats()).retried === 1);
+    release();
+    await until(async () => (await queue.stats()).delivered === 1);
+    await queue.publish({ id: 'evt_3', payload: {} });
+    const comesAtMs = Number(await redis.zscore('webhooks:{0}:wakes', 'a'));
+    expect(comesAtMs - Date.now()).toBeGreaterThan(3_500_000);
+    expect(server.requests).toHaveLength(2);
+  });
+
+  test('disables an endpoint whose every answer is a permanent refusal, and keeps what comes then', async () => {
+    await server.stop();
+    server = await startScriptedServer({ otherwise: () => respond({ status: 404 }) });
+    await endpoint('a', { concurrency: 1 });
+    const breaker = { failures: 3, disableAfterMs: 0 };
+    queueWith({ isPermanent: clientErrors, breaker }).worker();
+    for (let index = 0; index < 5; index += 1) await queue.publish({ payload: {} });
+    await until(async () => (await queue.state('a')).status === 'disabled');
+    expect(await queue.state('a')).toMatchObject({ pending: 2, dead: 3 });
+    expect(server.requests).toHaveLength(3);
+  });
+
+  test('does not hold a payload that ran out against the endpoint', async () => {
+    await endpoint('a');
+    queueWith({ breaker: { failures: 1, disableAfterMs: 0 } });
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await redis.del('webhooks:payload:{evt_1}');
+    queue.worker();
+    await queue.drained();
+    expect(await queue.state('a')).toMatchObject({ status: 'active', dead: 1 });
+  });
+
+  test('pages through the dead letters of all endpoints as through one list', async () => {
+    await server.stop();
+    server = await startScriptedServer({ otherwise: () => respond({ status: 500 }) });
+    for (const id of ['c', 'a', 'b']) await endpoint(id, { types: [id] });
+    queueWith({ schedule: [0] }).worker();
+    for (const type of ['a', 'b', 'c']) {
+      for (let index = 0; index < 3; index += 1) {
+        await queue.publish({ id: `${type}_${index}`, type, payload: {} });
+        await queue.drained();
+      }
+    }
+    const all = (await queue.deadLetters()).map(({ event }) => event);
+    expect(all).toEqual(
+      ['a', 'b', 'c'].flatMap((id) => [0, 1, 2].map((index) => `${id}_${index}`)),
+    );
+    for (const limit of [1, 2, 4, 9]) {
+      const paged: string[] = [];
+      for (let offset = 0; offset < 12; offset += limit) {
+        paged.push(...(await queue.deadLetters({ offset, limit })).map(({ event }) => event));
+      }
+      expect(paged).toEqual(all);
+    }
+    const ofB = await queue.deadLetters({ endpoint: 'b', offset: 1, limit: 1 });
+    expect(ofB.map(({ event }) => event)).toEqual(['b_1']);
+    await expect(queue.deadLetters({ offset: -1 })).rejects.toThrow(TypeError);
+    await expect(queue.deadLetters({ limit: 10_001 })).rejects.toThrow(TypeError);
+  });
+
+  test('removes dead letters when they are old, and leaves nothing of them', async () => {
+    await server.stop();
+    server = await startScriptedServer({ otherwise: () => respond({ status: 500 }) });
+    await endpoint('a');
+    queueWith({ schedule: [0], deadLetterMs: 60_000 }).worker();
+    for (const id of ['evt_1', 'evt_2']) await queue.publish({ id, payload: {} });
+    await queue.drained();
+    const [dead = ''] = await redis.keys('*:dead:a');
+    const reasons = dead.replace(':dead:', ':reasons:');
+    for (const key of [dead, reasons]) {
+      expect(await redis.pttl(key)).toBeGreaterThan(0);
+      expect(await redis.pttl(key)).toBeLessThanOrEqual(60_000);
+    }
+    await redis.zincrby(dead, String(-60_001), 'evt_1');
+    expect((await queue.state('a')).dead).toBe(1);
+    expect((await queue.deadLetters()).map(({ event }) => event)).toEqual(['evt_2']);
+    expect(await redis.hkeys(reasons)).toEqual(['evt_2']);
+    await redis.zincrby(dead, String(-60_001), 'evt_2');
+    await queue.publish({ id: 'evt_3', payload: {} });
+    await queue.drained();
+    expect(await redis.zrange(dead, '0', '-1')).toEqual(['evt_3']);
+    expect(await redis.hkeys(reasons)).toEqual(['evt_3']);
+    expect(await redis.keys('*:tries:a')).toEqual([]);
+  });
+
+  test('says so when it is told to deliver again to an endpoint that there is not', async () => {
+    await endpoint('a');
+    queueWith().worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    const unknown = { code: 'ERR_WEBHOOKS_ENDPOINT_UNKNOWN' };
+    await expect(queue.redeliver('b:evt_1')).rejects.toMatchObject(unknown);
+    await expect(queue.redeliverSince('b', 0)).rejects.toMatchObject(unknown);
+    expect(await queue.stats()).toMatchObject({ published: 1, pending: 0 });
+    expect(await redis.hget('webhooks:payload:{evt_1}', 'n')).toBe('0');
+  });
+
+  test('delivers all again that was published since, however much it is', async () => {
+    await endpoint('a', { concurrency: 100 });
+    queueWith({ shards: 1 });
+    const since = Date.now() - 60_000;
+    const key = 'webhooks:{0}:history:a';
+    await queue.publish({ id: 'evt_0', payload: {} });
+    const stored = await redis.hgetBuffer('webhooks:payload:{evt_0}', 'd');
+    // More of one millisecond than a page holds, and more pages than one.
+    const pipeline = redis.pipeline();
+    for (let index = 1; index < 4000; index += 1) {
+      pipeline.hset(`webhooks:payload:{evt_${index}}`, 'd', stored ?? '', 'n', '0');
+      pipeline.zadd(key, String(index < 2500 ? since + 5 : since + index), `evt_${index}`);
+    }
+    await pipeline.exec();
+    expect(await queue.redeliverSince('a', since + 6)).toBe(1500);
+    expect(await queue.redeliverSince('a', since)).toBe(2499);
+    expect(await queue.state('a')).toMatchObject({ pending: 4000 });
+  });
+
+  test.each([
+    [{ breaker: { failures: 0 } }, 'breaker.failures'],
+    [{ breaker: { cooldownMs: Number.NaN } }, 'breaker.cooldownMs'],
+    [{ breaker: { cooldownMs: 10_000, maxCooldownMs: 9999 } }, 'breaker.maxCooldownMs'],
+    [{ breaker: { disableAfterMs: -1 } }, 'breaker.disableAfterMs'],
+    [{ breaker: { probeEveryMs: 0 } }, 'breaker.probeEveryMs'],
+    [{ retentionMs: 0 }, 'retentionMs'],
+    [{ historyMs: -1 }, 'historyMs'],
+    [{ deadLetterMs: Number.POSITIVE_INFINITY }, 'deadLetterMs'],
+    [{ logEntries: 0 }, 'logEntries'],
+    [{ logMs: 0.5 }, 'logMs'],
+    [{ endpointCacheMs: -1 }, 'endpointCacheMs'],
+    [{ maxRetryAfterMs: Number.NaN }, 'maxRetryAfterMs'],
+    [{ timeoutMs: 0 }, 'timeoutMs'],
+    [{ shards: 0 }, 'shards'],
+    [{ prefix: 'a{b}' }, 'prefix'],
+  ])('refuses %j when it is built', (options, name) => {
+    queueWith();
+    expect(() => createWebhookQueue({ connection: redis, endpoints, ...options })).toThrow(
+      TypeError,
+    );
+    expect(() => createWebhookQueue({ connection: redis, endpoints, ...options })).toThrow(name);
+  });
+
+  test.each([
+    [{ concurrency: 0 }, 'concurrency'],
+    [{ sliceMs: 0 }, 'sliceMs'],
+    [{ sweepMs: Number.NaN }, 'sweepMs'],
+    [{ shards: [] }, 'shards'],
+    [{ shards: [2] }, 'shards'],
+    [{ shards: [0, 0] }, 'shards'],
+  ])('starts no worker with %j', (options, name) => {
+    expect(() => queueWith().worker(options)).toThrow(TypeError);
+    expect(() => queue.worker(options)).toThrow(name);
   });
 
   test('disables an endpoint that answers 410, keeps its deliveries, and sends them when it is resumed', async () => {

@@ -116,3 +116,44 @@ test('keeps apart what two senders gave the same id', async () => {
   expect(handled.sort()).toEqual(['one 1', 'two 1']);
   await inbox.close();
 });
+
+test('keeps what was given up for as long as it is told, and nothing that was processed', async () => {
+  const given: string[] = [];
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    attempts: 1,
+    failedMs: 60_000,
+    handle: ({ id }) => {
+      given.push(id);
+      if (id !== 'good') throw new Error('never');
+    },
+  });
+  inbox.worker();
+  const receive = async (id: string) =>
+    await receiverFor(inbox).receive({ body, headers: signer.sign({ id, body }) });
+  const failed = '{webhooks}:inbox:failed';
+  for (const id of ['good', 'old']) await receive(id);
+  while ((await redis.zcard(failed)) < 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  const [job = ''] = await redis.zrange(failed, '0', '0');
+  await redis.zincrby(failed, '-61000', job);
+  await receive('new');
+  while ((await redis.zrange(failed, '0', '-1')).includes(job))
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(given.sort()).toEqual(['good', 'new', 'old']);
+  expect(await redis.zcard(failed)).toBe(1);
+  expect(await redis.exists(`{webhooks}:inbox:${job}`)).toBe(0);
+  await inbox.close();
+});
+
+test.each([
+  [{ attempts: 0 }, 'attempts'],
+  [{ backoffMs: Number.NaN }, 'backoffMs'],
+  [{ failedMs: 0 }, 'failedMs'],
+  [{ timeoutMs: -1 }, 'timeoutMs'],
+  [{ name: 'a:b' }, 'name'],
+  [{ prefix: '' }, 'prefix'],
+])('builds no inbox with %j', (options, name) => {
+  const build = () => createInbox({ connection: redis, handle: () => undefined, ...options });
+  expect(build).toThrow(TypeError);
+  expect(build).toThrow(name);
+});

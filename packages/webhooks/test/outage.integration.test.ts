@@ -1,3 +1,6 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { egressAgent } from '@countersign/egress';
 import { startFaultProxy } from '@countersign/testkit/fault-proxy';
 import { startRedis } from '@countersign/testkit/redis';
@@ -98,5 +101,23 @@ test('closes the inbox, and refuses what it cannot store, while Redis is silent'
     name: 'StoreUnavailableError',
   });
   await inbox.close();
+  await stop();
+});
+
+test('lets the process end once queue and inbox are closed, although Redis is silent', {
+  timeout: 60_000,
+}, async () => {
+  const { proxy, stop } = await fragileRedis();
+  const script = fileURLToPath(new URL('closing-process.ts', import.meta.url));
+  const child = fork(script, [String(proxy.port)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
+  const exited = once(child, 'exit');
+  await once(child, 'message');
+  // Its workers are waiting for jobs by now: a blocking command each.
+  await until(() => proxy.open >= 3);
+  proxy.set('both', { blackhole: true });
+  child.send('close');
+  const patience = setTimeout(() => child.kill('SIGKILL'), 30_000);
+  expect(await exited).toEqual([0, null]);
+  clearTimeout(patience);
   await stop();
 });

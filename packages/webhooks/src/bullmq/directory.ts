@@ -1,3 +1,4 @@
+import { withDeadline } from '@countersign/redis';
 import {
   customHeaders,
   type PreparedTarget,
@@ -40,13 +41,15 @@ export function createDirectory(options: {
   readonly store: EndpointStore;
   readonly agentFor: AgentFor;
   readonly cacheMs: number;
+  /** How long the store may take: a worker's place hangs on it. */
+  readonly timeoutMs: number;
   readonly now: () => number;
 }): Directory {
-  const { store, agentFor, cacheMs, now } = options;
+  const { store, agentFor, cacheMs, timeoutMs, now } = options;
   const entries = new Map<string, Entry>();
 
   async function load(id: string, before: Entry | undefined): Promise<Entry> {
-    const endpoint = await store.get(id);
+    const endpoint = await withDeadline(store.get(id), timeoutMs);
     const sameTls =
       JSON.stringify(before?.destination?.endpoint.tls) === JSON.stringify(endpoint?.tls);
     if (before?.agent && !sameTls) void before.agent.close();

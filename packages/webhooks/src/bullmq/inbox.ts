@@ -2,6 +2,7 @@ import { type RedisClient, withDeadline } from '@countersign/redis';
 import { type ConnectionOptions, Queue, Worker } from 'bullmq';
 import type { Webhook } from '../admission.ts';
 import { storeKey } from '../lease.ts';
+import { assertWhole } from '../range.ts';
 import { createSeal } from '../seal.ts';
 
 export interface InboxOptions<T> {
@@ -13,10 +14,15 @@ export interface InboxOptions<T> {
   readonly name?: string;
   /** Begins every key; default `{webhooks}`. On a cluster it must have a hash tag. */
   readonly prefix?: string;
-  /** How often a webhook is tried; default 10. Then it stays in BullMQ's failed set. */
+  /** How often a webhook is tried, up to 1,000; default 10. Then it stays in BullMQ's failed set for `failedMs`. */
   readonly attempts?: number;
   /** The wait before the second try, in milliseconds; doubles each time, with jitter. Default 1,000. */
   readonly backoffMs?: number;
+  /**
+   * How long a webhook that was given up is kept, in milliseconds, in steps of seconds; default 30 days. BullMQ removes
+   * old ones when it gives up another. One that was processed is removed at once.
+   */
+  readonly failedMs?: number;
   /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
   readonly encryptionKeys?: readonly Uint8Array[];
   /** How long Redis may take to store a webhook, and to close, in milliseconds. Default 5,000. */
@@ -47,7 +53,12 @@ interface Job {
   readonly sealed: boolean;
 }
 
-/** Creates an inbox on BullMQ: at least once, through crashes of workers and of Redis (with AOF). */
+const DAY_MS = 86_400_000;
+
+/**
+ * Creates an inbox on BullMQ: at least once, through crashes of workers and of Redis (with AOF).
+ * @throws TypeError when an option is out of range.
+ */
 export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
   const {
     handle,
@@ -55,8 +66,16 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
     prefix = '{webhooks}',
     attempts = 10,
     backoffMs = 1000,
+    failedMs = 30 * DAY_MS,
     timeoutMs = 5000,
   } = options;
+  if (!/^[^:]{1,64}$/.test(name))
+    throw new TypeError('name must be 1 to 64 characters without ":"');
+  if (prefix === '') throw new TypeError('prefix must not be empty');
+  assertWhole('attempts', attempts, 1, 1000);
+  assertWhole('backoffMs', backoffMs, 1, DAY_MS);
+  assertWhole('failedMs', failedMs, 1000, 3650 * DAY_MS);
+  assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);
   const connection = options.connection as unknown as ConnectionOptions;
   const seal = options.encryptionKeys && createSeal(options.encryptionKeys);
   const queue = new Queue<Job>(name, { connection, prefix });
@@ -84,11 +103,13 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
         attempts,
         backoff: { type: 'exponential', delay: backoffMs, jitter: 0.5 },
         removeOnComplete: true,
+        removeOnFail: { age: Math.floor(failedMs / 1000) },
       });
       // BullMQ would wait for Redis to come back; the sender is told to come back instead.
       await withDeadline(adding, timeoutMs);
     },
     worker({ concurrency = 10, onError } = {}) {
+      assertWhole('concurrency', concurrency, 1, 10_000);
       const stop = new AbortController();
       const failed = (error: unknown): void => onError?.(error as Error);
       const handling = new Set<Promise<void>>();
@@ -100,7 +121,12 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
           await work.finally(() => handling.delete(work));
         },
         // With BullMQ's default of 1, a webhook whose worker crashes twice would be given up.
-        { connection, prefix, concurrency, maxStalledCount: Number.MAX_SAFE_INTEGER },
+        {
+          connection,
+          prefix,
+          concurrency,
+          maxStalledCount: Number.MAX_SAFE_INTEGER,
+        },
       );
       worker.on('error', failed);
       const handleOf = {

@@ -86,14 +86,24 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Has somebody come at the given time, unless somebody comes anyway. Returns the number of the drain job to queue, or 0.
 local function wake(ep, wakes, endpoint, force)
-  local state = redis.call('HMGET', ep, 'active', 'paused', 'gone', 'notBefore')
+  local state = redis.call('HMGET', ep, 'active', 'paused', 'gone', 'notBefore', 'penalty')
   if state[2] or state[3] then return { 0, 0 } end
   if tonumber(state[1] or 0) > now then return { 0, 0 } end
-  local at = math.max(now, tonumber(state[4] or 0))
+  local at = math.max(now, tonumber(state[4] or 0), tonumber(state[5] or 0))
   local planned = tonumber(redis.call('ZSCORE', wakes, endpoint) or -1)
   if planned >= 0 and planned <= at and not force then return { 0, 0 } end
   redis.call('ZADD', wakes, at, endpoint)
   return { redis.call('HINCRBY', ep, 'seq', 1), at - now }
+end
+`;
+
+/** Removes dead letters that are older than they are kept. */
+const graveyard = `
+local function bury(dead, reasons, ms)
+  local old = redis.call('ZRANGEBYSCORE', dead, '-inf', now - ms, 'LIMIT', 0, 1000)
+  if #old == 0 then return end
+  redis.call('ZREM', dead, unpack(old))
+  redis.call('HDEL', reasons, unpack(old))
 end
 `;
 
@@ -102,7 +112,7 @@ const enqueueScript = script<
   readonly [added: 0 | 1, seq: number, delayMs: number]
 >(
   `
-local due, ep, wakes, dead, tries, history, stats = unpack(KEYS)
+local due, ep, wakes, dead, reasons, history, stats = unpack(KEYS)
 local endpoint, event, historyMs = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local added = 0
 local known = redis.call('ZSCORE', due, event)
@@ -111,7 +121,7 @@ if not known and ARGV[5] == '0' then
 end
 if not known then
   added = 1
-  if redis.call('ZREM', dead, event) == 1 then redis.call('HDEL', tries, event) end
+  if redis.call('ZREM', dead, event) == 1 then redis.call('HDEL', reasons, event) end
   local score = now
   if ARGV[3] == '1' then
     -- Ever growing, although several are published in one millisecond.
@@ -134,18 +144,20 @@ return { added, planned[1], planned[2] }
 );
 
 const turnScript = script<
-  readonly [request: string],
+  readonly [request: string, deadLetterMs: number],
   readonly [next: string, atMs: number, claimed: string[], ended: string[], change: string]
 >(
   `
-local due, ep, wakes, dead, tries, log, stats = unpack(KEYS)
+local due, ep, wakes, dead, reasons, tries, log, stats = unpack(KEYS)
 local r = cjson.decode(ARGV[1])
 local b = r.breaker
 local ended, change = {}, ''
-local state = redis.call('HMGET', ep, 'seq', 'failures', 'failingSince', 'disabledAt', 'notBefore', 'gone')
+local state = redis.call('HMGET', ep, 'seq', 'failures', 'failingSince', 'disabledAt', 'notBefore', 'gone', 'penalty')
 local mine = tonumber(state[1] or 0) == r.seq
 local failures, failingSince = tonumber(state[2] or 0), tonumber(state[3] or 0)
 local disabledAt, notBefore, gone = tonumber(state[4] or 0), tonumber(state[5] or 0), state[6]
+-- What the endpoint asked for holds although another attempt succeeded meanwhile.
+local penalty = tonumber(state[7] or 0)
 
 local function countFailure()
   failures = failures + 1
@@ -168,10 +180,14 @@ for _, o in ipairs(r.settled) do
   elseif o.kind == 'dead' then
     if redis.call('ZREM', due, o.event) == 1 then
       redis.call('ZADD', dead, now, o.event)
-      redis.call('HSET', tries, o.event, o.attempts .. ':' .. (o.reason or ''))
+      redis.call('HSET', reasons, o.event, o.attempts .. ':' .. (o.reason or ''))
+      redis.call('HDEL', tries, o.event)
       redis.call('HINCRBY', stats, 'dead', 1)
-      -- Other reasons are the event's or our own.
-      if o.reason == 'exhausted' then countFailure() end
+      bury(dead, reasons, ARGV[2])
+      redis.call('PEXPIRE', dead, ARGV[2])
+      redis.call('PEXPIRE', reasons, ARGV[2])
+      -- A payload that ran out is nothing that the endpoint did.
+      if o.reason ~= 'payload-expired' then countFailure() end
     end
   elseif redis.call('ZSCORE', due, o.event) then
     local at = now
@@ -186,7 +202,7 @@ for _, o in ipairs(r.settled) do
     end
     if r.fifo then notBefore = math.max(notBefore, at) else redis.call('ZADD', due, at, o.event) end
   end
-  if o.penaltyMs then notBefore = math.max(notBefore, now + o.penaltyMs) end
+  if o.penaltyMs then penalty = math.max(penalty, now + o.penaltyMs) end
 end
 
 if #r.settled > 0 then
@@ -199,7 +215,7 @@ if #r.settled > 0 then
     if disabledAt > 0 then cooldown = b.probeEveryMs end
     notBefore = math.max(notBefore, now + cooldown)
   end
-  redis.call('HSET', ep, 'failures', failures, 'failingSince', failingSince, 'disabledAt', disabledAt, 'notBefore', string.format('%.0f', notBefore))
+  redis.call('HSET', ep, 'failures', failures, 'failingSince', failingSince, 'disabledAt', disabledAt, 'notBefore', string.format('%.0f', notBefore), 'penalty', string.format('%.0f', penalty))
   if gone then redis.call('HSET', ep, 'gone', '1') end
 end
 
@@ -211,7 +227,7 @@ if gone or redis.call('HEXISTS', ep, 'paused') == 1 then
 end
 
 local want = r.want
-if notBefore > now then want = 0 end
+if math.max(notBefore, penalty) > now then want = 0 end
 if failures >= b.failures then want = math.min(want, r.running == 0 and 1 or 0) end
 if r.fifo then want = math.min(want, r.running == 0 and 1 or 0) end
 
@@ -255,12 +271,12 @@ if #first == 0 then
   redis.call('ZREM', wakes, r.endpoint)
   return { 'done', 0, {}, ended, change }
 end
-local at = math.max(now, notBefore)
+local at = math.max(now, notBefore, penalty)
 if not r.fifo then at = math.max(at, tonumber(first[2])) end
 redis.call('ZADD', wakes, at, r.endpoint)
 return { 'rest', at, {}, ended, change }
 `,
-  { keys: 7, prelude: clock },
+  { keys: 8, prelude: clock + graveyard },
 );
 
 const sweepScript = script<readonly [graceMs: number, limit: number], readonly string[]>(
@@ -291,55 +307,60 @@ if ARGV[2] == 'pause' then
   redis.call('ZREM', wakes, ARGV[1])
   return { 0, 0 }
 end
-redis.call('HDEL', ep, 'paused', 'gone', 'disabledAt', 'failures', 'failingSince', 'notBefore')
+redis.call('HDEL', ep, 'paused', 'gone', 'disabledAt', 'failures', 'failingSince', 'notBefore', 'penalty')
 if redis.call('ZCARD', due) == 0 then return { 0, 0 } end
 return wake(ep, wakes, ARGV[1], true)
 `,
   { keys: 3, prelude: clock },
 );
 
-const stateScript = script<readonly [], readonly [number, number, (string | null)[]]>(
+const stateScript = script<
+  readonly [deadLetterMs: number],
+  readonly [number, number, (string | null)[]]
+>(
   `
+bury(KEYS[2], KEYS[4], ARGV[1])
 return { redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]),
   redis.call('HMGET', KEYS[3], 'paused', 'gone', 'disabledAt', 'failingSince') }
 `,
-  { keys: 3 },
+  { keys: 4, prelude: clock + graveyard },
 );
 
 const forgetScript = script<readonly [endpoint: string], number>(
   `
 local left = redis.call('ZCARD', KEYS[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('HINCRBY', KEYS[8], 'forgotten', left)
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
+redis.call('HINCRBY', KEYS[9], 'forgotten', left)
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 return left
 `,
-  { keys: 8 },
+  { keys: 9 },
 );
 
 const deadScript = script<
-  readonly [from: number, to: number],
-  readonly [members: string[], tries: (string | null)[]]
+  readonly [from: number, to: number, deadLetterMs: number],
+  readonly [members: string[], reasons: (string | null)[]]
 >(
   `
+bury(KEYS[1], KEYS[2], ARGV[3])
 local members = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2], 'WITHSCORES')
 if #members == 0 then return { {}, {} } end
 local names = {}
 for i = 1, #members, 2 do names[#names + 1] = members[i] end
 return { members, redis.call('HMGET', KEYS[2], unpack(names)) }
 `,
-  { keys: 2 },
+  { keys: 2, prelude: clock + graveyard },
 );
 
-const sinceScript = script<readonly [sinceMs: number, limit: number], readonly string[]>(
+const sinceScript = script<
+  readonly [fromMs: number, toMs: number, limit: number],
+  readonly [now: number, members: string[]]
+>(
   `
-local events = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
-for _, event in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])) do
-  events[#events + 1] = event
-end
-return events
+local to = math.min(now, tonumber(ARGV[2]))
+return { now, redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], string.format('%.0f', to), 'WITHSCORES', 'LIMIT', 0, ARGV[3]) }
 `,
-  { keys: 2 },
+  { keys: 1, prelude: clock },
 );
 
 const sequenceScript = script<readonly [], number>(
@@ -392,16 +413,23 @@ export interface Ledger {
     offset: number,
     limit: number,
   ): Promise<readonly { event: string; atMs: number; attempts: number; reason: string }[]>;
-  /** Events that were published, or became dead, since then. */
-  since(endpoint: string, sinceMs: number, limit: number): Promise<readonly string[]>;
+  /** Events that were published, or became dead, between then and now; each once. */
+  since(endpoint: string, sinceMs: number): AsyncIterable<string>;
 }
 
-export function createLedger(
-  redis: RedisClient,
-  prefix: string,
-  shard: number,
-  timeoutMs: number,
-): Ledger {
+export interface LedgerOptions {
+  readonly prefix: string;
+  readonly shard: number;
+  readonly timeoutMs: number;
+  /** How long dead letters are kept. */
+  readonly deadLetterMs: number;
+}
+
+/** How many events are read at a time. */
+const PAGE = 1000;
+
+export function createLedger(redis: RedisClient, options: LedgerOptions): Ledger {
+  const { prefix, shard, timeoutMs, deadLetterMs } = options;
   const call = { timeoutMs };
   const keys = (endpoint: string): ReturnType<typeof keysOf> => keysOf(prefix, shard, endpoint);
   const wakeOf = ([seq, delayMs]: readonly [number, number]): Wake | undefined =>
@@ -412,7 +440,7 @@ export function createLedger(
       const k = keys(endpoint);
       const [added, seq, delayMs] = await enqueueScript(
         redis,
-        [k.due, k.state, k.wakes, k.dead, k.tries, k.history, k.stats],
+        [k.due, k.state, k.wakes, k.dead, k.reasons, k.history, k.stats],
         [endpoint, event, fifo ? 1 : 0, historyMs, again ? 1 : 0],
         call,
       );
@@ -422,8 +450,8 @@ export function createLedger(
       const k = keys(request.endpoint);
       const [next, atMs, claimed, ended, change] = await turnScript(
         redis,
-        [k.due, k.state, k.wakes, k.dead, k.tries, k.log, k.stats],
-        [JSON.stringify(request)],
+        [k.due, k.state, k.wakes, k.dead, k.reasons, k.tries, k.log, k.stats],
+        [JSON.stringify(request), deadLetterMs],
         call,
       );
       return { next: next as Turn['next'], atMs, claimed: pairs(claimed), ended, change };
@@ -455,8 +483,8 @@ export function createLedger(
       const k = keys(endpoint);
       const [pending, dead, [paused, gone, disabledAt, failingSince]] = await stateScript(
         redis,
-        [k.due, k.dead, k.state],
-        [],
+        [k.due, k.dead, k.state, k.reasons],
+        [deadLetterMs],
         call,
       );
       const failingSinceMs = Number(failingSince ?? 0) || undefined;
@@ -473,23 +501,42 @@ export function createLedger(
     },
     async forget(endpoint) {
       const k = keys(endpoint);
-      const all = [k.due, k.state, k.wakes, k.dead, k.tries, k.history, k.log, k.stats];
+      const all = [k.due, k.state, k.wakes, k.dead, k.reasons, k.tries, k.history, k.log, k.stats];
       return await forgetScript(redis, all, [endpoint], call);
     },
     async dead(endpoint, offset, limit) {
       const k = keys(endpoint);
-      const range = [offset, offset + limit - 1] as const;
-      const [members, tries] = await deadScript(redis, [k.dead, k.tries], range, call);
-      return tries.map((text, index) => {
+      const range = [offset, offset + limit - 1, deadLetterMs] as const;
+      const [members, reasons] = await deadScript(redis, [k.dead, k.reasons], range, call);
+      return reasons.map((text, index) => {
         const [, attempts = '0', reason = ''] = /^(\d+):(.*)$/.exec(text ?? '') ?? [];
         const atMs = Number(members[index * 2 + 1]);
         return { event: members[index * 2] ?? '', atMs, attempts: Number(attempts), reason };
       });
     },
-    since: async (endpoint, sinceMs, limit) => {
+    async *since(endpoint, sinceMs) {
       const k = keys(endpoint);
-      const events = await sinceScript(redis, [k.history, k.dead], [sinceMs, limit], call);
-      return [...new Set(events)];
+      const seen = new Set<string>();
+      // What is delivered again meanwhile is published anew, and must not be met again.
+      let untilMs = Number.MAX_SAFE_INTEGER;
+      for (const key of [k.history, k.dead]) {
+        let fromMs = Math.max(0, Math.floor(sinceMs));
+        for (let limit = PAGE; ; ) {
+          const [now, flat] = await sinceScript(redis, [key], [fromMs, untilMs, limit], call);
+          untilMs = Math.min(untilMs, now);
+          for (let index = 0; index < flat.length; index += 2) {
+            const event = flat[index] as string;
+            if (seen.has(event)) continue;
+            seen.add(event);
+            yield event;
+          }
+          if (flat.length < 2 * limit) break;
+          const lastMs = Number(flat.at(-1));
+          // More than a page in one millisecond: a larger one gets past it.
+          limit = lastMs === fromMs ? 2 * limit : PAGE;
+          fromMs = lastMs;
+        }
+      }
     },
   };
 }

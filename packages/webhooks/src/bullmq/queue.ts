@@ -6,6 +6,7 @@ import { type AttemptSettings, createAttempter } from '../attempter.ts';
 import type { EndpointStore } from '../endpoint-store.ts';
 import { WebhookError } from '../errors.ts';
 import { prepareEvent, type WebhookEvent } from '../event.ts';
+import { assertWhole } from '../range.ts';
 import { delays, type ScheduleOptions } from '../schedule.ts';
 import { createSeal } from '../seal.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
@@ -28,6 +29,8 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   readonly historyMs?: number;
   /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
   readonly encryptionKeys?: readonly Uint8Array[];
+  /** How long a dead letter is kept, in milliseconds; its payload is for no longer than `retentionMs`. Default 30 days. */
+  readonly deadLetterMs?: number;
   /** Attempts kept in each endpoint's log. Default 1,000. */
   readonly logEntries?: number;
   /** How long the log of an endpoint that is not called any more is kept, in milliseconds. Default 3 days. */
@@ -100,14 +103,24 @@ export interface WebhookQueue {
   pause(endpoint?: string): Promise<void>;
   /** Goes on; also enables an endpoint that was disabled. */
   resume(endpoint?: string): Promise<void>;
-  /** Delivers again what was delivered or given up: an id of `deadLetters`, or `endpoint:event`. */
+  /**
+   * Delivers again what was delivered or given up: an id of `deadLetters`, or `endpoint:event`.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`, or `ERR_WEBHOOKS_DELIVERY_UNKNOWN` when its payload is gone.
+   */
   redeliver(id: string): Promise<void>;
-  /** Delivers again what was published for, or given up on, an endpoint since then. Returns how many. */
+  /**
+   * Delivers again what was published for (within `historyMs`), or given up on, an endpoint between then and now.
+   * Returns how many; what is pending still, or has no payload any more, is not counted. Ids are held in memory meanwhile.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`.
+   */
   redeliverSince(endpoint: string, sinceMs: number): Promise<number>;
+  /** By endpoint, in the order of their ids, then the oldest first. */
   deadLetters(query?: {
+    /** Default: all. */
     readonly endpoint?: string;
+    /** How many to skip, over all endpoints. Default 0. */
     readonly offset?: number;
-    /** Default 100. */
+    /** Default 100, up to 1,000. */
     readonly limit?: number;
   }): Promise<readonly DeadLetter[]>;
   /** The latest attempts at an endpoint, newest first. */
@@ -127,6 +140,8 @@ export interface WebhookQueue {
 const SECOND_MS = 1000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
+const MOST_MS = 3650 * DAY_MS;
+const STATES_AT_ONCE = 100;
 const QUEUE_NAME = 'drain';
 
 /**
@@ -146,9 +161,19 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     encryptionKeys,
     agentFor = (tls) => egressAgent({ tls }),
   } = options;
-  if (!(Number.isInteger(shardCount) && shardCount >= 1 && shardCount <= 1024)) {
-    throw new TypeError('shards must be a whole number from 1 to 1,024');
-  }
+  const { deadLetterMs = 30 * DAY_MS, maxRetryAfterMs = DAY_MS, endpointCacheMs = 5000 } = options;
+  const { logEntries = 1000, logMs = 3 * DAY_MS } = options;
+  const breaker = { ...defaultBreaker, ...options.breaker };
+  assertWhole('shards', shardCount, 1, 1024);
+  assertWhole('retentionMs', retentionMs, 1, MOST_MS);
+  assertWhole('historyMs', historyMs, 0, MOST_MS);
+  assertWhole('deadLetterMs', deadLetterMs, 1, MOST_MS);
+  assertWhole('maxRetryAfterMs', maxRetryAfterMs, 0, 10 * DAY_MS);
+  assertWhole('endpointCacheMs', endpointCacheMs, 0, HOUR_MS);
+  assertWhole('timeoutMs', timeoutMs, 1, HOUR_MS);
+  assertWhole('logEntries', logEntries, 1, 1_000_000);
+  assertWhole('logMs', logMs, 1, MOST_MS);
+  assertBreaker(breaker);
   if (!/^[A-Za-z0-9_.-]{1,64}$/.test(prefix)) {
     throw new TypeError('prefix must be 1 to 64 letters, digits, _, . and -');
   }
@@ -159,7 +184,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const directory = createDirectory({
     store: endpoints,
     agentFor,
-    cacheMs: options.endpointCacheMs ?? 5000,
+    cacheMs: endpointCacheMs,
+    timeoutMs,
     now,
   });
   // Longer than the longest attempt, with time to settle it.
@@ -173,7 +199,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       streams: { events: { maxLen: 100 } },
     });
     queue.on('error', () => undefined);
-    return { queue, ledger: createLedger(connection, prefix, shard, timeoutMs) };
+    return { queue, ledger: createLedger(connection, { prefix, shard, timeoutMs, deadLetterMs }) };
   });
   const workers = new Set<WebhookWorker>();
 
@@ -200,7 +226,13 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     return added;
   }
 
+  async function assertKnown(endpoint: string): Promise<void> {
+    if (await endpoints.get(endpoint)) return;
+    throw new WebhookError('ERR_WEBHOOKS_ENDPOINT_UNKNOWN', `there is no endpoint ${endpoint}`);
+  }
+
   async function redeliver(endpoint: string, event: string): Promise<void> {
+    await assertKnown(endpoint);
     if (!(await payloads.retain(event))) {
       throw new WebhookError(
         'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
@@ -246,6 +278,13 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     worker(workerOptions = {}) {
       const { concurrency = 100, sliceMs = 5000, sweepMs = 30_000, onError } = workerOptions;
       const { shards: served = shards.map((_, index) => index) } = workerOptions;
+      assertWhole('concurrency', concurrency, 1, 10_000);
+      assertWhole('sliceMs', sliceMs, 1, HOUR_MS);
+      assertWhole('sweepMs', sweepMs, 1, HOUR_MS);
+      if (served.length === 0 || new Set(served).size < served.length) {
+        throw new TypeError('shards must name at least one shard, and each once');
+      }
+      for (const shard of served) assertWhole('shards', shard, 0, shardCount - 1);
       const stop = new AbortController();
       const failed = (error: unknown): void => onError?.(error as Error);
       const running = served.map((shard) => {
@@ -259,10 +298,10 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
           leaseMs,
           sliceMs,
           now,
-          maxRetryAfterMs: options.maxRetryAfterMs ?? DAY_MS,
-          breaker: { ...defaultBreaker, ...options.breaker },
-          logEntries: options.logEntries ?? 1000,
-          logMs: options.logMs ?? 3 * DAY_MS,
+          maxRetryAfterMs,
+          breaker,
+          logEntries,
+          logMs,
         };
         const worker = new Worker<Job>(
           QUEUE_NAME,
@@ -327,9 +366,9 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       await redeliver(id.slice(0, colon), id.slice(colon + 1));
     },
     async redeliverSince(endpoint, sinceMs) {
-      const events = await at(endpoint).ledger.since(endpoint, sinceMs, 100_000);
+      await assertKnown(endpoint);
       let count = 0;
-      for (const event of events) {
+      for await (const event of at(endpoint).ledger.since(endpoint, sinceMs)) {
         if (!(await payloads.retain(event))) continue;
         if (await enqueue(endpoint, event, true)) count += 1;
         else await payloads.release(event, 1);
@@ -337,15 +376,25 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       return count;
     },
     async deadLetters({ endpoint, offset = 0, limit = 100 } = {}) {
+      assertWhole('offset', offset, 0, Number.MAX_SAFE_INTEGER);
+      assertWhole('limit', limit, 1, 1000);
       const ids =
-        endpoint === undefined ? (await endpoints.list()).map(({ id }) => id) : [endpoint];
+        endpoint === undefined ? (await endpoints.list()).map(({ id }) => id).sort() : [endpoint];
       const letters: DeadLetter[] = [];
-      for (const id of ids) {
-        if (letters.length >= limit) break;
-        const dead = await at(id).ledger.dead(id, offset, limit - letters.length);
-        letters.push(
-          ...dead.map((letter) => ({ id: `${id}:${letter.event}`, endpoint: id, ...letter })),
-        );
+      let skipped = 0;
+      for (let first = 0; first < ids.length && letters.length < limit; first += STATES_AT_ONCE) {
+        const some = ids.slice(first, first + STATES_AT_ONCE);
+        const states = await Promise.all(some.map((id) => at(id).ledger.state(id)));
+        for (const [index, id] of some.entries()) {
+          const from = Math.max(0, offset - skipped);
+          const { dead: count } = states[index] as EndpointState;
+          skipped += Math.min(count, offset - skipped);
+          if (from >= count || letters.length >= limit) continue;
+          const dead = await at(id).ledger.dead(id, from, limit - letters.length);
+          for (const letter of dead) {
+            letters.push({ id: `${id}:${letter.event}`, endpoint: id, ...letter });
+          }
+        }
       }
       return letters;
     },
@@ -369,6 +418,15 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       await attempter.close();
     },
   };
+}
+
+function assertBreaker(breaker: BreakerSettings): void {
+  const { failures, cooldownMs, maxCooldownMs, disableAfterMs, probeEveryMs } = breaker;
+  assertWhole('breaker.failures', failures, 1, 1_000_000);
+  assertWhole('breaker.cooldownMs', cooldownMs, 1, MOST_MS);
+  assertWhole('breaker.maxCooldownMs', maxCooldownMs, cooldownMs, MOST_MS);
+  assertWhole('breaker.disableAfterMs', disableAfterMs, 0, MOST_MS);
+  assertWhole('breaker.probeEveryMs', probeEveryMs, 1, MOST_MS);
 }
 
 interface Job {

@@ -10,7 +10,9 @@ export interface EndpointKeys {
   readonly wakes: string;
   /** Sorted set: dead letters, by when they died. */
   readonly dead: string;
-  /** Hash: attempts used up, by event. */
+  /** Hash: attempts used up and why no more are made, by dead event. */
+  readonly reasons: string;
+  /** Hash: attempts used up, by pending event. */
   readonly tries: string;
   /** Sorted set: events published lately, by when. */
   readonly history: string;
@@ -32,6 +34,7 @@ export function keysOf(prefix: string, shard: number, endpoint: string): Endpoin
     state: `${base}:state:${endpoint}`,
     wakes: `${base}:wakes`,
     dead: `${base}:dead:${endpoint}`,
+    reasons: `${base}:reasons:${endpoint}`,
     tries: `${base}:tries:${endpoint}`,
     history: `${base}:history:${endpoint}`,
     log: `${base}:log:${endpoint}`,
