@@ -31,7 +31,7 @@ interface Slot {
   flight?: Promise<AccessToken>;
   /** No renewal before this, while `current` is still valid. */
   nextAttemptMs: number;
-  failure?: { readonly error: OAuthError; readonly untilMs: number };
+  failure?: { readonly error: OAuthError; readonly pauseMs: number; readonly untilMs: number };
 }
 
 const MAX_SLOTS = 1000;
@@ -40,8 +40,8 @@ const SKEW_MS = 5000;
 const BACKGROUND_PAUSE_MS = 5000;
 /** How long a refusal that a repetition will not change is remembered. */
 export const REFUSAL_MS = 10_000;
-/** A server may ask to be left alone longer; it is asked again after this. */
-export const LONGEST_PAUSE_MS = 60_000;
+/** A server may ask to be left alone longer, by mistake no doubt; it is asked again after this. */
+export const LONGEST_PAUSE_MS = 3_600_000;
 const LASTING: ReadonlySet<string> = new Set([
   'invalid_client',
   'unauthorized_client',
@@ -93,14 +93,16 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
     delete slot.failure;
   };
 
+  const remind = (slot: Slot, error: OAuthError, pauseMs: number) => {
+    slot.failure = { error, pauseMs, untilMs: now() + pauseMs };
+  };
+
   const failed = (slot: Slot, error: unknown, startedAt: number) => {
     const retryAfterMs = error instanceof OAuthError ? error.retryAfterMs : undefined;
     const pauseMs = Math.min(LONGEST_PAUSE_MS, retryAfterMs ?? 0);
     slot.nextAttemptMs = now() + Math.max(pauseMs, BACKGROUND_PAUSE_MS * jitter);
-    if (isLasting(error)) slot.failure = { error, untilMs: now() + REFUSAL_MS };
-    else if (pauseMs > 0 && !isResting(error)) {
-      slot.failure = { error: error as OAuthError, untilMs: now() + pauseMs };
-    }
+    if (isLasting(error)) remind(slot, error, REFUSAL_MS);
+    else if (pauseMs > 0 && !isResting(error)) remind(slot, error as OAuthError, pauseMs);
     reportFailure({ issuer, clientId }, 'renewal', error, startedAt);
   };
 
@@ -161,7 +163,7 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
       const { failure } = slot;
       const leftMs = failure ? failure.untilMs - now() : 0;
       // If more is left, the clock was set back.
-      if (failure && leftMs > 0 && leftMs <= LONGEST_PAUSE_MS) return Promise.reject(failure.error);
+      if (failure && leftMs > 0 && leftMs <= failure.pauseMs) return Promise.reject(failure.error);
       const atLeast = typeof force === 'number' ? force : 0;
       return abortable(join(slot, atLeast), request?.signal);
     },

@@ -37,8 +37,9 @@ export async function parseTokenResponse(response: Response): Promise<TokenRespo
   const optional = {
     expiresInSeconds: expiresIn as number | undefined,
     scope: typeof body['scope'] === 'string' ? body['scope'] : undefined,
-    refreshToken: text(body, 'refresh_token'),
-    idToken: text(body, 'id_token'),
+    // Some servers write null for what they leave out. For a refresh token the difference is a grant.
+    refreshToken: body['refresh_token'] === null ? undefined : text(body, 'refresh_token'),
+    idToken: body['id_token'] === null ? undefined : text(body, 'id_token'),
     issuedTokenType: text(body, 'issued_token_type'),
   };
   const present = Object.entries(optional).filter(([, value]) => value !== undefined);

@@ -239,6 +239,35 @@ describe('authorization code', () => {
     expect(result.accessToken.type).toBe('DPoP');
   });
 
+  it('and the grants after it prove a key with the server’s nonce, each attempt anew', async () => {
+    await start({ dpopNonceRequired: true });
+    const dpop = { key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey };
+    const resource = 'https://api.example.com';
+    const client = { ...secretClient('web'), dpop };
+    const request = { redirectUri: redirectUri(), scope: 'orders:read', resource };
+    const { url, pending } = await authorizationUrl(client, request);
+    const result = await authorizationCode(client, await server.authorize(url), pending);
+    const grant = { initial: String(result.refreshToken), store: memoryTokenStore(), resource };
+    const service = { ...keyClient(), dpop, resource };
+    const tokens = [
+      result.accessToken,
+      await refreshToken({ ...client, ...grant }).getToken(),
+      await clientCredentials(service).getToken(),
+    ];
+    for (const { type, value } of tokens) {
+      expect(type).toBe('DPoP');
+      expect(decodeJwt(value)['cnf']).toHaveProperty('jkt');
+    }
+    const asked = server.requests.filter(({ endpoint }) => endpoint === 'token');
+    const proofs = asked.map(({ headers }) => decodeJwt(String(headers['dpop'])));
+    expect(new Set(proofs.map(({ jti }) => jti)).size).toBe(asked.length);
+    const assertions = asked.flatMap(({ params }) => params['client_assertion'] ?? []);
+    expect(new Set(assertions).size).toBe(assertions.length);
+    // Each client learns the nonce once, from a refusal, and has the next from a success.
+    expect(asked.map(({ status }) => status)).toContain(400);
+    expect(asked.filter(({ status }) => status === 200)).toHaveLength(3);
+  });
+
   it('believes no callback that is not its own', async () => {
     await start();
     const client = secretClient('web');

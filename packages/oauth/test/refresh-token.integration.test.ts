@@ -138,17 +138,18 @@ describe('what is kept', () => {
       answer('a1'),
       answer('a2', { refresh_token: 'second' }),
       answer('a3'),
-      answer('a4'),
+      answer('a4', { refresh_token: null }),
+      answer('a5'),
     );
     const source = grant({
       server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
       initial: 'first',
     });
-    for (let round = 0; round < 4; round += 1) await source.getToken({ forceRenewal: true });
+    for (let round = 0; round < 5; round += 1) await source.getToken({ forceRenewal: true });
     const sent = api.requests.map(({ body }) =>
       new URLSearchParams(body.toString()).get('refresh_token'),
     );
-    expect(sent).toEqual(['first', 'first', 'second', 'second']);
+    expect(sent).toEqual(['first', 'first', 'second', 'second', 'second']);
     await api.stop();
   });
 });
