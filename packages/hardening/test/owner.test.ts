@@ -108,6 +108,21 @@ describe('everybody else', () => {
     );
   });
 
+  test.each([
+    ['alice', 'Alice'],
+    ['alice', 'alice '],
+    ['é', 'e\u0301'],
+    ['1', '01'],
+    ['null', 'undefined'],
+  ])('is anybody whose name is like the owner’s: %j, %j', async (owned, asking) => {
+    expect(
+      await statusOf(
+        owner(() => owned),
+        { principal: asking },
+      ),
+    ).toBe(404);
+  });
+
   test('gets 403 where that there is such a resource is no secret', async () => {
     const open = { refuseWith: 403 } as const;
     expect(await statusOf(owner(byAlice, open), { principal: 'bob' })).toBe(403);
