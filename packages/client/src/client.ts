@@ -38,7 +38,7 @@ export interface Client {
   /**
    * Finishes the calls that a crash has interrupted, each with the key it had. Call it when the process starts, and
    * from time to time where several share a journal.
-   * @throws ClientError `ERR_CLIENT_JOURNAL` when there is no journal, or it cannot be used.
+   * @throws ClientError `ERR_CLIENT_JOURNAL` when there is no journal, or it cannot be used; `ERR_CLIENT_CLOSED`.
    */
   recover(): Promise<readonly Recovery[]>;
   /** Waits for the calls that are under way; later calls fail with `ERR_CLIENT_CLOSED`. Closes no journal. */
@@ -73,7 +73,7 @@ export function createClient(options: ClientOptions): Client {
     const startedAt = performance.now();
     running += 1;
     try {
-      if (closing) throw new ClientError('ERR_CLIENT_CLOSED', 'the client has been closed');
+      if (closing) throw hasBeenClosed();
       return await remembered(journal, order, entry, async () => {
         const [ending, last] = await follow(order);
         const { attempts, answer } = ending;
@@ -226,16 +226,19 @@ export function createClient(options: ClientOptions): Client {
     fetch: (input, init) => policedFetch(fetchPolicy, sendFetch, input, init),
     async recover() {
       if (!journal) throw new ClientError('ERR_CLIENT_JOURNAL', 'the client has no journal');
+      if (closing) throw hasBeenClosed();
       const recoveries: Recovery[] = [];
       const seen = new Set<string>();
-      for (;;) {
+      // What is claimed when nothing is sent any more would be kept from others for nothing.
+      while (!closing) {
         const claim = journal.claim(settings.origin, settings.deadlineMs + CLAIM_MARGIN_MS);
         const entry = await journaled(claim);
         // One that comes round again, because its lease is over, has had its turn.
-        if (!entry || seen.has(entry.key)) return recoveries;
+        if (!entry || seen.has(entry.key)) break;
         seen.add(entry.key);
         recoveries.push(await finish(entry));
       }
+      return recoveries;
     },
     async close() {
       closing ??= allDone().then(settings.close);
@@ -258,6 +261,10 @@ function withQuery(path: string, query: RequestOptions['query']): string {
 
 function bytesBody(payload: Uint8Array | undefined): EncodedBody {
   return { payload: payload ?? null, repeatable: true };
+}
+
+function hasBeenClosed(): ClientError {
+  return new ClientError('ERR_CLIENT_CLOSED', 'the client has been closed');
 }
 
 /** Runs the call when there is a place for it. */

@@ -515,6 +515,23 @@ describe('a client with a journal', () => {
       }
     });
 
+    test('of a client that has been closed claims nothing, and one that is closed meanwhile no more', async () => {
+      const claims: string[] = [];
+      const watched = leaseless(['a', 'b']);
+      const claim: JournalStore['claim'] = async (...args) => {
+        const claimed = await watched.claim(...args);
+        claims.push(claimed?.key ?? '');
+        return claimed;
+      };
+      const { client } = setUp([{ status: 201 }], { journal: { ...watched, claim } });
+      const recovering = client.recover();
+      const closed = client.close();
+      expect((await recovering).length).toBeLessThanOrEqual(1);
+      await closed;
+      await expect(client.recover()).rejects.toMatchObject({ code: 'ERR_CLIENT_CLOSED' });
+      expect(claims).toEqual(['a']);
+    });
+
     test('needs a journal', async () => {
       const client = createClient({ origin, egress: new FakeDispatcher(() => ({})) });
       await expect(client.recover()).rejects.toMatchObject({ code: 'ERR_CLIENT_JOURNAL' });
