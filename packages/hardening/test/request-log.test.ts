@@ -65,12 +65,13 @@ describe('requestLog', () => {
   });
 
   test('is bounded, whatever is sent', async () => {
+    const long = fc
+      .tuple(fc.string(), fc.integer({ min: 1, max: 100 }))
+      .map(([piece, times]) => piece.repeat(times));
     await fc.assert(
       fc.asyncProperty(
-        fc.string({ maxLength: 3000, size: 'max' }),
-        fc.array(fc.tuple(fc.string({ size: 'max' }), fc.string({ size: 'max' })), {
-          maxLength: 200,
-        }),
+        long,
+        fc.array(fc.tuple(long, long), { maxLength: 100 }),
         async (text, parameters) => {
           const query = new URLSearchParams(parameters);
           const headers = { get: () => text, all: () => [text] };
