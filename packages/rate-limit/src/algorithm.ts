@@ -8,8 +8,11 @@ import { tokenBucketAlgorithm } from './token-bucket.ts';
 
 /** How one kind of policy counts. Every function but `advance` expects a state that was advanced to `nowUs`. */
 export interface Algorithm {
-  /** Brings the state to a moment. When the clock stepped back, what is charged stays charged and nothing is refilled. */
-  advance(policy: Policy, state: PolicyState, nowUs: number): void;
+  /**
+   * Brings the state to a moment. When the clock stepped back, what is charged stays charged and nothing is refilled.
+   * @returns whether it stepped back behind what the state says.
+   */
+  advance(policy: Policy, state: PolicyState, nowUs: number): boolean;
   /** Until `cost` (at most the limit) can be had; 0: now. */
   waitUs(policy: Policy, state: PolicyState, nowUs: number, cost: number): number;
   take(policy: Policy, state: PolicyState, nowUs: number, cost: number, slot: number): void;

@@ -36,15 +36,15 @@ export function consume(
     const answer = takeAtOnce(record, policies, nowUs, cost);
     if (answer) return answer;
   }
-  const { states } = advanced(record, policies, nowUs);
+  const { states, steppedBack } = advanced(record, policies, nowUs);
   const restricted = record.restrictedUntil > nowUs;
   let granted = !(restricted && record.allowance < cost);
   const pausedMs = granted ? 0 : Math.ceil((record.restrictedUntil - nowUs) / 1000);
   for (let index = 0; granted && index < states.length; index += 1)
     granted = waitUs(policies[index] as Policy, states[index] as PolicyState, nowUs, cost) === 0;
   const charge = mode === 'force' || (mode === 'take' && granted);
+  if (charge || steppedBack) commit(record, policies, states);
   if (charge) {
-    commit(record, policies, states);
     record.allowance = restricted ? Math.max(0, record.allowance - cost) : 0;
     if (!restricted) record.restrictedUntil = 0;
   }
@@ -90,22 +90,55 @@ function takeAtOnce(
   return { granted: true, pausedMs: 0, policies: statuses };
 }
 
+/** What a record would be at a moment. */
+interface Advanced {
+  readonly states: PolicyState[];
+  /**
+   * The clock stepped back: that must be remembered even if nothing is charged, or refusals would last until the clock is where
+   * it was. What another set of policies counts is not touched by a refusal under this one.
+   */
+  readonly steppedBack: boolean;
+}
+
 /**
- * The states at a moment and for the policies in force. Where these are other policies than before, the states are copies until
- * they are committed: a refusal or a peek under one set must not disturb what another set counts.
+ * The states at a moment and for the policies in force: copies until they are committed, so that a refusal or a peek leaves no
+ * trace.
  */
 export function advanced(
-  record: SubjectRecord,
+  { policies: before, states: old }: SubjectRecord,
   policies: readonly Policy[],
   nowUs: number,
-): { readonly states: PolicyState[] } {
-  const current = record.policies === policies;
-  const states = current ? record.states : adopted(record.states, policies, nowUs);
+): Advanced {
+  const same = before === policies || sameStates(old, policies);
+  const states = same
+    ? old.map((state) => provisional(state, nowUs))
+    : adopted(old, policies, nowUs);
+  let steppedBack = false;
   for (let index = 0; index < states.length; index += 1) {
     const state = states[index] as PolicyState;
-    state.algorithm.advance(policies[index] as Policy, state, nowUs);
+    const ahead = state.algorithm.advance(policies[index] as Policy, state, nowUs);
+    steppedBack = ahead || steppedBack;
   }
-  return current ? record : { states };
+  return { states, steppedBack: same && steppedBack };
+}
+
+/** A copy that can be advanced. What is charged is committed first, so a list that advancing leaves alone need not be copied. */
+function provisional(state: PolicyState, nowUs: number): PolicyState {
+  const { kind, entries, windowUs } = state;
+  const [oldest = nowUs] = entries;
+  const newest = entries.at(-2) ?? nowUs;
+  const complete = kind === 'sliding-log' && oldest > nowUs - windowUs && newest <= nowUs;
+  return { ...state, entries: complete || entries.length === 0 ? entries : [...entries] };
+}
+
+function sameStates(states: readonly PolicyState[], policies: readonly Policy[]): boolean {
+  return (
+    states.length === policies.length &&
+    states.every(
+      ({ kind, windowUs }, index) =>
+        kind === policies[index]?.kind && windowUs === policies[index]?.windowUs,
+    )
+  );
 }
 
 export function commit(

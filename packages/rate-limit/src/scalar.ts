@@ -5,31 +5,17 @@ import type { PolicyStatus } from './store.ts';
 // The path of every request that is granted, for the kinds whose state is a few numbers: what their algorithms do in five
 // calls, with the same arithmetic in the same order, in two.
 
-/** Brings the state to a moment and says whether the cost fits; `false` also for what only the algorithms can do. */
+/** Whether the cost fits. Changes nothing; `false` also for what only the algorithms can do, like turning to the next window. */
 export function fits(policy: Policy, state: PolicyState, nowUs: number, cost: number): boolean {
-  const { limit, windowUs } = policy;
-  if (cost > limit || nowUs < state.at) return false;
-  switch (policy.kind) {
-    case 'token-bucket': {
-      const level = state.used - ((nowUs - state.at) * policy.refillPerSecond) / 1e6;
-      state.used = Math.max(0, level);
-      state.at = nowUs;
-      return state.used + cost - limit <= tolerance;
-    }
-    case 'sliding-window': {
-      if (nowUs >= state.at + windowUs) turn(state, nowUs, windowUs);
-      const weighted = (state.previous * (windowUs - (nowUs - state.at))) / windowUs;
-      return weighted + state.used + cost <= limit + tolerance;
-    }
-    case 'fixed-window':
-      if (nowUs >= state.at + windowUs) {
-        turn(state, nowUs, windowUs);
-        state.previous = 0;
-      }
-      return state.used + cost <= limit;
-    default:
-      return false;
-  }
+  const { kind, limit, windowUs } = policy;
+  const { at, used } = state;
+  if (cost > limit || nowUs < at) return false;
+  if (kind === 'token-bucket') return levelAt(policy, state, nowUs) + cost - limit <= tolerance;
+  if (nowUs >= at + windowUs) return false;
+  if (kind === 'fixed-window') return used + cost <= limit;
+  if (kind !== 'sliding-window') return false;
+  const weighted = (state.previous * (windowUs - (nowUs - at))) / windowUs;
+  return weighted + used + cost <= limit + tolerance;
 }
 
 /** Charges what fits. */
@@ -40,16 +26,19 @@ export function charge(
   cost: number,
 ): PolicyStatus {
   const { name, limit, windowSeconds, windowUs } = policy;
-  state.used += cost;
-  const { used } = state;
-  let left = limit - used;
+  let used = state.used + cost;
   let clearUs = windowUs - (nowUs - state.at);
+  let left = limit - used;
   if (policy.kind === 'token-bucket') {
+    used = levelAt(policy, state, nowUs) + cost;
+    left = limit - used;
     clearUs = ((used > tolerance / 2 ? used - tolerance / 2 : 0) * 1e6) / policy.refillPerSecond;
+    state.at = nowUs;
   } else if (policy.kind === 'sliding-window') {
     left = limit - ((state.previous * clearUs) / windowUs + used);
     clearUs += windowUs;
   }
+  state.used = used;
   return {
     name,
     limit,
@@ -61,9 +50,6 @@ export function charge(
   };
 }
 
-function turn(state: PolicyState, nowUs: number, windowUs: number): void {
-  const start = nowUs - (nowUs % windowUs);
-  state.previous = start === state.at + windowUs ? state.used : 0;
-  state.used = 0;
-  state.at = start;
+function levelAt({ refillPerSecond }: Policy, { at, used }: PolicyState, nowUs: number): number {
+  return Math.max(0, used - ((nowUs - at) * refillPerSecond) / 1e6);
 }

@@ -10,10 +10,13 @@ export const slidingLogAlgorithm: Algorithm = {
     }
     if (gone > 0) entries.splice(0, gone);
     // The clock stepped back: what lies in the future happened at the latest now.
+    let steppedBack = false;
     for (let index = entries.length - 2; index >= 0; index -= 2) {
       if ((entries[index] as number) <= nowUs) break;
       entries[index] = nowUs;
+      steppedBack = true;
     }
+    return steppedBack;
   },
   waitUs({ limit, windowUs }, { used, entries }, nowUs, cost) {
     let excess = used + cost - limit;

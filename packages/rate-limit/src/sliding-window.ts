@@ -4,13 +4,14 @@ import { tolerance } from './state.ts';
 export const slidingWindowAlgorithm: Algorithm = {
   advance({ windowUs }, state, nowUs) {
     const { at } = state;
-    if (nowUs >= at && nowUs < at + windowUs) return;
+    if (nowUs >= at && nowUs < at + windowUs) return false;
     const start = nowUs - (nowUs % windowUs);
     if (start > at) {
       state.previous = start === at + windowUs ? state.used : 0;
       state.used = 0;
     }
     state.at = start;
+    return start < at;
   },
   waitUs({ limit, windowUs }, state, nowUs, cost) {
     const elapsed = nowUs - state.at;

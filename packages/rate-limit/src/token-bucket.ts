@@ -3,9 +3,10 @@ import { tolerance } from './state.ts';
 
 export const tokenBucketAlgorithm: Algorithm = {
   advance({ refillPerSecond }, state, nowUs) {
-    if (nowUs > state.at)
-      state.used = Math.max(0, state.used - ((nowUs - state.at) * refillPerSecond) / 1e6);
+    const { at } = state;
+    if (nowUs > at) state.used = Math.max(0, state.used - ((nowUs - at) * refillPerSecond) / 1e6);
     state.at = nowUs;
+    return nowUs < at;
   },
   waitUs({ limit, refillPerSecond }, { used }, _nowUs, cost) {
     const missing = used + cost - limit;

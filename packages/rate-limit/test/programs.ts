@@ -13,11 +13,7 @@ import {
 /** One step of a random program that is run against several stores. */
 export type Step =
   | { readonly do: 'wait'; readonly ms: number }
-  /**
-   * Step the clock back, charging before and after: a refusal notes in memory where the clock stands, and leaves no trace in
-   * Redis, so only then do both know the same.
-   */
-  | { readonly do: 'back'; readonly ms: number; readonly slot: number }
+  | { readonly do: 'back'; readonly ms: number }
   | { readonly do: 'take' | 'peek' | 'force'; readonly cost: number; readonly slot: number }
   | { readonly do: 'give'; readonly cost: number; readonly slot: number }
   | { readonly do: 'renew'; readonly slot: number }
@@ -62,7 +58,6 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('back' as const),
       ms: fc.constantFrom(0.5, 40, 5000),
-      slot,
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('give' as const), cost, slot }) },
@@ -102,9 +97,7 @@ export async function run(
         clock.ms += each.ms;
         break;
       case 'back':
-        await store.consume('c', subject, limits, 1, 'force', leases ? each.slot : 0, timeoutMs);
         clock.ms -= each.ms;
-        await store.consume('c', subject, limits, 1, 'force', leases ? each.slot : 0, timeoutMs);
         break;
       case 'take':
       case 'peek':
@@ -125,8 +118,6 @@ export async function run(
         await store.restrict(key, limits, each.remaining, each.durationMs, timeoutMs);
         break;
       case 'limits':
-        // A bucket drains at its present rate since it was last charged; a refusal is noted in memory only.
-        await store.consume('c', subject, limits, 1, 'force', leases ? 9 : 0, timeoutMs);
         limits = each.policies;
         break;
       case 'reset':

@@ -165,7 +165,7 @@ describe('calls of the same tick', () => {
     const before = await evalshaCalls(redis);
     await Promise.all(
       Array.from({ length: 20 }, async (_, steps) => {
-        for (let step = 0; step < steps; step += 1) await undefined;
+        for (let step = 0; step < steps; step += 1) await Promise.resolve();
         await increment(redis, ['k'], [1]);
       }),
     );
