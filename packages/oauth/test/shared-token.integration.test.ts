@@ -1,3 +1,4 @@
+import { subscribe } from 'node:diagnostics_channel';
 import { fakeClock } from '@countersign/testkit/clock';
 import {
   respond,
@@ -15,6 +16,7 @@ import {
   type TokenStore,
 } from '../src/index.ts';
 
+const REQUEST = 'countersign:oauth:request';
 const clock = fakeClock();
 let server: ScriptedServer;
 let store: TokenStore;
@@ -85,26 +87,35 @@ describe('an authorization server that is slow', () => {
     expect((await instance().getToken()).value).toBe('shared');
   });
 
-  it('is not asked again after a renewal of the lease came too late to be one', async () => {
-    const claims: Promise<unknown>[] = [];
-    const watched: TokenStore = {
+  it('keeps nobody waiting through a lease that is renewed when all is over', async () => {
+    let claims = 0;
+    let arrive = () => {};
+    const late = new Promise<void>((resolve) => {
+      arrive = resolve;
+    });
+    const slowStore: TokenStore = {
       ...store,
-      claim: (...args) => {
-        const claim = store.claim(...args);
-        claims.push(claim);
-        return claim;
+      claim: async (...args) => {
+        claims += 1;
+        if (claims > 1) await late;
+        return store.claim(...args);
       },
     };
-    const slow = held(good);
-    server.enqueue(slow.script);
-    const first = instance({ store: watched }).getToken();
+    const answered = new Promise<unknown>((resolve) => subscribe(REQUEST, resolve));
+    const slow = held(respond({ status: 500 }));
+    server.enqueue(slow.script, good);
+    const first = instance({ store: slowStore }).getToken();
     await expect.poll(() => server.requests.length).toBe(1);
-    await pass(9000);
-    expect(claims).toHaveLength(3);
+    await pass(4000);
+    expect(claims).toBe(2);
     slow.release();
-    await first;
-    await pass(60_000);
-    expect(claims).toHaveLength(3);
+    await answered;
+    for (let turn = 0; turn < 20; turn += 1) await new Promise((next) => setImmediate(next));
+    arrive();
+    await expect(first).rejects.toMatchObject({ status: 500 });
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(claims).toBe(2);
+    expect((await instance({ timeoutMs: 1000 }).getToken()).value).toBe('shared');
   });
 });
 
