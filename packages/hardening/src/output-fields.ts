@@ -1,4 +1,5 @@
 import type * as z from 'zod';
+import { pointer as pointerTo } from './field-error.ts';
 
 /** What a schema can let out. */
 export interface OutputFields {
@@ -113,7 +114,7 @@ const containers: ReadonlyMap<string, (def: Definition) => readonly Child[]> = n
   [
     'object',
     ({ shape = {}, catchall }) => [
-      ...Object.entries(shape).map(([name, value]): Child => [`/${encoded(name)}`, value]),
+      ...Object.entries(shape).map(([name, value]): Child => [pointerTo([name]).slice(1), value]),
       ['/*', catchall],
     ],
   ],
@@ -127,8 +128,3 @@ const containers: ReadonlyMap<string, (def: Definition) => readonly Child[]> = n
     ],
   ],
 ]);
-
-/** One step of a JSON Pointer in a URI fragment (RFC 6901 §3 and §6). */
-export function encoded(name: string): string {
-  return encodeURIComponent(name.replaceAll('~', '~0').replaceAll('/', '~1'));
-}

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { type FieldError, HardeningError } from './errors.ts';
-import { encoded, outputFields } from './output-fields.ts';
+import { fieldErrors } from './field-error.ts';
+import { outputFields } from './output-fields.ts';
 
 /** Writes what a schema declares, and nothing else. */
 export interface Output<Value> {
@@ -12,9 +13,6 @@ export interface Output<Value> {
   /** Everything that can leave, as JSON Pointers (RFC 6901 §6); `*` stands for an index of an array or a key of a record. */
   readonly fields: readonly string[];
 }
-
-/** How many places an error names. */
-const maxErrors = 10;
 
 /**
  * Parses, then serialises: what the schema does not declare never leaves, at any level (OWASP API3:2023). The schema is compiled once
@@ -28,16 +26,20 @@ export function output<Schema extends z.ZodType>(schema: Schema): Output<z.input
   return {
     fields: pointers,
     stringify(value) {
-      try {
-        const parsed = compiled.safeParse(value);
-        if (parsed.success) return JSON.stringify(parsed.data);
-        throw mismatch(errorsOf(parsed.error.issues, names));
-      } catch (error) {
-        // A getter that threw, a cycle, or nesting deeper than the stack.
-        throw error instanceof HardeningError ? error : mismatch([], error);
-      }
+      const parsed = reading(() => compiled.safeParse(value));
+      if (!parsed.success) throw mismatch(errorsOf(parsed.error.issues, names));
+      return reading(() => JSON.stringify(parsed.data));
     },
   };
+}
+
+/** What is thrown on the way is the result's doing: a getter that threw, a cycle, nesting deeper than the stack. */
+function reading<Read>(read: () => Read): Read {
+  try {
+    return read();
+  } catch (error) {
+    throw mismatch([], error);
+  }
 }
 
 function mismatch(errors: readonly FieldError[], cause?: unknown): HardeningError {
@@ -49,22 +51,18 @@ function mismatch(errors: readonly FieldError[], cause?: unknown): HardeningErro
   );
 }
 
-/** zod's own messages are left out: a schema's author may have put anything into them. */
+/** A key that no schema declares is data (a record may be keyed by anything), and data is not told: `*` stands for it. */
 function errorsOf(
   issues: readonly z.core.$ZodIssue[],
   names: ReadonlySet<PropertyKey>,
 ): readonly FieldError[] {
-  return issues.slice(0, maxErrors).map(({ path, code }) => ({
-    pointer: pointerOf(path, names),
-    code,
-    detail: 'This is not what the output schema declares.',
-  }));
-}
-
-/** A key that no schema declares is data (a record may be keyed by anything), and data is not told. */
-function pointerOf(path: readonly PropertyKey[], names: ReadonlySet<PropertyKey>): string {
-  const parts = path.map((part) =>
-    typeof part === 'number' || names.has(part) ? encoded(String(part)) : '*',
+  const told = (part: PropertyKey): PropertyKey =>
+    typeof part === 'number' || names.has(part) ? part : '*';
+  return fieldErrors(
+    issues.map((issue) =>
+      issue.code === 'unrecognized_keys'
+        ? { ...issue, path: issue.path.map(told), keys: ['*'] }
+        : { ...issue, path: issue.path.map(told) },
+    ),
   );
-  return ['#', ...parts].join('/').slice(0, 200);
 }

@@ -184,6 +184,17 @@ describe('what does not match', () => {
     for (const secret of ['ada@', 'DE99', 'hush']) expect(said).not.toContain(secret);
   });
 
+  test('is an unknown member of a strict object, whose name is not told', () => {
+    const failure = failureOf(() =>
+      output(z.strictObject({ id: z.string() })).stringify({
+        id: 'a',
+        'ada@example.com': 1,
+      } as never),
+    );
+    expect(failure.errors).toMatchObject([{ pointer: '#/*', code: 'unrecognized_keys' }]);
+    expect(failure.message).not.toContain('ada@');
+  });
+
   test('is named at ten places at most', () => {
     const exact = output(z.array(z.number()));
     const failure = failureOf(() => exact.stringify(Array(1000).fill('x')));
