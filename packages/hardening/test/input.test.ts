@@ -91,6 +91,13 @@ describe('input', () => {
     expect(JSON.stringify(errors).length).toBeLessThan(2000);
   });
 
+  test('names what cannot be written as well', () => {
+    const { errors } = refusal(() => order.parse('{"\\ud800":1}'));
+    expect(errors.at(-1)?.pointer).toBe('#/%EF%BF%BD');
+    const halved = refusal(() => order.check({ ...good, ['\u{1f600}'.repeat(40)]: 1 }));
+    expect(decodeURIComponent(halved.errors[0]?.pointer ?? '')).toMatch(/^#\/(\u{1f600})+…$/u);
+  });
+
   test('refuses a schema that is not bounded when it is built', () => {
     expect(() => input(z.object({ name: z.string() }))).toThrow('#/name: string without a maximum');
   });
@@ -243,6 +250,7 @@ function hostile(): fc.Arbitrary<unknown> {
     'toString',
     'isAdmin',
     'x',
+    '\ud800',
   );
   const leaves = fc.oneof(
     fc.constantFrom<unknown>('a', 'b', '', null, true, 0, 5, -1, 1e308, '\0', '\ud800', '5', 'abc'),

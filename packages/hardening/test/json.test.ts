@@ -58,6 +58,26 @@ describe('parseJson', () => {
     expect(refusal(() => parseJson(text, bounds)).code).toBe('ERR_HARDENING_INPUT_MALFORMED');
   });
 
+  test('knows where a string ends', () => {
+    const tight = inputBounds({ maxDepth: 2, maxKeys: 2 });
+    for (const [text, code] of [
+      [String.raw`["\\",[[]]]`, 'TOO_DEEP'],
+      [String.raw`{"a":"\\","b":1,"c":2}`, 'TOO_MANY_KEYS'],
+      [String.raw`{"a\\":1,"a\\":2}`, 'MALFORMED'],
+    ] as const) {
+      const error = refusal(() => parseJson(text, tight));
+      expect(error.code).toBe(`ERR_HARDENING_INPUT_${code}`);
+      expect(JSON.parse(text)).toBeDefined();
+    }
+    const quoted = String.raw`["\\\"[[[","\"{{{\\"]`;
+    expect(parseJson(quoted, tight)).toEqual(JSON.parse(quoted));
+  });
+
+  test('refuses a byte order mark in bytes as well', () => {
+    const error = refusal(() => parseJson(Buffer.from('\u{feff}{}'), bounds));
+    expect(error.code).toBe('ERR_HARDENING_INPUT_MALFORMED');
+  });
+
   test('refuses bytes that are not UTF-8', () => {
     for (const bytes of [
       [0x22, 0xff, 0x22],
