@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { Agent, Client, type Dispatcher, fetch, MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { apiKey, idempotencyKey } from '../src/index.ts';
@@ -270,6 +271,54 @@ describe('concurrency', () => {
   });
 });
 
+test('who gives up in the moment in which it is given a place gives it back', async () => {
+  const { fake, agent } = fakeWith([{ afterMs: 10 }], concurrency({ limit: 1 }));
+  let second: Dispatcher.DispatchController | undefined;
+  const options = { origin: ORIGIN, path: '/', method: 'GET' } as const;
+  const ends: string[] = [];
+  agent.dispatch(options, {
+    onResponseEnd() {
+      ends.push('first');
+      second?.abort(new Error('enough'));
+    },
+  });
+  agent.dispatch(options, {
+    onRequestStart(controller) {
+      second = controller;
+    },
+    onResponseError: (_controller, { message }) => void ends.push(`second: ${message}`),
+  });
+  await vi.runAllTimersAsync();
+  expect(ends).toEqual(['first', 'second: enough']);
+  expect(await ended(agent)).toMatchObject({ status: 200 });
+  expect(fake.requests.length).toBe(2);
+});
+
+test.each([
+  ['attemptTimeout', attemptTimeout({ attemptTimeoutMs: 60_000 })],
+  ['totalDeadline', totalDeadline({ deadlineMs: 60_000 })],
+  ['retry', retry({ deadlineMs: 60_000 })],
+])('%s keeps no timer of a request that is over', async (_name, layer) => {
+  const { agent } = fakeWith([{ afterMs: 1 }, { afterMs: Infinity }], layer);
+  const options = { origin: ORIGIN, path: '/', method: 'GET' } as const;
+  let over = 0;
+  const count = (): void => {
+    over += 1;
+  };
+  agent.dispatch(options, { onResponseEnd: count });
+  await vi.advanceTimersByTimeAsync(1);
+  let controller: Dispatcher.DispatchController | undefined;
+  agent.dispatch(options, {
+    onRequestStart(given) {
+      controller = given;
+    },
+    onResponseError: count,
+  });
+  controller?.abort(new Error('enough'));
+  await vi.advanceTimersByTimeAsync(0);
+  expect([over, vi.getTimerCount()]).toEqual([2, 0]);
+});
+
 describe('breaker', () => {
   test('opens for an origin that fails, and closes when a probe succeeds', async () => {
     const { fake, agent } = fakeWith(
@@ -308,6 +357,90 @@ describe('breaker', () => {
     expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_BREAKER_OPEN' });
     expect(fake.requests.length).toBe(1);
   });
+});
+
+test('whatever happens, every request ends once, and nothing is left of it', async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const reply: fc.Arbitrary<Reply> = fc.record(
+    {
+      status: fc.constantFrom(200, 404, 429, 500, 503),
+      errorCode: fc.constantFrom('ECONNRESET', 'CERT_HAS_EXPIRED'),
+      afterMs: fc.oneof(fc.nat({ max: 300 }), fc.constant(Infinity)),
+      body: fc.constantFrom('', 'x'),
+      bodyAfterMs: fc.nat({ max: 300 }),
+    },
+    { requiredKeys: [] },
+  );
+  const call = fc.record({
+    method: fc.constantFrom('GET' as const, 'POST' as const),
+    abortAfterMs: fc.option(fc.nat({ max: 600 })),
+    atMs: fc.nat({ max: 200 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(reply, { minLength: 1, maxLength: 8 }),
+      fc.array(call, { minLength: 1, maxLength: 8 }),
+      fc.shuffledSubarray(
+        [
+          () => attemptTimeout({ attemptTimeoutMs: 100 }),
+          () => breaker({ minimumAttempts: 3, openMs: 50 }),
+          () => retry({ baseMs: 10, capMs: 50, deadlineMs: 400 }),
+          () => concurrency({ limit: 2, maxQueued: 3 }),
+          () => totalDeadline({ deadlineMs: 500 }),
+        ],
+        { minLength: 5 },
+      ),
+      async (replies, calls, layers) => {
+        const fake = new FakeDispatcher(
+          (index) => replies[Math.min(index, replies.length - 1)] ?? {},
+        );
+        const agent = fake.compose(...layers.map((make) => make()));
+        const ends = calls.map(() => 0);
+        for (const [index, { method, abortAfterMs, atMs }] of calls.entries()) {
+          let controller: Dispatcher.DispatchController | undefined;
+          const end = (): void => {
+            ends[index] = (ends[index] ?? 0) + 1;
+          };
+          setTimeout(() => {
+            if (abortAfterMs !== null) {
+              setTimeout(() => controller?.abort(new Error('enough')), abortAfterMs);
+            }
+            agent.dispatch(
+              { origin: ORIGIN, path: '/', method },
+              {
+                onRequestStart(given) {
+                  controller = given;
+                },
+                onResponseStart(given) {
+                  controller = given;
+                },
+                onResponseData() {},
+                onResponseEnd: end,
+                onResponseError: end,
+              },
+            );
+          }, atMs);
+        }
+        await vi.runAllTimersAsync();
+        expect(ends).toEqual(calls.map(() => 1));
+        expect(vi.getTimerCount()).toBe(0);
+        // The places among the concurrent ones have all been given back.
+        const sentBefore = fake.requests.length;
+        await vi.advanceTimersByTimeAsync(60_000);
+        const later = [1, 2].map(() =>
+          agent.request({ origin: ORIGIN, path: '/', method: 'POST' }).then(
+            ({ body }) => body.dump(),
+            () => {},
+          ),
+        );
+        await vi.runAllTimersAsync();
+        await Promise.all(later);
+        expect(fake.requests.length).toBeGreaterThan(sentBefore);
+      },
+    ),
+    { numRuns: 200 },
+  );
 });
 
 test('all together, on one connection', async () => {
