@@ -12,35 +12,48 @@ import { probeIntervalMs } from './store-health.ts';
  */
 export type OnStoreError = 'open' | 'closed' | 'local';
 
-export type Fallback = (
-  set: CompiledSet,
-  limits: readonly Policy[],
-  subject: string,
-  cost: number,
-  slot: number,
-) => Decision;
+export interface Fallback {
+  decide(set: CompiledSet, subject: string, cost: number, slot: number): Decision;
+  /** Gives back a slot that was leased here; `false` when none of that name was. */
+  release(set: CompiledSet, subject: string, slot: number): boolean;
+}
 
 export function fallback(choice: OnStoreError, replicas: number, now: () => number): Fallback {
   if (choice !== 'local') {
     const allowed = choice === 'open';
-    return (set) =>
-      decideWithoutLimits(set, {
-        allowed: allowed || set.shadow,
-        retryAfterMs: allowed ? 0 : probeIntervalMs,
-        denied: false,
-        source: 'degraded',
-      });
+    return {
+      decide: (set) =>
+        decideWithoutLimits(set, {
+          allowed: allowed || set.shadow,
+          retryAfterMs: allowed ? 0 : probeIntervalMs,
+          denied: false,
+          source: 'degraded',
+        }),
+      release: () => false,
+    };
   }
   const store = memoryRateLimitStore({ now });
   const shares = new WeakMap<readonly Policy[], readonly Policy[]>();
-  return (set, limits, subject, cost, slot) => {
+  const sharesOf = ({ limits }: CompiledSet): readonly Policy[] => {
     const share = shares.get(limits) ?? limits.map((policy) => shareOf(policy, replicas));
     shares.set(limits, share);
-    // A cost that the whole limit allows must not become impossible because the share is smaller.
-    const counted = share.filter(({ kind }) => kind !== 'concurrency');
-    const affordable = Math.min(cost, ...counted.map(({ limit }) => limit));
-    const answer = store.consume(set.counter, subject, share, affordable, 'take', slot, 0);
-    return decide(set, answer, 'degraded', slot, false);
+    return share;
+  };
+  return {
+    decide(set, subject, cost, slot) {
+      const share = sharesOf(set);
+      // A cost that the whole limit allows must not become impossible because the share is smaller.
+      const counted = share.filter(({ kind }) => kind !== 'concurrency');
+      const affordable = Math.min(cost, ...counted.map(({ limit }) => limit));
+      const answer = store.consume(set.counter, subject, share, affordable, 'take', slot, 0);
+      return decide(set, answer, 'degraded', slot, false);
+    },
+    release(set, subject, slot) {
+      const key = { counter: set.counter, subject };
+      const held = store.renew(key, sharesOf(set), slot, 0);
+      if (held) store.give(key, sharesOf(set), 0, slot, 0);
+      return held;
+    },
   };
 }
 

@@ -73,7 +73,9 @@ function pass<Name extends string, In>(
     ...passed,
     async settle({ status, body }) {
       const actual = actualCost?.(status, body) ?? asked.cost;
-      await limiter.settle(subject, { ...asked, actualCost: actual, slot: decision.slot });
+      // Where the store was never charged there is nothing to charge more or less of.
+      const cost = decision.source === 'degraded' ? actual : asked.cost;
+      await limiter.settle(subject, { ...asked, cost, actualCost: actual, slot: decision.slot });
     },
   };
 }

@@ -125,7 +125,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   readonly #onlyPolicy: Name | undefined;
   readonly #timeoutMs: number;
   readonly #overrides: RateLimiterOptions<Name>['overrides'];
-  readonly #overridden = new WeakMap<readonly Policy[], CompiledSet>();
+  /** For each set, the limits of single subjects. */
+  readonly #overridden: Map<string, WeakMap<readonly Policy[], CompiledSet>> = new Map();
   readonly #deny: ((subject: string) => boolean) | undefined;
   readonly #now: () => number;
   readonly #fallback: Fallback;
@@ -161,6 +162,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const set = compileSet(policy, limits);
     for (const other of this.#sets.values()) assertCompatible(set, other);
     this.#sets.set(policy, set);
+    this.#overridden.set(policy, new WeakMap());
     this.#refusals.clear();
     this.#leases?.clear();
   }
@@ -195,7 +197,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     if (this.#deny?.(subject)) return Promise.resolve(this.#report(key, cost, denial(set)));
     const local = localKey(set, key);
     const decided =
-      this.#refusals.find(local, cost, this.#now()) ??
+      this.#refusals.find(local, set, cost, this.#now()) ??
       (set.leasesSlots ? undefined : this.#leases?.spend(local, cost, this.#now()));
     if (decided) return Promise.resolve(this.#report(key, cost, decided));
     const leased = set.leasesSlots || set.shadow ? undefined : this.#leases;
@@ -226,7 +228,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     reported = true,
   ): Promise<Decision> {
     const slot = set.leasesSlots ? newSlot() : 0;
-    const degrade = (): Decision => this.#fallback(set, set.limits, key, cost, slot);
+    const degrade = (): Decision => this.#fallback.decide(set, key, cost, slot);
     const report = (decision: Decision): Decision =>
       reported ? this.#report(key, cost, decision) : decision;
     if (!this.#health.shouldAsk()) return Promise.resolve(report(degrade()));
@@ -239,7 +241,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
         const decision = decide(set, answer, 'store', slot, impossible);
         // Slots are freed at any moment; time alone ends other refusals.
         if (!decision.allowed && !set.leasesSlots)
-          this.#refusals.add(local, cost, decision, askedAtMs);
+          this.#refusals.add(local, set, cost, decision, askedAtMs);
         return report(decision);
       },
       (error: unknown) => {
@@ -283,7 +285,10 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     assertCost(cost);
     const set = this.#setFor(subject, policy);
     if (this.#deny?.(subject)) return denial(set);
-    return { ...(await this.#orStoreError(this.#consume(set, key, cost, 'peek', 0))), slot: 0 };
+    return {
+      ...(await this.#orStoreError(() => this.#consume(set, key, cost, 'peek', 0))),
+      slot: 0,
+    };
   }
 
   async reserve(subject: string, options: CheckOptions<Name> = {}): Promise<Reservation> {
@@ -294,21 +299,24 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       assertActualCost(actualCost);
       if (settled) return;
       settled = true;
-      const { slot } = decision;
-      await this.settle(subject, { ...options, cost: estimate, actualCost, slot });
+      const { slot, source } = decision;
+      // The store was never charged: there is nothing to charge more or less of.
+      const cost = source === 'degraded' ? actualCost : estimate;
+      await this.settle(subject, { ...options, cost, actualCost, slot });
     };
     return { ...decision, settle };
   }
 
   async settle(subject: string, options: SettleOptions<Name>): Promise<void> {
     const { policy, cost, actualCost, slot = 0 } = options;
+    assertActualCost(cost);
     assertActualCost(actualCost);
     const key = subjectKey(subject);
     const set = this.#setFor(subject, policy);
     const difference = actualCost - cost;
     // With a slot, charging takes the same slot once more; it is given back right after.
     if (difference > 0)
-      await this.#orStoreError(this.#consume(set, key, difference, 'force', slot));
+      await this.#orStoreError(() => this.#consume(set, key, difference, 'force', slot));
     if (difference < 0 || slot !== 0) await this.#give(set, key, Math.max(0, -difference), slot);
   }
 
@@ -323,9 +331,14 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   async #give(set: CompiledSet, key: string, cost: number, slot: number): Promise<void> {
     const local = localKey(set, key);
+    if (slot === 0 || !this.#fallback.release(set, key, slot)) {
+      const { limits } = set;
+      await this.#orStoreError(() =>
+        this.#store.give(stateKey(set, key), limits, cost, slot, this.#timeoutMs),
+      );
+    }
+    // Not before: a refusal may have been on its way.
     this.#refusals.forget(local);
-    const given = this.#store.give(stateKey(set, key), set.limits, cost, slot, this.#timeoutMs);
-    await this.#orStoreError(given);
     this.#turnstile.wake(local);
   }
 
@@ -333,13 +346,15 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     if (slot === 0) return false;
     const set = this.#setFor(subject, policy);
     const key = stateKey(set, subjectKey(subject));
-    return await this.#orStoreError(this.#store.renew(key, set.limits, slot, this.#timeoutMs));
+    return await this.#orStoreError(() =>
+      this.#store.renew(key, set.limits, slot, this.#timeoutMs),
+    );
   }
 
   async reset(subject: string, { policy }: Pick<CheckOptions<Name>, 'policy'> = {}): Promise<void> {
     const set = this.#setFor(subject, policy);
     const key = subjectKey(subject);
-    await this.#orStoreError(this.#store.reset(stateKey(set, key), this.#timeoutMs));
+    await this.#orStoreError(() => this.#store.reset(stateKey(set, key), this.#timeoutMs));
     const local = localKey(set, key);
     this.#refusals.forget(local);
     this.#leases?.forget(local);
@@ -354,7 +369,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const set = this.#setFor(subject, policy);
     const key = subjectKey(subject);
     this.#leases?.forget(localKey(set, key));
-    await this.#orStoreError(
+    await this.#orStoreError(() =>
       this.#store.restrict(stateKey(set, key), set.limits, remaining, durationMs, this.#timeoutMs),
     );
     if (restrictedChannel.hasSubscribers)
@@ -392,11 +407,11 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     if (policy === undefined || set === undefined) throw unknownPolicy(policy);
     const limits = this.#overrides?.(subject, policy);
     if (limits === undefined) return set;
-    const known = this.#overridden.get(limits);
-    if (known?.name === policy) return known;
+    const known = this.#overridden.get(policy)?.get(limits);
+    if (known) return known;
     const { counter, shadow } = set;
     const overridden = compileSet(policy, { limits, counter, shadow });
-    this.#overridden.set(limits, overridden);
+    this.#overridden.get(policy)?.set(limits, overridden);
     return overridden;
   }
 
@@ -406,9 +421,9 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     return decision;
   }
 
-  async #orStoreError<T>(operation: T | Promise<T>): Promise<T> {
+  async #orStoreError<T>(operation: () => T | Promise<T>): Promise<T> {
     try {
-      return await operation;
+      return await operation();
     } catch (cause) {
       throw new RateLimitError(
         'ERR_RATE_LIMIT_STORE',

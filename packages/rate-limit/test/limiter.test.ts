@@ -39,6 +39,7 @@ function remoteStore(): RateLimitStore & { asked: number; failing: boolean } {
       return memory.consume(...args);
     },
     async give(...args) {
+      if (this.failing) throw new Error('down');
       memory.give(...args);
     },
     async renew(...args) {
@@ -238,6 +239,13 @@ describe('tiers', () => {
     limiter.setPolicies('p', [fixedWindow({ limit: 7, windowSeconds: 60 })]);
     expect(limiter.checkSync('s')).toMatchObject({ allowed: true, remaining: 1 });
   });
+
+  test('a set that goes into shadow mode takes the limits of single subjects with it', () => {
+    const limiter = limiterOf({ policies: { p: five }, overrides: () => five });
+    expect(limiter.checkSync('s', { cost: 9 }).allowed).toBe(false);
+    limiter.setPolicies('p', { limits: five, shadow: true });
+    expect(limiter.checkSync('s', { cost: 9 })).toMatchObject({ allowed: true, shadowed: true });
+  });
 });
 
 test('shadow mode lets pass what it would have refused, and says so', () => {
@@ -361,6 +369,27 @@ describe('refusals are remembered', () => {
     expect(await allowed(limiter as never, 3)).toBe(1);
   });
 
+  test('only under the limits they were made by', async () => {
+    const more = [fixedWindow({ limit: 9, windowSeconds: 60 })];
+    let upgraded = false;
+    const limiter = limiterOf({
+      store: remoteStore(),
+      policies: { p: five },
+      overrides: () => (upgraded ? more : undefined),
+    });
+    expect(await allowed(limiter as never, 7)).toBe(5);
+    upgraded = true;
+    expect(await allowed(limiter as never, 7)).toBe(4);
+  });
+
+  test('not when something was given back while the refusal was on its way', async () => {
+    const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
+    await limiter.check('s', { cost: 5 });
+    const [refused] = await Promise.all([limiter.check('s'), limiter.refund('s')]);
+    expect(refused.allowed).toBe(false);
+    expect(await limiter.check('s')).toMatchObject({ allowed: true, source: 'store' });
+  });
+
   test('never for slots, which are freed at any moment', async () => {
     const store = remoteStore();
     const limiter = limiterOf({ store, policies: { p: [concurrency({ limit: 1 })] } });
@@ -407,6 +436,32 @@ describe('a store that fails', () => {
       allowed: true,
       source: 'degraded',
     });
+  });
+
+  test('gets nothing back for what it was never charged', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies: { p: five }, onStoreError: 'local' });
+    await limiter.check('s', { cost: 4 });
+    store.failing = true;
+    const reservation = await limiter.reserve('s', { cost: 3 });
+    expect(reservation).toMatchObject({ allowed: true, source: 'degraded' });
+    store.failing = false;
+    await reservation.settle(1);
+    expect((await limiter.peek('s')).remaining).toBe(1);
+  });
+
+  test('a slot that was leased here meanwhile is given back here', async () => {
+    const store = remoteStore();
+    const policies = { p: [concurrency({ limit: 1 })] };
+    const limiter = limiterOf({ store, policies, onStoreError: 'local' });
+    store.failing = true;
+    const { slot } = await limiter.check('s');
+    expect((await limiter.check('s')).allowed).toBe(false);
+    await limiter.release('s', { slot });
+    const reservation = await limiter.reserve('s');
+    expect(reservation).toMatchObject({ allowed: true, source: 'degraded' });
+    await reservation.settle(1);
+    expect((await limiter.check('s')).allowed).toBe(true);
   });
 
   test('is asked by one request a second until it answers again', async () => {
