@@ -19,7 +19,8 @@ const digits = between('0', '9');
 const lower = between('a', 'z');
 const upper = between('A', 'Z');
 const words = digits | lower | upper | bit('_');
-const spaces = [...'\t\n\v\f\r '].reduce((set, character) => set | bit(character), 0n) | OTHERS;
+const spaces =
+  ['\t', '\n', '\v', '\f', '\r', ' '].reduce((set, character) => set | bit(character), 0n) | OTHERS;
 const lineEnds = bit('\n') | bit('\r');
 
 const escapes: Readonly<Record<string, bigint>> = {

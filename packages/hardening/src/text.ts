@@ -7,11 +7,11 @@ export interface TextOptions {
   readonly min?: number;
   /** Default 10,000. */
   readonly max?: number;
-  /** Of the text in UTF-8. Default four times `max`: as many as `max` characters can take. */
+  /** Of the text as it was sent, in UTF-8, with the white space around it. Default four times `max`. */
   readonly maxBytes?: number;
   /** Must match. Runs on texts that have passed the bounds, never on a longer one. */
   readonly pattern?: RegExp;
-  /** Whether white space around the text is dropped before anything is checked. Default true. */
+  /** Whether white space around the text is dropped before characters are counted. Default true. */
   readonly trim?: boolean;
 }
 
@@ -24,7 +24,7 @@ const known: readonly string[] = [
 ] satisfies readonly (keyof TextOptions)[];
 
 /**
- * A bounded text: trimmed, at most 10,000 characters, without NUL and lone surrogates, which databases and encoders refuse or change.
+ * A bounded text: at most 40,000 bytes, trimmed, at most 10,000 characters, without NUL and lone surrogates, which databases and encoders refuse or change.
  * Each check ends the checking when it fails, the length first: a pattern added here or later with `.regex()` never sees an overlong text.
  * @throws TypeError for bounds that are none, and for a pattern that could take longer than 5 ms on `max` characters.
  */
@@ -43,13 +43,14 @@ export function text(options: TextOptions = {}): z.ZodString {
       throw new TypeError(`text: ${name} must be an integer of ${least} or more`);
     }
   }
-  const bounded = (trim ? z.string().trim() : z.string())
+  // Bytes before anything else: white space that is dropped has been sent all the same.
+  const measured = z.string().refine((value) => fits(value, maxBytes), {
+    abort: true,
+    params: { code: 'too_many_bytes' },
+  });
+  const bounded = (trim ? measured.trim() : measured)
     .max(max, { abort: true })
     .min(min, { abort: true })
-    .refine((value) => value.length * 3 <= maxBytes || Buffer.byteLength(value) <= maxBytes, {
-      abort: true,
-      params: { code: 'too_many_bytes' },
-    })
     .refine((value) => !value.includes('\0') && value.isWellFormed(), {
       abort: true,
       params: { code: 'invalid_characters' },
@@ -63,6 +64,12 @@ export function text(options: TextOptions = {}): z.ZodString {
  */
 export function queryText(options: TextOptions = {}): z.ZodString {
   return text({ max: 500, ...options });
+}
+
+/** A text has no fewer bytes than UTF-16 units, and at most three for each: few have to be counted. */
+function fits(value: string, maxBytes: number): boolean {
+  if (value.length > maxBytes) return false;
+  return value.length * 3 <= maxBytes || Buffer.byteLength(value) <= maxBytes;
 }
 
 function checkedPattern(pattern: RegExp, max: number): RegExp {

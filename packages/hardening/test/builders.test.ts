@@ -16,7 +16,10 @@ describe('text', () => {
     expect(codes(text({ min: 2 }), ' a ')).toEqual(['too_small']);
   });
 
-  test('counts bytes too', () => {
+  test('counts the bytes of what was sent, white space included', () => {
+    expect(text({ max: 10 }).parse(`${' '.repeat(39)}a`)).toBe('a');
+    expect(codes(text({ max: 10 }), `${' '.repeat(40)}a`)).toEqual(['too_many_bytes']);
+    expect(codes(text(), ' '.repeat(40_001))).toEqual(['too_many_bytes']);
     expect(text({ max: 10, maxBytes: 6 }).parse('€€')).toBe('€€');
     expect(codes(text({ max: 10, maxBytes: 6 }), '€€x')).toEqual(['too_many_bytes']);
   });

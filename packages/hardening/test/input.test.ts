@@ -70,7 +70,7 @@ describe('input', () => {
     const even = input(
       num({ min: 0, max: 9 })
         .refine((value) => value % 2 === 0, {
-          error: (issue) => `odd: ${issue.input}`,
+          error: (issue) => `odd: ${String(issue.input)}`,
           params: { code: 'odd' },
         })
         .refine(() => false, { params: { code: 'Has "quotes"' }, message: 'never said' }),
