@@ -10,7 +10,14 @@ type RequestHeaders = Dispatcher.DispatchOptions['headers'];
 
 /** Whether a request has a header, whichever form of headers undici was given. `name` is lower case. */
 export function hasHeader(headers: RequestHeaders, name: string): boolean {
-  return entries(headers).some(([candidate]) => candidate.toLowerCase() === name);
+  return headerOf(headers, name) !== undefined;
+}
+
+/** The first value of a request's header, whichever form of headers undici was given. `name` is lower case. */
+export function headerOf(headers: RequestHeaders, name: string): string | undefined {
+  const found = entries(headers).find(([candidate]) => candidate.toLowerCase() === name);
+  const [value] = [found?.[1]].flat();
+  return value === undefined || value === null ? undefined : text(value);
 }
 
 /** The headers with these added, in place of those with the same name. Names are lower case. */

@@ -7,7 +7,7 @@ import type { ConcurrencyOptions } from './concurrency.ts';
 import { newRequestId } from './correlation.ts';
 import { ClientError } from './errors.ts';
 import { breakerOpen, queueFull } from './failure.ts';
-import { hasHeader } from './headers.ts';
+import { headerOf } from './headers.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
 import { IDEMPOTENT_METHODS } from './order.ts';
 import { type OriginPolicies, originStates } from './origin.ts';
@@ -205,16 +205,22 @@ function orderOf(request: Request): Attempted {
   const { method, path, headers, body } = request;
   const origin = originOf(request);
   const replayable = body == null || typeof body === 'string' || body instanceof Uint8Array;
-  const keyed = hasHeader(headers, 'idempotency-key');
+  const key = headerOf(headers, 'idempotency-key');
   return {
-    identity: { requestId: newRequestId(), method, origin, path: path.split('?', 1)[0] ?? '/' },
+    identity: {
+      requestId: headerOf(headers, 'x-request-id') ?? newRequestId(),
+      method,
+      origin,
+      path: path.split('?', 1)[0] ?? '/',
+      ...(key === undefined ? {} : { idempotencyKey: key }),
+    },
     target: { origin, path },
     // Passed on in whatever form they came: without a deadline header nothing is added to them.
     headers: headers as Order['headers'],
     deadlineHeader: undefined,
     payload: body instanceof Uint8Array ? Buffer.from(body) : body,
     replayable,
-    repeatable: replayable && (keyed || IDEMPOTENT_METHODS.has(method)),
+    repeatable: replayable && (key !== undefined || IDEMPOTENT_METHODS.has(method)),
   };
 }
 

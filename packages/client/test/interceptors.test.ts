@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { Agent, Client, type Dispatcher, fetch, MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -77,6 +78,8 @@ describe('retry', () => {
   test.each([
     [{ method: 'POST', body: 'x' }, 1],
     [{ method: 'POST', body: 'x', headers: { 'Idempotency-Key': 'a' } }, 4],
+    [{ method: 'POST', body: 'x', headers: { 'idempotency-key': undefined } }, 1],
+    [{ method: 'POST', body: 'x', headers: {} }, 1],
     [{ method: 'PUT', body: Buffer.from('x') }, 4],
     [{ method: 'PUT', body: (async function* () {})() as never }, 1],
     [{ method: 'DELETE' }, 4],
@@ -85,6 +88,34 @@ describe('retry', () => {
     expect(await ended(agent, options)).toMatchObject({ status: 503 });
     expect(fake.requests.length).toBe(attempts);
   });
+
+  test.each([
+    { 'X-Request-Id': 'mine', 'Idempotency-Key': 'a' },
+    ['X-Request-Id', 'mine', 'Idempotency-Key', 'a'],
+    new Map([
+      ['x-request-id', 'mine'],
+      ['idempotency-key', 'a'],
+    ]),
+    { 'x-request-id': ['mine'], 'idempotency-key': ['a'] },
+  ])(
+    'reports attempts, retries and the budget under the identity of the request: %o',
+    async (headers) => {
+      const seen: unknown[] = [];
+      const listener = (event: unknown): void => void seen.push(event);
+      for (const name of ['attempt', 'retry']) {
+        subscribe(`countersign:client:${name}`, listener);
+        onTestFinished(() => void unsubscribe(`countersign:client:${name}`, listener));
+      }
+      const { agent } = fakeWith([{ status: 503 }, { status: 200 }], retry());
+      await ended(agent, { headers, method: 'POST', path: '/x?token=secret' });
+      const identity = { requestId: 'mine', idempotencyKey: 'a', origin: ORIGIN, path: '/x' };
+      expect(seen).toMatchObject([
+        { ...identity, attempt: 1, status: 503 },
+        { ...identity, attempt: 1 },
+        { ...identity, attempt: 2, status: 200 },
+      ]);
+    },
+  );
 
   test('waits for Retry-After in full, or not at all', async () => {
     const { fake, agent } = fakeWith(
