@@ -1,31 +1,27 @@
 // A payment service in a process of its own, to be killed or stopped in the middle of a payment.
-// It says `listening <port>` when it serves and `began <fence>` when a handler runs, which goes on when stdin says so.
+// It says `listening <origin>` when it serves and `began <fence>` when a handler runs, which goes on when stdin says so.
 import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { createInterface } from 'node:readline';
-import { chain } from '@countersign/guard';
-import { node } from '@countersign/guard/node';
-import { Redis } from 'ioredis';
-import { idempotencyGuard } from '../src/guard.ts';
+import { Cluster, Redis } from 'ioredis';
 import { redisIdempotencyStore } from '../src/redis.ts';
+import { adapters } from './servers.ts';
 
-const redis = new Redis(process.env['REDIS_URL'] as string);
+const { ADAPTER, NAME, ON_UNKNOWN, PREFIX = '', REDIS_URLS = '' } = process.env;
+const [, start] = adapters.find(([name]) => name === ADAPTER) ?? [];
+if (!start) throw new TypeError(`no adapter named ${ADAPTER}`);
+
+const [url = '', ...others] = REDIS_URLS.split(' ');
+const redis = others.length > 0 ? new Cluster([url, ...others]) : new Redis(url);
 const lines = createInterface({ input: process.stdin });
-const guards = chain().use(
-  'idempotency',
-  idempotencyGuard({
-    store: redisIdempotencyStore(redis),
-    principal: () => 'alice',
-    onUnknown: process.env['ON_UNKNOWN'] as 'refuse' | 'rerun',
-  }),
-);
-const server = createServer(
-  node(guards, async (_req, res, { idempotency }) => {
-    console.log(`began ${idempotency.fence}`);
+const { origin } = await start(
+  async ({ fence }) => {
+    console.log(`began ${fence}`);
     await once(lines, 'line');
-    res.writeHead(201).end(`executed by ${process.env['NAME']}`);
-  }),
+    return { status: 201, body: Buffer.from(`executed by ${NAME}`) };
+  },
+  {
+    store: redisIdempotencyStore(redis, { prefix: PREFIX }),
+    onUnknown: ON_UNKNOWN as 'refuse' | 'rerun',
+  },
 );
-await once(server.listen(0, '127.0.0.1'), 'listening');
-console.log(`listening ${(server.address() as AddressInfo).port}`);
+console.log(`listening ${origin}`);
