@@ -24,7 +24,8 @@ const unspecifiedMs = 1000;
  * An undici interceptor that keeps a fleet within a quota: each request waits its turn, first come, first served, and
  * what the server says of its limits (`RateLimit`, `X-RateLimit-*`, `Retry-After` on 429 and 503) holds for every process that
  * shares the limiter's store. Put it inside of a retrying interceptor, so that every attempt is counted. A request that
- * cannot have its turn fails through its handler; one that is aborted while it waits leaves the queue.
+ * cannot have its turn fails through its handler; one that is aborted while it waits leaves the queue. A concurrency slot is
+ * given back when the response has ended.
  */
 export function pace<Name extends string>(
   limiter: RateLimiter<Name>,
@@ -37,13 +38,17 @@ export function pace<Name extends string>(
   return (dispatch) => (request, handler) => {
     const subject = key(request);
     if (subject === undefined) return dispatch(request, handler);
-    const paced = new PacedHandler(handler, (status, headers, decision) => {
-      const told = restrictionOf(status, headers, decision);
-      if (!told) return;
-      const durationMs = Math.max(1, Math.ceil(Math.min(told.durationMs, maxRestrictMs)));
-      const restriction = { ...policy, remaining: told.remaining, durationMs };
-      // The answer is not held up for it; when the store is down there is nobody to tell.
-      limiter.restrict(subject, restriction).catch(() => {});
+    const paced = new PacedHandler(handler, {
+      answered(status, headers, decision) {
+        const told = restrictionOf(status, headers, decision);
+        if (!told) return;
+        const durationMs = Math.max(1, Math.ceil(Math.min(told.durationMs, maxRestrictMs)));
+        const restriction = { ...policy, remaining: told.remaining, durationMs };
+        // The answer is not held up for it; when the store is down there is nobody to tell.
+        limiter.restrict(subject, restriction).catch(() => {});
+      },
+      // When the store is down, the slot frees itself at the end of its lease.
+      over: ({ slot }) => void limiter.release(subject, { ...policy, slot }).catch(() => {}),
     });
     limiter
       .acquire(subject, {
@@ -95,6 +100,13 @@ function originOf({ origin }: Dispatcher.DispatchOptions): string | undefined {
   return origin === undefined ? undefined : new URL(origin).origin;
 }
 
+/** Who follows a request that has had its turn. */
+interface Watcher {
+  answered(status: number, headers: IncomingHttpHeaders, decision: Decision): void;
+  /** However it ended; once. */
+  over(decision: Decision): void;
+}
+
 /**
  * Holds the request's handler while it waits, and gives it a controller at once so that it can be aborted meanwhile; later
  * that controller stands for the one of the connection.
@@ -102,17 +114,14 @@ function originOf({ origin }: Dispatcher.DispatchOptions): string | undefined {
 class PacedHandler implements Dispatcher.DispatchHandler, Dispatcher.DispatchController {
   decision: Decision | undefined;
   readonly #handler: Dispatcher.DispatchHandler;
-  readonly #learn: (status: number, headers: IncomingHttpHeaders, decision: Decision) => void;
+  readonly #watcher: Watcher;
   readonly #waiting = new AbortController();
   #connection: Dispatcher.DispatchController | undefined;
   #paused = false;
 
-  constructor(
-    handler: Dispatcher.DispatchHandler,
-    learn: (status: number, headers: IncomingHttpHeaders, decision: Decision) => void,
-  ) {
+  constructor(handler: Dispatcher.DispatchHandler, watcher: Watcher) {
     this.#handler = handler;
-    this.#learn = learn;
+    this.#watcher = watcher;
     handler.onRequestStart?.(this, {});
   }
 
@@ -166,6 +175,7 @@ class PacedHandler implements Dispatcher.DispatchHandler, Dispatcher.DispatchCon
       NonNullable<Dispatcher.DispatchHandler['onRequestUpgrade']>
     >
   ): void {
+    this.#over();
     this.#handler.onRequestUpgrade?.(this, status, headers, socket);
   }
 
@@ -175,7 +185,7 @@ class PacedHandler implements Dispatcher.DispatchHandler, Dispatcher.DispatchCon
     headers: IncomingHttpHeaders,
     statusMessage?: string,
   ): void {
-    if (status >= 200 && this.decision) this.#learn(status, headers, this.decision);
+    if (status >= 200 && this.decision) this.#watcher.answered(status, headers, this.decision);
     this.#handler.onResponseStart?.(this, status, headers, statusMessage);
   }
 
@@ -184,10 +194,18 @@ class PacedHandler implements Dispatcher.DispatchHandler, Dispatcher.DispatchCon
   }
 
   onResponseEnd(_controller: Dispatcher.DispatchController, trailers: IncomingHttpHeaders): void {
+    this.#over();
     this.#handler.onResponseEnd?.(this, trailers);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#over();
     this.#handler.onResponseError?.(this, error);
+  }
+
+  #over(): void {
+    const { decision } = this;
+    this.decision = undefined;
+    if (decision) this.#watcher.over(decision);
   }
 }

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Agent, type Dispatcher, request } from 'undici';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
+  concurrency,
   createRateLimiter,
   fixedWindow,
   memoryRateLimitStore,
@@ -82,6 +83,24 @@ describe('pace', () => {
     controller.abort(new Error('never mind'));
     await expect(waiting).rejects.toThrow('never mind');
     expect(requests).toBe(1);
+  });
+
+  test('gives a slot back when its request is over, however that ended', async () => {
+    const one = { p: [concurrency({ limit: 1, leaseSeconds: 3600 })] };
+    const { limiter, dispatcher } = member(memoryRateLimitStore(), { maxWaitMs: 10_000 }, one);
+    let underway = 0;
+    answer = async (incoming, response) => {
+      underway += 1;
+      expect(underway).toBe(1);
+      await new Promise(setImmediate);
+      underway -= 1;
+      if (incoming.url === '/broken') response.destroy();
+      else response.end('ok');
+    };
+    await Promise.all([get(dispatcher), get(dispatcher), get(dispatcher)]);
+    await expect(request(`${origin}/broken`, { dispatcher })).rejects.toThrow();
+    expect(await get(dispatcher)).toBe(200);
+    await expect.poll(async () => (await limiter.peek(origin)).remaining).toBe(1);
   });
 
   test('paces by what the caller says, or not at all', async () => {
