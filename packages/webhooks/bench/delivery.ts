@@ -32,17 +32,13 @@ export async function benchDelivery(): Promise<void> {
   const origin = `http://127.0.0.1:${port}`;
 
   console.log(`\ndeliver ${EVENTS} events to ${ENDPOINTS} endpoints, receiver in another process`);
-  const rates = { jobs: 0, deliveries: 0, redisMicros: Infinity };
+  const rates = { jobs: 0, deliveries: 0 };
   for (let round = 0; round < 2; round += 1) {
     rates.jobs = Math.max(rates.jobs, await emptyJobs(connection));
-    const cpuBefore = await cpuSeconds(connection);
     rates.deliveries = Math.max(rates.deliveries, await deliveries(connection, origin));
-    const micros = (((await cpuSeconds(connection)) - cpuBefore) * 1e6) / EVENTS;
-    rates.redisMicros = Math.min(rates.redisMicros, micros);
   }
   console.log(`  BullMQ, empty jobs: ${Math.round(rates.jobs)}/s`);
   console.log(`  deliveries:         ${Math.round(rates.deliveries)}/s`);
-  console.log(`  Redis, publishing and delivering: ${rates.redisMicros.toFixed(0)} µs of CPU each`);
   expectAtLeast('deliveries vs empty jobs', rates.deliveries / rates.jobs, 0.5);
 
   await ask('reset');
@@ -54,48 +50,8 @@ export async function benchDelivery(): Promise<void> {
   );
   expectAtLeast('p95 alone vs beside bad endpoints (1/1.5)', alone / beside, 1 / 1.5);
 
-  await benchBacklog(redis.client({ maxRetriesPerRequest: null }), origin, ask);
-
   receiver.disconnect();
   await redis.stop();
-}
-
-/** What a pending delivery costs in Redis, and what 100,000 of them to a dead endpoint cost the others. */
-async function benchBacklog(
-  connection: Redis,
-  origin: string,
-  ask: (question: 'read' | 'reset') => Promise<Answer>,
-): Promise<void> {
-  const pending = 100_000;
-  const { queue, close } = await queueOf(connection, origin, ['dead']);
-  const type = `to.${ENDPOINTS}`;
-  const before = await usedBytes(connection);
-  for (let start = 0; start < pending; start += 1000) {
-    const payload = { text: 'x'.repeat(200) };
-    await Promise.all(Array.from({ length: 1000 }, () => queue.publish({ type, payload })));
-  }
-  const each = ((await usedBytes(connection)) - before) / pending;
-  const keys = await connection.keys('*:due:*');
-  const ledger = await connection.memory('USAGE', keys[0] ?? '', 'SAMPLES', '0');
-  console.log(`\n${pending} pending deliveries of 211 bytes to one endpoint`);
-  console.log(`  ${Math.round(each)} bytes of Redis each, payload and history included`);
-  console.log(
-    `  ${Math.round((ledger ?? 0) / pending)} bytes each for what every further endpoint adds (without history)`,
-  );
-  await ask('reset');
-  const beside = await publishSteadily(queue, ENDPOINTS, ask);
-  console.log(`  p95 of healthy endpoints beside it: ${beside.toFixed(1)} ms`);
-  void close().catch(() => undefined);
-}
-
-async function cpuSeconds(connection: Redis): Promise<number> {
-  const text = await connection.info('cpu');
-  const read = (name: string): number => Number(new RegExp(`${name}:([0-9.]+)`).exec(text)?.[1]);
-  return read('used_cpu_user') + read('used_cpu_sys');
-}
-
-async function usedBytes(connection: Redis): Promise<number> {
-  return Number(/used_memory:(\d+)/.exec(await connection.info('memory'))?.[1]);
 }
 
 async function emptyJobs(connection: Redis): Promise<number> {
@@ -133,7 +89,7 @@ async function queueOf(connection: Redis, origin: string, bad: readonly string[]
   for (const [index, path] of paths.entries()) {
     await endpoints.put({
       id: `ep_${index}`,
-      url: path === 'dead' ? 'http://127.0.0.1:9/' : `${origin}/${path}`,
+      url: `${origin}/${path}`,
       secrets: [{ secret: generateSecret() }],
       types: [`to.${index}`],
       createdAtMs: 0,
