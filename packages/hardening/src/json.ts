@@ -4,18 +4,21 @@ import { HardeningError } from './errors.ts';
 export interface InputBounds {
   /** Of the encoded text. Default 102,400 (100 KiB). */
   readonly maxBytes?: number;
-  /** How many objects and arrays may be inside one another. Default 20. */
+  /** How many objects and arrays may be inside one another. Default 20; at most 200, because validating needs the stack. */
   readonly maxDepth?: number;
   /** Members of all objects together. Default 1,000. */
   readonly maxKeys?: number;
 }
+
+/** zod needs a few dozen frames of the stack for each level of a schema that contains itself. */
+const MAX_DEPTH = 200;
 
 /** The bounds in force. */
 export type Bounds = Required<InputBounds>;
 
 /**
  * Fills in and checks bounds.
- * @throws TypeError for a bound that is not a positive integer.
+ * @throws TypeError for a bound that is not a positive integer, and for a depth above 200.
  */
 export function inputBounds(options: InputBounds): Bounds {
   const bounds: Bounds = {
@@ -27,6 +30,9 @@ export function inputBounds(options: InputBounds): Bounds {
     if (!Number.isSafeInteger(value) || value < 1) {
       throw new TypeError(`input: ${name} must be an integer of 1 or more`);
     }
+  }
+  if (bounds.maxDepth > MAX_DEPTH) {
+    throw new TypeError(`input: maxDepth must be at most ${MAX_DEPTH}`);
   }
   return bounds;
 }

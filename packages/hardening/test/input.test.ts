@@ -98,6 +98,18 @@ describe('input', () => {
     expect(decodeURIComponent(halved.errors[0]?.pointer ?? '')).toMatch(/^#\/(\u{1f600})+…$/u);
   });
 
+  test('validates the deepest input that it may be told to take', () => {
+    const tree: z.ZodType = z.lazy(() =>
+      z.object({ either: z.union([z.null(), list(tree), tree]).optional() }),
+    );
+    const deepest = input(tree, { maxDepth: 200 });
+    const body = `${'{"either":'.repeat(200)}null${'}'.repeat(200)}`;
+    expect(JSON.stringify(deepest.parse(body))).toBe(body);
+    expect(refusal(() => deepest.parse(`{"either":${body}}`)).code).toBe(
+      'ERR_HARDENING_INPUT_TOO_DEEP',
+    );
+  });
+
   test('refuses a schema that is not bounded when it is built', () => {
     expect(() => input(z.object({ name: z.string() }))).toThrow('#/name: string without a maximum');
   });
