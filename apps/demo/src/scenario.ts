@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { EndpointDescription } from '@countersign/hardening/guard';
 import { inspectToken } from '@countersign/jwt';
 import { createSigner } from '@countersign/webhooks';
 import { request } from 'undici';
@@ -58,6 +59,9 @@ async function lookAtTheAnswer(system: System, notes: Notes, { headers }: OrderA
   notes.expect('what a linter says about the access token', findings, []);
   notes.expect('a token without the scope', await pay(system, `Bearer ${token}`), 403);
   notes.expect('no token at all', await pay(system), 401);
+  const routes = await system.instances[0].ask<readonly EndpointDescription[]>('what protects it');
+  const open = routes.filter(({ authentication }) => authentication === null);
+  notes.expect('routes that anybody may call', open, []);
 }
 
 async function followTheWebhook({ instances, merchant }: System, notes: Notes, paymentId: string) {

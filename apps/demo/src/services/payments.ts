@@ -1,13 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createApiKeys } from '@countersign/api-keys';
 import { apiKeyGuard } from '@countersign/api-keys/guard';
 import { assertAllowed, EgressError, egressAgent } from '@countersign/egress';
-import { chain, type Guard } from '@countersign/guard';
+import { chain, type Guard, problem } from '@countersign/guard';
 import { node } from '@countersign/guard/node';
-import { securityHeaders } from '@countersign/hardening/guard';
+import { num, output, text } from '@countersign/hardening';
+import {
+  answer,
+  endpoint,
+  endpoints,
+  errorMapper,
+  input,
+  owner,
+  refuse,
+  securityHeaders,
+} from '@countersign/hardening/guard';
 import { idempotencyGuard } from '@countersign/idempotency/guard';
 import { createJwtVerifier } from '@countersign/jwt';
 import { jwtGuard } from '@countersign/jwt/guard';
@@ -40,11 +50,13 @@ interface Principal {
   readonly payer: string;
 }
 
-const Order = z.strictObject({
-  amount: z.int().min(1).max(1_000_000),
+const Order = z.object({
+  amount: num({ min: 1, max: 1_000_000, integer: true }),
   currency: z.enum(['EUR', 'USD']),
 });
-const Endpoint = z.strictObject({ url: z.url().max(500) });
+/** What may leave: whose payment it is stays here. */
+const VisiblePayment = z.object({ id: z.string(), amount: z.int(), currency: z.string() });
+const Endpoint = z.object({ url: text({ max: 500 }).pipe(z.url()) });
 
 /** The callee. */
 serve<PaymentsConfiguration>(async (configuration) => {
@@ -66,6 +78,8 @@ serve<PaymentsConfiguration>(async (configuration) => {
     store: stores.rateLimits,
     policies: defaultTiers,
     onStoreError: 'closed',
+    // The whole system shares one machine here, which may be busy with something else.
+    timeoutMs: 2000,
     overrides: limits.limitsOf,
   });
   const webhookTargets = {
@@ -95,7 +109,6 @@ serve<PaymentsConfiguration>(async (configuration) => {
   };
 
   const guards = chain()
-    .use('headers', securityHeaders({ profile: 'api' }))
     .use('principal', identity)
     .use(
       'limit',
@@ -131,43 +144,57 @@ serve<PaymentsConfiguration>(async (configuration) => {
     );
   };
 
-  const pay = async (request: IncomingMessage, response: ServerResponse, owner: string) => {
-    const order = Order.safeParse(await readJson(request));
-    if (!order.success) return answer(response, 422, { title: 'Not an order' });
-    const payment: Payment = { id: randomUUID(), owner, ...order.data };
-    await ledger.pay(payment);
-    deliver(payment);
-    const { owner: _hidden, ...visible } = payment;
-    answer(response, 201, visible);
-  };
-  const show = async (response: ServerResponse, owner: string, id: string) => {
-    const payment = await ledger.find(id);
-    // Somebody else's payment is answered like none at all: its existence is nobody's business.
-    if (payment?.owner !== owner) return answer(response, 404, { title: 'Not Found' });
-    const { owner: _hidden, ...visible } = payment;
-    answer(response, 200, visible);
-  };
-  const registerEndpoint = async (request: IncomingMessage, response: ServerResponse) => {
-    const endpoint = Endpoint.safeParse(await readJson(request));
-    if (!endpoint.success) return answer(response, 422, { title: 'Not an endpoint' });
-    try {
-      assertAllowed(endpoint.data.url, webhookTargets);
-    } catch (error) {
-      if (!(error instanceof EgressError)) throw error;
-      return answer(response, 422, { title: 'Webhooks are not sent to this address' });
-    }
-    answer(response, 201, endpoint.data);
-  };
+  const pay = endpoint({
+    method: 'POST',
+    path: '/payments',
+    guards,
+    input: input(Order),
+    public: { owner: 'makes a payment of the caller' },
+    output: output(VisiblePayment),
+    handler: async (order, { principal }) => {
+      const payment: Payment = { id: randomUUID(), owner: principal.id, ...order };
+      await ledger.pay(payment);
+      deliver(payment);
+      return answer(payment, { status: 201 });
+    },
+  });
+  const show = endpoint({
+    method: 'GET',
+    path: '/payments/:id',
+    guards,
+    owner: owner(async (_request, context: { params: { id: string }; principal: Principal }) => {
+      const payment = await ledger.find(context.params.id);
+      return payment && { owner: payment.owner, resource: payment };
+    }),
+    output: output(VisiblePayment),
+    handler: (_input, { resource }) => resource,
+  });
+  const registerEndpoint = endpoint({
+    method: 'POST',
+    path: '/webhook-endpoints',
+    guards,
+    input: input(Endpoint),
+    public: { owner: 'registers an endpoint of the caller' },
+    output: output(Endpoint),
+    handler: (registration) => {
+      try {
+        assertAllowed(registration.url, webhookTargets);
+      } catch (error) {
+        if (!(error instanceof EgressError)) throw error;
+        return refuse(problem({ status: 422, title: 'Webhooks are not sent to this address' }));
+      }
+      return answer(registration, { status: 201 });
+    },
+  });
+  const api = endpoints([pay, show, registerEndpoint]);
+  const whole = chain()
+    .use('headers', securityHeaders({ profile: 'api' }))
+    .use('errors', errorMapper())
+    .use('api', api);
 
-  const listener = node(guards, async (request, response, { principal }) => {
-    const { method } = request;
-    const { pathname } = new URL(request.url ?? '/', 'http://payments');
-    const [, id] = /^\/payments\/([\w-]{1,64})$/.exec(pathname) ?? [];
-    if (method === 'POST' && pathname === '/payments') await pay(request, response, principal.id);
-    else if (method === 'GET' && id) await show(response, principal.id, id);
-    else if (method === 'POST' && pathname === '/webhook-endpoints') {
-      await registerEndpoint(request, response);
-    } else answer(response, 404, { title: 'Not Found' });
+  const listener = node(whole, (_request, response) => {
+    const { status, headers, body } = problem({ status: 404 });
+    response.writeHead(status, headers.flat()).end(body);
   });
   const server = createServer(listener).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -175,6 +202,7 @@ serve<PaymentsConfiguration>(async (configuration) => {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     questions: {
       payments: () => ledger.count(),
+      'what protects it': () => api.describe(),
       deliveries: () => Promise.all(deliveries),
       'deliver again': async (id: string) => {
         const payment = await ledger.find(id);
@@ -203,21 +231,3 @@ serve<PaymentsConfiguration>(async (configuration) => {
     },
   };
 });
-
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch {
-    return undefined;
-  }
-}
-
-function answer(response: ServerResponse, status: number, body: object): void {
-  const isProblem = status >= 400;
-  response.writeHead(status, {
-    'content-type': isProblem ? 'application/problem+json' : 'application/json',
-  });
-  response.end(JSON.stringify(isProblem ? { type: 'about:blank', status, ...body } : body));
-}
