@@ -16,7 +16,7 @@ import { type PaceOptions, pace } from '../src/undici.ts';
 let server: Server;
 let origin: string;
 let requests = 0;
-let answer: (request: IncomingMessage, response: ServerResponse) => void;
+let answer: (request: IncomingMessage, response: ServerResponse) => unknown;
 const agents: Agent[] = [];
 
 beforeEach(async () => {

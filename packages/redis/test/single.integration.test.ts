@@ -143,8 +143,11 @@ describe('calls of the same tick', () => {
     const call = increment(redis, ['k'], [1]);
     await afterMicrotasks();
     // Blocks the loop: what was not written by now cannot be counted by then.
-    const seen = execFileSync('redis-cli', ['-p', String(server.port), 'GET', 'k']);
-    expect(seen.toString().trim()).toBe('2');
+    const ask = `const socket = require('node:net').connect(${server.port}, '${server.host}');
+      socket.write('GET k\\r\\n');
+      socket.once('data', (reply) => process.stdout.write(reply, () => process.exit()));`;
+    const seen = execFileSync(process.execPath, ['-e', ask]);
+    expect(seen.toString()).toBe('$1\r\n2\r\n');
     await expect(call).resolves.toBe(2);
   });
 
