@@ -112,13 +112,10 @@ function watch(res: ServerResponse, additions: Additions): void {
     const phrase = typeof reason === 'string' ? reason : undefined;
     if (written || res.headersSent || isOdd(given)) return writeHead(status, reason, fields);
     const block = isDirect ? fittingBlock(res, given as Fields | undefined, additions) : undefined;
-    const others = block
-      ? { ...additions, entries: additions.entries.slice(block.length) }
-      : additions;
     const head =
-      block && others.entries.length === 0
+      block?.length === additions.entries.length
         ? (given as Fields | undefined)
-        : composed(res, given as Fields | undefined, others);
+        : composed(res, given as Fields | undefined, additions, block?.length);
     if (phrase === undefined) writeHead(status, head);
     else writeHead(status, phrase, head);
     if (block) append(res, block);
@@ -136,16 +133,20 @@ function fittingBlock(
   if (readable || Array.isArray(given)) return undefined;
   const block = staticBlock(entries);
   if (!block) return undefined;
-  const isFree = (name: string): boolean => {
-    const lower = name.toLowerCase();
-    return !block.names.has(lower) && !dropped.has(lower);
-  };
-  for (const name of dropped) if (res.hasHeader(name)) res.removeHeader(name);
-  for (let at = block.length; at < entries.length; at += 1) {
-    if (!isFree((entries[at] as HeaderEntry)[0])) return undefined;
+  for (const name of res.getHeaderNames()) {
+    if (dropped.has(name)) res.removeHeader(name);
+    else if (block.names.has(name)) return undefined;
   }
-  if (given && !Object.keys(given).every(isFree)) return undefined;
-  return res.getHeaderNames().every(isFree) ? block : undefined;
+  for (const name of Object.keys(given ?? {})) if (!isFree(name, block)) return undefined;
+  for (let at = block.length; at < entries.length; at += 1) {
+    if (!isFree((entries[at] as HeaderEntry)[0], block)) return undefined;
+  }
+  return block;
+}
+
+function isFree(name: string, { names }: HeaderBlock): boolean {
+  const lower = name.toLowerCase();
+  return !names.has(lower) && !dropped.has(lower);
 }
 
 /** A malformed list is for node:http to refuse. */
@@ -154,14 +155,16 @@ function isOdd(fields: unknown): boolean {
 }
 
 /**
- * The fields to write, or none when they have been set. A response that has no fields yet gets all of them as a list,
+ * The fields to write, with the entries from `start` on, or none when they have been set. A response that has no fields yet gets all of them as a list,
  * which node:http writes as it is: that costs half of setting one after the other.
  */
 function composed(
   res: ServerResponse,
   given: Fields | undefined,
-  { entries, readable }: Additions,
+  { entries: all, readable }: Additions,
+  start = 0,
 ): Fields | undefined {
+  const entries = start === 0 ? all : all.slice(start);
   if (!readable && res.getHeaderNames().length === 0) return flat(given ?? {}, entries);
   if (given) setFields(res, given);
   merge(res, entries);

@@ -1,5 +1,7 @@
 import { benchInput } from './input.ts';
+import { benchOutput } from './output.ts';
 import { benchResponses } from './responses.ts';
 
 await benchResponses();
 await benchInput();
+await benchOutput();

@@ -8,8 +8,10 @@ import peerCors from 'cors';
 import expressApp, { type Express } from 'express';
 import helmet from 'helmet';
 import { cors, securityHeaders } from '../src/guard.ts';
+import { cors as corsOf, securityHeaders as securityHeadersOf } from '../src/index.ts';
 
 const origins = ['https://app.example.com', 'https://www.example.com'];
+const decide = corsOf({ origins, credentials: true });
 const guards = chain()
   .use('headers', securityHeaders({ profile: 'api' }))
   .use('cors', cors({ origins, credentials: true }));
@@ -25,8 +27,18 @@ function onExpress(...mount: readonly ((app: Express) => void)[]): Express {
   return app.get('/payments/42', answer);
 }
 
+const byHand = Object.fromEntries([
+  ...securityHeadersOf({ profile: 'api' }).insecure,
+  ...decide({ method: 'GET', origin: origins[0], requestMethod: undefined }).headers,
+]);
+const answerByHand: RequestListener = (_req, res) => {
+  res.writeHead(200, { 'content-type': 'text/plain', ...byHand });
+  res.end('hello');
+};
+
 const listeners: Readonly<Record<string, RequestListener>> = {
   node: answer,
+  'node, the same by hand': answerByHand,
   'node, hardening': node(guards, answer),
   express: onExpress(),
   'express, hardening': onExpress((app) => app.use(express(guards))),

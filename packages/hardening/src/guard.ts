@@ -69,7 +69,10 @@ export function cors({ refuse = false, ...options }: CorsGuardOptions): Guard<Co
       method: request.method,
       // Two Origin fields are one that is not known: joined, they are no origin.
       origin: request.headers.get('origin'),
-      requestMethod: request.headers.get('access-control-request-method'),
+      requestMethod:
+        request.method === 'OPTIONS'
+          ? request.headers.get('access-control-request-method')
+          : undefined,
     });
     if (kind === 'preflight') return { pass: false, status: 204, headers };
     const isForeign = kind === 'refused' || kind === 'refused-preflight';
