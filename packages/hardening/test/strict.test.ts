@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
 import { strict } from '../src/strict.ts';
@@ -75,4 +76,89 @@ describe('strict', () => {
     expect(strict(schema).safeParse({ a: -1 }).error?.issues[0]?.message).toBe('positive');
     expect(schema.parse({ a: 1, x: 1 })).toEqual({ a: 1 });
   });
+
+  test('refuses an unknown key wherever it is put, in whatever schema', () => {
+    fc.assert(
+      fc.property(
+        fitting(),
+        fc.nat(),
+        fc.constantFrom('x', 'isAdmin', 'toString'),
+        (made, at, name) => {
+          const copy = strict(made.schema);
+          expect(copy.parse(made.value)).toEqual(made.value);
+          const places = objectsIn(made.value);
+          fc.pre(places.length > 0);
+          const place = places[at % places.length];
+          if (place) place[name] = 1;
+          expect(copy.safeParse(made.value).success).toBe(false);
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
 });
+
+interface Fitting {
+  readonly schema: z.ZodType;
+  readonly value: unknown;
+}
+
+/** Schemas, nested, each with a value that fits. What a `z.object` describes has a member `is: 'object'`. */
+function fitting(): fc.Arbitrary<Fitting> {
+  const { made } = fc.letrec<{ made: Fitting }>((tie) => {
+    const inner = tie('made');
+    return {
+      made: fc.oneof(
+        { maxDepth: 5 },
+        fc.constantFrom<Fitting>(
+          { schema: z.number(), value: 1 },
+          { schema: z.string(), value: 'a' },
+          { schema: z.null(), value: null },
+        ),
+        fc.array(inner, { maxLength: 3 }).map((parts) => ({
+          schema: z.object({
+            is: z.literal('object'),
+            ...Object.fromEntries(parts.map(({ schema }, index) => [`k${index}`, schema])),
+          }),
+          value: {
+            is: 'object',
+            ...Object.fromEntries(parts.map(({ value }, index) => [`k${index}`, value])),
+          },
+        })),
+        inner.map(({ schema, value }) => ({ schema: z.array(schema), value: [value] })),
+        fc.array(inner, { minLength: 1, maxLength: 3 }).map((parts) => ({
+          schema: z.tuple(parts.map(({ schema }) => schema) as [z.ZodType]),
+          value: parts.map(({ value }) => value),
+        })),
+        inner.map(({ schema, value }) => ({
+          schema: z.record(z.string(), schema),
+          value: { r: value },
+        })),
+        inner.map(({ schema, value }) => ({
+          schema: z.union([z.boolean(), schema, z.bigint()]),
+          value,
+        })),
+        inner.map(({ schema, value }) => ({ schema: z.lazy(() => schema), value })),
+        inner.map(({ schema, value }) => ({ schema: schema.optional().nullable(), value })),
+        inner.map(({ schema, value }) => ({ schema: schema.readonly(), value })),
+        inner.map(({ schema, value }) => ({ schema: z.unknown().pipe(schema), value })),
+        inner.map(({ schema, value }) => ({
+          schema: schema.refine(() => true).transform((parsed) => parsed),
+          value,
+        })),
+        inner.map(({ schema, value }) => ({
+          schema: z.intersection(schema, schema),
+          value,
+        })),
+      ),
+    };
+  });
+  // A copy of its own: the values are changed.
+  return made.map(({ schema, value }) => ({ schema, value: structuredClone(value) }));
+}
+
+function objectsIn(value: unknown): Record<string, unknown>[] {
+  if (typeof value !== 'object' || value === null) return [];
+  const own = 'is' in value && value.is === 'object' ? [value as Record<string, unknown>] : [];
+  return [...own, ...Object.values(value).flatMap(objectsIn)];
+}
