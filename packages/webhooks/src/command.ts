@@ -142,7 +142,7 @@ async function verify(
 ): Promise<number> {
   const verified = verifierOf(options, world).verify(
     await bodyOf(body, world),
-    Object.fromEntries(options.header.map(parsedHeader)),
+    headersOf(options.header),
   );
   world.print(`verified with secret ${verified.keyIndex + 1}`);
   return 0;
@@ -255,6 +255,15 @@ function verifierOf(options: Options, world: Surroundings): ReturnType<typeof cr
     scheme: schemeOf(options),
     toleranceSeconds: Number(options.tolerance),
   });
+}
+
+/** A header that is given twice stays two, for the verifier to refuse. */
+function headersOf(lines: readonly string[]): Readonly<Record<string, readonly string[]>> {
+  const headers = new Map<string, readonly string[]>();
+  for (const [name, value] of lines.map(parsedHeader)) {
+    headers.set(name, [...(headers.get(name) ?? []), value]);
+  }
+  return Object.fromEntries(headers);
 }
 
 function parsedHeader(text: string): readonly [name: string, value: string] {

@@ -19,6 +19,7 @@ import {
   type EndpointStore,
   generateSecret,
   memoryEndpointStore,
+  timestampedHmac,
 } from '../src/index.ts';
 
 const secret = generateSecret();
@@ -356,6 +357,7 @@ describe('createWebhookQueue', () => {
     const unknown = { code: 'ERR_WEBHOOKS_ENDPOINT_UNKNOWN' };
     await expect(queue.redeliver('b:evt_1')).rejects.toMatchObject(unknown);
     await expect(queue.redeliverSince('b', 0)).rejects.toMatchObject(unknown);
+    await expect(queue.redeliverSince('a', Number.NaN)).rejects.toThrow(TypeError);
     expect(await queue.stats()).toMatchObject({ published: 1, pending: 0 });
     expect(await redis.hget('webhooks:payload:{evt_1}', 'n')).toBe('0');
   });
@@ -613,6 +615,21 @@ describe('createWebhookQueue', () => {
     await until(() => dispatched.length === 2);
     release();
     await queue.drained();
+  });
+
+  test('signs in the scheme that it is told', async () => {
+    const scheme = timestampedHmac({ idFrom: 'header' });
+    await endpoint('a');
+    queueWith({ scheme }).worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    const [sent] = server.requests;
+    const verified = createVerifier({ secrets: secret, scheme }).verify(
+      sent?.body ?? '',
+      sent?.headers ?? {},
+    );
+    expect(verified.id).toBe('evt_1');
+    expect(sent?.headers['webhook-signature']).toBeUndefined();
   });
 
   test('signs with both secrets while one is rotated', async () => {

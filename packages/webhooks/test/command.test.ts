@@ -46,6 +46,14 @@ describe('the command line', () => {
     },
   );
 
+  it('refuses a header that is given twice', async () => {
+    const { lines } = await call(['sign', 'a body']);
+    const headers = [...lines, lines.at(-1) ?? ''].flatMap((line) => ['--header', line]);
+    const { code, errors } = await call(['verify', 'a body', ...headers]);
+    expect(code).toBe(1);
+    expect(errors[0]).toMatch(/^ERR_WEBHOOKS_HEADER_DUPLICATE/);
+  });
+
   it('reads the body from standard input', async () => {
     const { lines } = await call(['sign']);
     const headers = lines.flatMap((line) => ['--header', line]);

@@ -103,13 +103,8 @@ describe('5,000 events in flight', () => {
     for (const record of records) await endpoints.put(record);
     const connection = redisServer.client({ maxRetriesPerRequest: null });
     const queue = createWebhookQueue({ connection, endpoints, timeoutMs: 1000 });
-    const nodes = [{ host: redisServer.host, port: redisServer.port }];
-    const first = await startWorker(nodes, records);
-    await startWorker(nodes, records);
-
-    const total = 5000;
-    const publishing = (async () => {
-      for (let start = 0; start < total; start += 100) {
+    const publish = async (from: number, to: number): Promise<void> => {
+      for (let start = from; start < to; start += 100) {
         await Promise.all(
           Array.from({ length: 100 }, (_, offset) =>
             publishPersistently(() =>
@@ -122,8 +117,16 @@ describe('5,000 events in flight', () => {
           ),
         );
       }
-    })();
+    };
+    const total = 7000;
+    await publish(0, 5000);
+    expect((await queue.stats()).pending).toBe(5000);
 
+    const nodes = [{ host: redisServer.host, port: redisServer.port }];
+    const first = await startWorker(nodes, records);
+    await startWorker(nodes, records);
+    // More comes while the worker and Redis are killed.
+    const publishing = publish(5000, total);
     await until(() => receiver.effects.size > 1000);
     first.kill('SIGKILL');
     await until(() => receiver.effects.size > 2000);

@@ -7,7 +7,8 @@ import {
 } from '../endpoint.ts';
 import type { Endpoint, EndpointStore } from '../endpoint-store.ts';
 import { activeSecrets } from '../endpoints.ts';
-import { createSigner } from '../signer.ts';
+import type { Scheme } from '../scheme.ts';
+import { createSigner, type Signer } from '../signer.ts';
 
 /** Makes a dispatcher that presents an endpoint's client certificate. */
 export type AgentFor = (tls: NonNullable<Endpoint['tls']>) => ClosableDispatcher;
@@ -39,14 +40,21 @@ const MAX_ENTRIES = 10_000;
 
 export function createDirectory(options: {
   readonly store: EndpointStore;
+  readonly scheme: Scheme | undefined;
   readonly agentFor: AgentFor;
   readonly cacheMs: number;
   /** How long the store may take: a worker's place hangs on it. */
   readonly timeoutMs: number;
   readonly now: () => number;
 }): Directory {
-  const { store, agentFor, cacheMs, timeoutMs, now } = options;
+  const { store, scheme, agentFor, cacheMs, timeoutMs, now } = options;
   const entries = new Map<string, Entry>();
+
+  function signerOf(endpoint: Endpoint): Signer | undefined {
+    const secrets = activeSecrets(endpoint, now());
+    if (secrets.length === 0) return undefined;
+    return createSigner({ secrets, ...(scheme && { scheme }) });
+  }
 
   async function load(id: string, before: Entry | undefined): Promise<Entry> {
     const endpoint = await withDeadline(store.get(id), timeoutMs);
@@ -54,7 +62,10 @@ export function createDirectory(options: {
       JSON.stringify(before?.destination?.endpoint.tls) === JSON.stringify(endpoint?.tls);
     if (before?.agent && !sameTls) void before.agent.close();
     const agent = sameTls ? before?.agent : endpoint?.tls && agentFor(endpoint.tls);
-    const destination = endpoint && { endpoint, target: targetOf(endpoint, agent, now()) };
+    const destination = endpoint && {
+      endpoint,
+      target: targetOf(endpoint, agent, signerOf(endpoint)),
+    };
     return { destination, agent, staleAtMs: now() + cacheMs };
   }
 
@@ -82,16 +93,15 @@ export function createDirectory(options: {
 function targetOf(
   endpoint: Endpoint,
   agent: WebhookDispatcher | undefined,
-  nowMs: number,
+  signer: Signer | undefined,
 ): PreparedTarget {
   const { origin, pathname, search } = webhookUrl(endpoint.url);
-  const secrets = activeSecrets(endpoint, nowMs);
   return {
     origin,
     path: pathname + search,
     label: endpoint.id,
     headers: customHeaders(endpoint.headers ?? {}),
-    signer: secrets.length > 0 ? createSigner({ secrets }) : undefined,
+    signer,
     egress: agent,
   };
 }

@@ -8,6 +8,7 @@ import { WebhookError } from '../errors.ts';
 import { prepareEvent, type WebhookEvent } from '../event.ts';
 import { assertWhole } from '../range.ts';
 import { delays, type ScheduleOptions } from '../schedule.ts';
+import type { Scheme } from '../scheme.ts';
 import { createSeal } from '../seal.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
 import { type DrainSettings, drain } from './drain.ts';
@@ -19,6 +20,8 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
   readonly connection: RedisClient;
   readonly endpoints: EndpointStore;
+  /** How endpoints' own secrets sign. Default `standardWebhooks()`. */
+  readonly scheme?: Scheme;
   /** Begins every key; default `webhooks`. */
   readonly prefix?: string;
   /** Queues that endpoints are spread over; on a cluster, at least as many as masters. Never change it while anything is pending. Default 4. */
@@ -183,6 +186,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const payloads = createPayloads(connection, { prefix, retentionMs, historyMs, seal, timeoutMs });
   const directory = createDirectory({
     store: endpoints,
+    scheme: options.scheme,
     agentFor,
     cacheMs: endpointCacheMs,
     timeoutMs,
@@ -366,6 +370,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       await redeliver(id.slice(0, colon), id.slice(colon + 1));
     },
     async redeliverSince(endpoint, sinceMs) {
+      if (!Number.isFinite(sinceMs)) throw new TypeError('sinceMs must be milliseconds since 1970');
       await assertKnown(endpoint);
       let count = 0;
       for await (const event of at(endpoint).ledger.since(endpoint, sinceMs)) {
