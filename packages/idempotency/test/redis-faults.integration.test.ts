@@ -1,8 +1,13 @@
 import { channel } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import type { Outcome, Verdict } from '@countersign/guard';
-import { type RedisServer, startRedis } from '@countersign/testkit/redis';
-import type { Redis } from 'ioredis';
+import {
+  type RedisClusterServers,
+  type RedisServer,
+  startRedis,
+  startRedisCluster,
+} from '@countersign/testkit/redis';
+import type { Cluster, Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
 import type { Execution } from '../src/idempotency.ts';
@@ -155,6 +160,88 @@ test('Redis forgets everything while a handler runs: the handler puts its record
   await server.client().flushall();
   await settle?.(created);
   expect(refused(await send()).status).toBe(201);
+});
+
+/** It dies for good, and its replica takes its place, with all that it was passed on. */
+describe('the master of a Cluster that has the record is killed', () => {
+  let clusterServers: RedisClusterServers;
+  let killed: number;
+
+  beforeEach(async () => {
+    clusterServers = await startRedisCluster({ replicas: 1 });
+    mountOn(clusterServers.client());
+  });
+
+  afterEach(async () => {
+    await clusterServers.stop();
+  });
+
+  const kill = async (): Promise<void> => {
+    const admins = clusterServers.masters.map((master) => master.client());
+    const sizes = await Promise.all(admins.map((admin) => admin.dbsize()));
+    killed = sizes.findIndex((size) => size > 0);
+    await eventually(async () => passedOn(await (admins[killed] as Redis).info('replication')));
+    await clusterServers.masters[killed]?.kill();
+  };
+  const passedOn = (told: string): void => {
+    const [, written] = /^master_repl_offset:(\d+)/m.exec(told) ?? [];
+    const [, passed] = /^slave0:.*offset=(\d+)/m.exec(told) ?? [];
+    if (written !== passed) throw new Error('not yet');
+  };
+  const takeOver = async (): Promise<void> => {
+    await clusterServers.failover(killed);
+  };
+  const mountOn = (client: Cluster): void => {
+    const guard = idempotencyGuard({
+      store: redisIdempotencyStore(client, { timeoutMs: 250 }),
+      principal: () => 'alice',
+      leaseMs: 5000,
+    });
+    send = async () => await guard(requestOf({ key: '"k"' }), {});
+  };
+
+  test('before begin: 503 in bounded time, and the request runs when a replica has taken over', async () => {
+    await passed(await send()).settle?.({ ...created, refused: true });
+    await kill();
+    expect(refused(await send()).status).toBe(503);
+    await takeOver();
+    await eventually(async () => passed(await send()));
+  });
+
+  test('before complete: a replica takes the outcome, and it is replayed', async () => {
+    const { context, settle } = passed(await send());
+    await kill();
+    await expect(settle?.(created)).rejects.toMatchObject({ name: 'StoreUnavailableError' });
+    const completed = event('completed');
+    await takeOver();
+    await completed;
+    expect(context.signal.aborted).toBe(false);
+    expect(refused(await send()).status).toBe(201);
+  });
+
+  test('before release: the key is free when a replica has taken over', async () => {
+    const { context, settle } = passed(await send());
+    context.notExecuted();
+    await kill();
+    await expect(settle?.(created)).rejects.toMatchObject({ name: 'StoreUnavailableError' });
+    const released = event('released');
+    await takeOver();
+    await released;
+    passed(await send());
+  });
+
+  test('before replay: 503, and the outcome is there when a replica has taken over', async () => {
+    await passed(await send()).settle?.(created);
+    await kill();
+    expect(refused(await send()).status).toBe(503);
+    await takeOver();
+    const reply = await eventually(async () => {
+      const verdict = refused(await send());
+      if (verdict.status === 503) throw new Error('not yet');
+      return verdict;
+    });
+    expect(reply.status).toBe(201);
+  });
 });
 
 /** The next event of this name. */
