@@ -26,7 +26,7 @@ export class Leases {
   readonly size: number;
   readonly #maxAgeMs: number;
   readonly #leases: Generations<string, Lease> = new Generations(maxLeases);
-  readonly #taking = new Map<string, Promise<Decision>>();
+  readonly #taking = new Map<string, Promise<Decision | undefined>>();
   /** Too little was left for a whole lease: ask for single costs until then. */
   readonly #singlyUntilMs: Generations<string, number> = new Generations(maxLeases);
 
@@ -50,20 +50,20 @@ export class Leases {
 
   /**
    * Takes a lease from the store and spends from it; callers that come meanwhile share it.
-   * @param take - charges the store; called with the size of a lease.
+   * @param take - charges the store; called with the size of a lease; `undefined`: the store could not be asked.
    * @returns `undefined` when the store has less left than a lease: ask it for the cost alone.
    */
   async renew(
     key: string,
     cost: number,
     now: () => number,
-    take: (cost: number) => Promise<Decision>,
-  ): Promise<Decision | undefined> {
+    take: (cost: number) => Promise<Decision | undefined>,
+  ): Promise<Decision | 'unavailable' | undefined> {
     if (cost > this.size || now() < (this.#singlyUntilMs.get(key) ?? 0)) return undefined;
     const underway = this.#taking.get(key) ?? this.#take(key, now, take);
     const decision = await underway;
-    if (decision.allowed && decision.source === 'store') return this.spend(key, cost, now());
-    return decision.source === 'degraded' ? decision : undefined;
+    if (!decision) return 'unavailable';
+    return decision.allowed ? this.spend(key, cost, now()) : undefined;
   }
 
   forget(key: string): void {
@@ -79,17 +79,17 @@ export class Leases {
   async #take(
     key: string,
     now: () => number,
-    take: (cost: number) => Promise<Decision>,
-  ): Promise<Decision> {
+    take: (cost: number) => Promise<Decision | undefined>,
+  ): Promise<Decision | undefined> {
     const askedAtMs = now();
     const taking = take(this.size);
     this.#taking.set(key, taking);
     try {
       const decision = await taking;
-      if (decision.allowed && decision.source === 'store') {
+      if (decision?.allowed) {
         const endsAtMs = askedAtMs + this.#maxAgeMs;
         this.#leases.set(key, { left: this.size, endsAtMs, decision });
-      } else this.#singlyUntilMs.set(key, askedAtMs + this.#maxAgeMs);
+      } else if (decision) this.#singlyUntilMs.set(key, askedAtMs + this.#maxAgeMs);
       return decision;
     } finally {
       this.#taking.delete(key);

@@ -214,24 +214,50 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     cost: number,
   ): Promise<Decision> {
     // Nobody is refused when a whole lease cannot be had: the cost alone may still be.
-    const take = (size: number): Promise<Decision> => this.#take(set, key, local, size, false);
+    const take = (size: number): Promise<Decision | undefined> =>
+      this.#ask(
+        set,
+        key,
+        local,
+        size,
+        0,
+        (decision) => decision,
+        () => undefined,
+      );
     const decision = await leases.renew(local, cost, this.#now, take);
+    if (decision === 'unavailable') return this.#degrade(set, key, cost, 0);
     return decision ?? (await this.#take(set, key, local, cost));
   }
 
-  /** Asks the store, or, when it cannot be asked, what remains. Without `async`: this is the path of every request. */
-  #take(
+  #take(set: CompiledSet, key: string, local: string, cost: number): Promise<Decision> {
+    const slot = set.leasesSlots ? newSlot() : 0;
+    return this.#ask(
+      set,
+      key,
+      local,
+      cost,
+      slot,
+      (decision) => this.#report(key, cost, decision),
+      () => this.#degrade(set, key, cost, slot),
+    );
+  }
+
+  /** What remains when the store cannot be asked. */
+  #degrade(set: CompiledSet, key: string, cost: number, slot: number): Decision {
+    return this.#report(key, cost, this.#fallback.decide(set, key, cost, slot));
+  }
+
+  /** Asks the store. Without `async`: this is the path of every request. */
+  #ask<T>(
     set: CompiledSet,
     key: string,
     local: string,
     cost: number,
-    reported = true,
-  ): Promise<Decision> {
-    const slot = set.leasesSlots ? newSlot() : 0;
-    const degrade = (): Decision => this.#fallback.decide(set, key, cost, slot);
-    const report = (decision: Decision): Decision =>
-      reported ? this.#report(key, cost, decision) : decision;
-    if (!this.#health.shouldAsk()) return Promise.resolve(report(degrade()));
+    slot: number,
+    decided: (decision: Decision) => T,
+    unavailable: () => T,
+  ): Promise<T> {
+    if (!this.#health.shouldAsk()) return Promise.resolve(unavailable());
     const askedAtMs = this.#now();
     const impossible = cost > set.largestCost;
     const mode = impossible ? 'peek' : 'take';
@@ -242,13 +268,13 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
         // Slots are freed at any moment; time alone ends other refusals.
         if (!decision.allowed && !set.leasesSlots)
           this.#refusals.add(local, set, cost, decision, askedAtMs);
-        return report(decision);
+        return decided(decision);
       },
       (error: unknown) => {
         this.#health.failed();
         if (storeFailedChannel.hasSubscribers)
           storeFailedChannel.publish({ policy: set.name, error });
-        return report(degrade());
+        return unavailable();
       },
     );
   }

@@ -450,6 +450,30 @@ describe('a store that fails', () => {
     expect((await limiter.peek('s')).remaining).toBe(1);
   });
 
+  test.each([
+    [
+      'at once',
+      (limiter: RateLimiter<'p'>) =>
+        Promise.all(Array.from({ length: 20 }, () => limiter.check('s'))),
+    ],
+    [
+      'one by one',
+      async (limiter: RateLimiter<'p'>) => {
+        const decisions = [];
+        for (let count = 0; count < 20; count += 1) decisions.push(await limiter.check('s'));
+        return decisions;
+      },
+    ],
+  ])('local: the limit holds for who takes leases too, %s', async (_, checks) => {
+    const store = remoteStore();
+    store.failing = true;
+    const lease = { size: 4 };
+    const limiter = limiterOf({ store, policies: { p: five }, onStoreError: 'local', lease });
+    const decisions = await checks(limiter);
+    expect(decisions.filter(({ allowed }) => allowed)).toHaveLength(5);
+    expect(decisions.every(({ source }) => source === 'degraded')).toBe(true);
+  });
+
   test('a slot that was leased here meanwhile is given back here', async () => {
     const store = remoteStore();
     const policies = { p: [concurrency({ limit: 1 })] };
