@@ -95,10 +95,12 @@ function advance(
     const link = links[at] as Link;
     const verdict = decide(link, progress);
     if ('then' in verdict) {
-      return verdict
-        .then(checked)
-        .catch((error: unknown) => failed(link.name, error))
-        .then((late) => note(link, late, progress) ?? advance(links, at + 1, progress));
+      const goOn = (late: Verdict<unknown>): Verdict<object> | Promise<Verdict<object>> =>
+        note(link, late, progress) ?? advance(links, at + 1, progress);
+      return verdict.then(
+        (late) => goOn(checked(link.name, late)),
+        (error: unknown) => goOn(failed(link.name, error)),
+      );
     }
     const end = note(link, verdict, progress);
     if (end) return end;
@@ -113,15 +115,17 @@ function decide(
   try {
     const verdict = guard(request, context as never);
     // Any thenable will do: what awaits a promise awaits it as well.
-    return 'then' in verdict ? Promise.resolve(verdict) : checked(verdict);
+    return 'then' in verdict ? Promise.resolve(verdict) : checked(name, verdict);
   } catch (error) {
     return failed(name, error);
   }
 }
 
-function checked(verdict: Verdict<unknown>): Verdict<unknown> {
-  if (typeof verdict.pass === 'boolean') return verdict;
-  throw new TypeError('a guard must return a Pass or a Reply');
+function checked(guard: string, verdict: Verdict<unknown>): Verdict<unknown> {
+  // Without types it may be anything.
+  return typeof (verdict as Partial<Verdict<unknown>> | undefined)?.pass === 'boolean'
+    ? verdict
+    : failed(guard, new TypeError('a guard must return a Pass or a Reply'));
 }
 
 /** A body that cannot be read is the caller's doing; whatever else a guard throws is ours, and nobody else's business. */

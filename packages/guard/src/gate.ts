@@ -99,9 +99,10 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     try {
       const verdict = guard(request, {});
       if ('then' in verdict) {
-        return Promise.resolve(verdict)
-          .catch(broken)
-          .then((late) => apply(late, req, res));
+        return Promise.resolve(verdict).then(
+          (late) => apply(late, req, res),
+          (error: unknown) => apply(broken(error), req, res),
+        );
       }
       return apply(verdict, req, res);
     } catch (error) {
