@@ -20,6 +20,10 @@ export function identityOf(...parts: readonly string[]): string {
  */
 export function fingerprintOf(principal: string, key: string, request: RequestParts): string {
   const { method, target, contentType, body } = request;
-  const head = Buffer.from(`${JSON.stringify([principal, key, method, target, contentType])}\n`);
-  return hash('sha256', Buffer.concat([head, body]), 'base64url');
+  const head = `${JSON.stringify([principal, key, method, target, contentType])}\n`;
+  const headLength = Buffer.byteLength(head);
+  const bytes = Buffer.allocUnsafe(headLength + body.byteLength);
+  bytes.write(head);
+  bytes.set(body, headLength);
+  return hash('sha256', bytes, 'base64url');
 }

@@ -85,9 +85,13 @@ export function joined(headers: readonly HeaderEntry[]): readonly HeaderEntry[] 
  * `201\ncontent-type: text/plain\n\nhello`. A body that was not kept is marked by `-` after the status.
  */
 export function encodeResponse({ status, headers, body }: StoredResponse): Uint8Array {
-  const lines = headers.map(([name, value]) => `${name}: ${value}\n`).join('');
-  const head = Buffer.from(`${status}${body ? '' : ' -'}\n${lines}\n`, 'latin1');
-  return body && body.byteLength > 0 ? Buffer.concat([head, body]) : head;
+  let head = `${status}${body ? '' : ' -'}\n`;
+  for (const [name, value] of headers) head += `${name}: ${value}\n`;
+  head += '\n';
+  const bytes = Buffer.allocUnsafe(head.length + (body?.byteLength ?? 0));
+  bytes.write(head, 'latin1');
+  if (body) bytes.set(body, head.length);
+  return bytes;
 }
 
 /** Reads what {@link encodeResponse} wrote; `undefined` when it is something else. */
@@ -95,12 +99,14 @@ export function decodeResponse(bytes: Uint8Array): StoredResponse | undefined {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const end = buffer.indexOf('\n\n');
   if (end < 3) return undefined;
-  const [first = '', ...lines] = buffer.toString('latin1', 0, end).split('\n');
-  const [, status, omitted] = /^([1-9]\d\d)( -)?$/.exec(first) ?? [];
+  const lines = buffer.toString('latin1', 0, end).split('\n');
+  const [, status, omitted] = /^([1-9]\d\d)( -)?$/.exec(lines[0] ?? '') ?? [];
   if (!status) return undefined;
-  const headers = lines.map((line): HeaderEntry => {
+  const headers: HeaderEntry[] = [];
+  for (let at = 1; at < lines.length; at += 1) {
+    const line = lines[at] as string;
     const colon = line.indexOf(': ');
-    return [line.slice(0, colon), line.slice(colon + 2)];
-  });
+    headers.push([line.slice(0, colon), line.slice(colon + 2)]);
+  }
   return { status: Number(status), headers, body: omitted ? undefined : buffer.subarray(end + 2) };
 }
