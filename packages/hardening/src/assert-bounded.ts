@@ -23,6 +23,7 @@ const harmlessFormats = ['starts_with', 'ends_with', 'includes', 'lowercase', 'u
  * @throws TypeError that names them all, at most 50.
  */
 export function assertBounded(schema: z.core.$ZodType): void {
+  if (schema?._zod === undefined) throw new TypeError('expected a schema of zod 4');
   const findings: Finding[] = [];
   walk(schema, { path: '#', level: 0, maxLength: undefined, isPiped: false }, findings, new Set());
   if (findings.length === 0) return;

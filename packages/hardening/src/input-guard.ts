@@ -2,7 +2,7 @@ import type { Guard, GuardRequest, Reply } from '@countersign/guard';
 import type * as z from 'zod';
 import { HardeningError, type HardeningErrorCode } from './errors.ts';
 import { publish } from './events.ts';
-import { type InputOptions, input as reader } from './input.ts';
+import { type InputOptions, queryShape, input as reader } from './input.ts';
 import { upload as fileOf, type UploadedFile, type UploadOptions } from './upload.ts';
 
 /** What the input guard takes. */
@@ -30,6 +30,7 @@ export function input<Schema extends z.ZodType>(
     throw new TypeError('input: from must be "body" or "query"');
   }
   const read = reader(schema, options);
+  if (from === 'query') queryShape(read.schema);
   const guard: Guard<z.output<Schema>> = async (request) =>
     answering(async () => {
       if (from === 'query') return read.parseQuery(request.query);
@@ -53,14 +54,15 @@ export function upload(options: UploadOptions = {}): InputGuard<UploadedFile> {
     answering(async () => {
       checkLength(request, maxBytes);
       checkMediaType(request, FILE_TYPE);
-      const type = request.headers.get('content-type')?.trim().toLowerCase();
-      return read.checkAsync({ type, bytes: await request.rawBody() });
+      const [type = ''] = (request.headers.get('content-type') ?? '').split(';');
+      const bytes = await request.rawBody();
+      return read.checkAsync({ type: type.trim().toLowerCase(), bytes });
     });
   return Object.assign(guard, { from: 'body' } as const);
 }
 
 /** The answer to input that was refused; undefined for every other error. */
-export function inputRefusal(error: unknown): Reply | undefined {
+function inputRefusal(error: unknown): Reply | undefined {
   if (!(error instanceof HardeningError)) return undefined;
   const { code, message, errors } = error;
   const status = statuses[code];
@@ -80,8 +82,7 @@ export function inputRefusal(error: unknown): Reply | undefined {
   };
 }
 
-const JSON_TYPE = /^application\/(?:[a-z0-9.-]+\+)?json(?: ?; ?charset="?utf-8"?)?$/i;
-/** Parameters mean nothing to the types that `upload` knows. */
+const JSON_TYPE = /^application\/(?:[\w!#$&^.-]+\+)?json$/i;
 const FILE_TYPE = /^[a-z]+\/[a-z]+$/i;
 
 const statuses: Partial<Readonly<Record<HardeningErrorCode, number>>> = {
@@ -113,10 +114,18 @@ async function answering<Value>(
 
 /** Before a byte of the body is read (RFC 9110 §15.5.16): a form that a page of another origin may send without asking is none of ours. */
 function checkMediaType({ headers }: GuardRequest, expected: RegExp): void {
-  const [type = '', ...more] = headers.all('content-type');
+  const [field = '', ...more] = headers.all('content-type');
+  const [type = '', ...parameters] = field.split(';').map((part) => part.trim());
   const encoding = headers.get('content-encoding') ?? 'identity';
-  if (more.length === 0 && expected.test(type.trim()) && encoding === 'identity') return;
+  const isTaken = expected.test(type) && parameters.every(isHarmless) && encoding === 'identity';
+  if (more.length === 0 && isTaken) return;
   throw refused('ERR_HARDENING_INPUT_MEDIA_TYPE', 'The input is not of a type that is taken here.');
+}
+
+/** JSON has one charset (RFC 8259 §8.1): one that says otherwise is meant for another reader. */
+function isHarmless(parameter: string): boolean {
+  const [name = '', value = ''] = parameter.split('=').map((part) => part.trim().toLowerCase());
+  return name !== 'charset' || value === 'utf-8' || value === '"utf-8"';
 }
 
 /** What says that it is too large is not read at all. */

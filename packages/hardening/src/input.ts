@@ -143,7 +143,7 @@ function queryValue(
     if (all) all.push(value);
     else values.set(name, [value]);
   }
-  const shape = shapeOf(schema);
+  const shape = queryShape(schema);
   const repeated = [...values].filter(([name, all]) => all.length > 1 && !isList(shape[name]));
   if (repeated.length > 0) throw invalid(fieldErrors(repeated.map(([name]) => duplicate(name))));
   return Object.fromEntries(
@@ -161,9 +161,15 @@ function duplicate(name: string): z.core.$ZodIssue {
 
 type Shape = Readonly<Record<string, z.core.$ZodType>>;
 
-function shapeOf(schema: z.core.$ZodType): Shape {
+/**
+ * The parameters that a schema knows.
+ * @throws TypeError when it is none of an object.
+ */
+export function queryShape(schema: z.core.$ZodType): Shape {
   const core = unwrapped(schema);
-  if (core._zod.def.type !== 'object') throw new TypeError('a query needs a schema of an object');
+  if (core._zod.def.type !== 'object') {
+    throw new TypeError('input: a query needs a schema of an object');
+  }
   return core._zod.def.shape;
 }
 

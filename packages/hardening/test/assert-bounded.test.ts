@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
+import * as zod3 from 'zod/v3';
 import { assertBounded } from '../src/assert-bounded.ts';
 import { list } from '../src/list.ts';
 import { num } from '../src/num.ts';
@@ -101,6 +102,13 @@ describe('assertBounded', () => {
     expect(() => assertBounded(schema)).toThrow(TypeError);
     expect(() => assertBounded(schema)).toThrow(problem);
   });
+
+  test.each([undefined, null, {}, 'string', zod3.string().max(5)])(
+    'refuses %j, which is no schema',
+    (schema) => {
+      expect(() => assertBounded(schema as never)).toThrow('expected a schema of zod 4');
+    },
+  );
 
   test('the order of checks in zod is the trap: the pattern runs on what is too long', () => {
     let longest = 0;

@@ -41,6 +41,8 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
       'application/json',
       'Application/JSON; charset=UTF-8',
       'application/vnd.order+json',
+      'application/vnd.api+json; profile="https://example.com/a"',
+      'application/json;odata=minimal;charset="utf-8"',
     ]) {
       const answer = await ask(port, { ...post, headers: { 'content-type': type }, body });
       expect(answer.status).toBe(200);
@@ -96,6 +98,34 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
       415,
       'MEDIA_TYPE',
     ],
+    [
+      'another charset, hidden',
+      { 'content-type': 'application/json; a="x"; charset = utf-16' },
+      '{}',
+      415,
+      'MEDIA_TYPE',
+    ],
+    [
+      'two charsets',
+      { 'content-type': 'application/json; charset=utf-8; charset=utf-7' },
+      '{}',
+      415,
+      'MEDIA_TYPE',
+    ],
+    [
+      'a type that only begins so',
+      { 'content-type': 'application/jsonp' },
+      '{}',
+      415,
+      'MEDIA_TYPE',
+    ],
+    [
+      'a type that only ends so',
+      { 'content-type': 'text/plain; application/json' },
+      '{}',
+      415,
+      'MEDIA_TYPE',
+    ],
     ['a coding', { ...asJson, 'content-encoding': 'gzip' }, '{}', 415, 'MEDIA_TYPE'],
     ['no JSON', asJson, '{"name":', 400, 'MALFORMED'],
     ['nothing', asJson, '', 400, 'MALFORMED'],
@@ -134,6 +164,9 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
     const post = { method: 'POST', path: '/bytes' };
     const headers = { 'content-type': 'application/pdf' };
     expect((await ask(port, { ...post, headers, body: '%PDF-1.7\n' })).status).toBe(200);
+    const named = { 'content-type': 'Application/PDF; name="a.pdf"' };
+    const answer = await ask(port, { ...post, headers: named, body: '%PDF-1.7' });
+    expect(JSON.parse(answer.body)).toMatchObject({ type: 'application/pdf' });
     expect((await ask(port, { ...post, headers, body: '<html>' })).status).toBe(400);
     expect((await ask(port, { ...post, headers, body: `%PDF-${'x'.repeat(100)}` })).status).toBe(
       413,
@@ -196,6 +229,10 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
       { numRuns: 100 },
     );
   });
+});
+
+test('a query needs an object, which is found out at the start', () => {
+  expect(() => input(text(), { from: 'query' })).toThrow('a query needs a schema of an object');
 });
 
 test('the guard says what it found', () => {
