@@ -1,6 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { globSync, readFileSync } from 'node:fs';
 import { chain, type Guard, problem } from '@countersign/guard';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { bodyLimit, correlationId, errorMapper, requestLog } from '../src/guard.ts';
 import {
@@ -192,6 +193,57 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect((await ask(port)).status).toBe(200);
       expect(now).not.toHaveBeenCalled();
     });
+  });
+
+  test('no caller can make the guards fail, or have more than its id sent back', async () => {
+    heard('request');
+    const { port } = await serving({
+      guard: chain()
+        .use('correlation', correlationId())
+        .use('log', requestLog({ requestId: ({ correlation }) => correlation.id }))
+        .use('errors', errorMapper({ requestId: ({ correlation }) => correlation.id }))
+        .use('bound', bodyLimit({ maxBytes: 100 })),
+      options: { trustedProxies: ['127.0.0.1'] },
+    });
+    // What HTTP allows in a field value (RFC 9110 §5.5), and in a request target.
+    const value = fc
+      .array(
+        fc.integer({ min: 0x21, max: 0xff }).filter((code) => code !== 0x7f),
+        {
+          maxLength: 200,
+        },
+      )
+      .map((codes) => `q ${String.fromCharCode(...codes)}z`);
+    const query = fc.array(
+      fc.constantFrom('a', '=', '&', '%', '%00', '%e0', '+', '[]', ';', 'token='),
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        value,
+        value,
+        value,
+        query,
+        fc.nat(300),
+        async (id, trace, state, parameters, length) => {
+          const { status, headers, lines, body } = await ask(port, {
+            method: 'POST',
+            path: `/bytes?${parameters.join('')}`,
+            headers: {
+              'content-type': 'application/octet-stream',
+              'x-request-id': id,
+              traceparent: trace,
+              tracestate: state,
+              'user-agent': state,
+            },
+            body: 'x'.repeat(length),
+          });
+          expect(status).toBe(length <= 100 ? 200 : 413);
+          expect(headers['x-request-id']).toMatch(/^[\w-]{1,64}$/);
+          expect(JSON.stringify(lines) + body).not.toContain(JSON.stringify(id).slice(1, -1));
+        },
+      ),
+      { numRuns: 60 },
+    );
   });
 
   describe('an error', () => {
