@@ -108,6 +108,6 @@ function problemOf({ denied, source, policies, impossible }: Decision): Problem 
       ? 'Request cannot be satisfied as it costs more than the assigned quota'
       : 'Request cannot be satisfied as assigned quota has been exceeded',
     status: 429,
-    'violated-policies': violated,
+    ...(violated.length > 0 && { 'violated-policies': violated }),
   };
 }

@@ -271,7 +271,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
         return decided(decision);
       },
       (error: unknown) => {
-        this.#health.failed();
+        if (!concernsOneCall(error)) this.#health.failed();
         if (storeFailedChannel.hasSubscribers)
           storeFailedChannel.publish({ policy: set.name, error });
         return unavailable();
@@ -460,6 +460,11 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       );
     }
   }
+}
+
+/** The store answered, with an error: a record that cannot be read, say. Whoever can bring that about must not take the store from others. */
+function concernsOneCall(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ERR_STORE_FAILED';
 }
 
 function unknownPolicy(name: string | undefined): RateLimitError {

@@ -125,10 +125,12 @@ export function advanced(
 /** A copy that can be advanced. What is charged is committed first, so a list that advancing leaves alone need not be copied. */
 function provisional(state: PolicyState, nowUs: number): PolicyState {
   const { kind, entries, windowUs } = state;
-  const [oldest = nowUs] = entries;
-  const newest = entries.at(-2) ?? nowUs;
-  const complete = kind === 'sliding-log' && oldest > nowUs - windowUs && newest <= nowUs;
-  return { ...state, entries: complete || entries.length === 0 ? entries : [...entries] };
+  if (entries.length === 0) return copy(state, entries);
+  const complete =
+    kind === 'sliding-log' &&
+    (entries[0] as number) > nowUs - windowUs &&
+    (entries.at(-2) as number) <= nowUs;
+  return copy(state, complete ? entries : [...entries]);
 }
 
 function sameStates(states: readonly PolicyState[], policies: readonly Policy[]): boolean {
@@ -181,7 +183,7 @@ function adopted(
   policies: readonly Policy[],
   nowUs: number,
 ): PolicyState[] {
-  const left: (PolicyState | undefined)[] = states.map(copy);
+  const left: (PolicyState | undefined)[] = states.map((state) => copy(state, [...state.entries]));
   const takeOver = (kind: PolicyKind, windowUs?: number): PolicyState | undefined => {
     const index = left.findIndex(
       (state) => state?.kind === kind && (windowUs ?? state.windowUs) === state.windowUs,
@@ -199,8 +201,10 @@ function adopted(
   });
 }
 
-function copy(state: PolicyState): PolicyState {
-  return { ...state, entries: [...state.entries] };
+/** Written out: a spread would give it another hidden class, and everything that reads states would be slower. */
+function copy(state: PolicyState, entries: number[]): PolicyState {
+  const { kind, algorithm, windowUs, at, used, previous } = state;
+  return { kind, algorithm, windowUs, at, used, previous, entries };
 }
 
 function converted(policy: Policy, old: PolicyState, nowUs: number): PolicyState {

@@ -76,6 +76,15 @@ describe('rateLimitGuard', () => {
     expect(passed(await guard(request('192.0.2.2'), {})).pass).toBe(true);
   });
 
+  test('names no policy where none is violated: the subject is paused as a whole', async () => {
+    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+    await limiter.restrict('s', { remaining: 0, durationMs: 5000 });
+    const reply = refused(await rateLimitGuard(limiter, { key: () => 's' })(request(), {}));
+    expect(reply.status).toBe(429);
+    expect(Object.fromEntries(reply.headers)['retry-after']).toBe('5');
+    expect(JSON.parse(String(reply.body))).not.toHaveProperty('violated-policies');
+  });
+
   test('chooses subject, policy and cost by request and by what earlier guards found out', async () => {
     const limiter = createRateLimiter({
       store: memoryRateLimitStore(),

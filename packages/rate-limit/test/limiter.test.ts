@@ -438,6 +438,21 @@ describe('a store that fails', () => {
     });
   });
 
+  test('for one subject only does not keep others from being asked for', async () => {
+    const store = remoteStore();
+    const { consume } = store;
+    const poisoned: RateLimitStore = {
+      ...store,
+      consume: (counter, subject, ...rest) =>
+        subject === 'poisoned'
+          ? Promise.reject(Object.assign(new Error('bad record'), { code: 'ERR_STORE_FAILED' }))
+          : consume.call(store, counter, subject, ...rest),
+    };
+    const limiter = limiterOf({ store: poisoned, policies: { p: five } });
+    expect(await allowed(limiter as never, 5, 'poisoned')).toBe(0);
+    expect(await limiter.check('s')).toMatchObject({ allowed: true, source: 'store' });
+  });
+
   test('gets nothing back for what it was never charged', async () => {
     const store = remoteStore();
     const limiter = limiterOf({ store, policies: { p: five }, onStoreError: 'local' });
