@@ -184,6 +184,21 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
     });
 
     test.each([
+      [['127.0.0.1'], true],
+      [['10.0.0.0/8'], false],
+      [[], false],
+    ])('tells whether a proxy that is trusted sent it (%j)', async (trustedProxies, expected) => {
+      const look = route(
+        'GET',
+        '/hello',
+        looking(({ viaTrustedProxy }) => viaTrustedProxy),
+      );
+      const spoofed = get('/hello', 'X-Forwarded-For: 127.0.0.1, 10.0.0.1\r\n');
+      const verdict = await seen(async (request) => look(request, {}), spoofed, { trustedProxies });
+      expect(verdict).toMatchObject({ context: expected });
+    });
+
+    test.each([
       ['http, https', true],
       ['https, http', false],
       ['HTTPS', true],
