@@ -26,20 +26,18 @@ export function output<Schema extends z.ZodType>(schema: Schema): Output<z.input
   return {
     fields: pointers,
     stringify(value) {
-      const parsed = reading(() => compiled.safeParse(value));
-      if (!parsed.success) throw mismatch(errorsOf(parsed.error.issues, names));
-      return reading(() => JSON.stringify(parsed.data));
+      let issues: readonly z.core.$ZodIssue[];
+      try {
+        const parsed = compiled.safeParse(value);
+        if (parsed.success) return JSON.stringify(parsed.data);
+        ({ issues } = parsed.error);
+      } catch (error) {
+        // A getter that threw, a cycle, nesting deeper than the stack.
+        throw mismatch([], error);
+      }
+      throw mismatch(errorsOf(issues, names));
     },
   };
-}
-
-/** What is thrown on the way is the result's doing: a getter that threw, a cycle, nesting deeper than the stack. */
-function reading<Read>(read: () => Read): Read {
-  try {
-    return read();
-  } catch (error) {
-    throw mismatch([], error);
-  }
 }
 
 function mismatch(errors: readonly FieldError[], cause?: unknown): HardeningError {
