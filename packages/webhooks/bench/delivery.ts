@@ -42,8 +42,11 @@ export async function benchDelivery(): Promise<void> {
   expectAtLeast('deliveries vs empty jobs', rates.deliveries / rates.jobs, 0.5);
 
   await ask('reset');
-  const alone = await latency(connection, origin, [], ask);
-  const beside = await latency(connection, origin, ['hang', 'fail', 'slow'], ask);
+  let [alone, beside] = [Infinity, Infinity];
+  for (let round = 0; round < 2; round += 1) {
+    alone = Math.min(alone, await latency(connection, origin, [], ask));
+    beside = Math.min(beside, await latency(connection, origin, ['hang', 'fail', 'slow'], ask));
+  }
   console.log(`\np95 from publish to receipt, ${ENDPOINTS} healthy endpoints, 200 events/s`);
   console.log(
     `  alone: ${alone.toFixed(1)} ms, beside a hanging, a failing and a slow one: ${beside.toFixed(1)} ms`,

@@ -18,9 +18,6 @@ inbox.worker();
 await queue.stats().catch(() => undefined);
 process.on('message', () => {
   process.disconnect();
-  void Promise.all([queue.close(), inbox.close()]).then(() => {
-    connection.disconnect();
-    process.stdout.write('closed\n');
-  });
+  void Promise.all([queue.close(), inbox.close()]).then(() => connection.disconnect());
 });
 process.send?.('ready');

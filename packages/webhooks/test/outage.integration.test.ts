@@ -104,20 +104,23 @@ test('closes the inbox, and refuses what it cannot store, while Redis is silent'
   await stop();
 });
 
-test('lets the process end once queue and inbox are closed, although Redis is silent', {
-  timeout: 60_000,
-}, async () => {
-  const { proxy, stop } = await fragileRedis();
-  const script = fileURLToPath(new URL('closing-process.ts', import.meta.url));
-  const child = fork(script, [String(proxy.port)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
-  const exited = once(child, 'exit');
-  await once(child, 'message');
-  // Its workers are waiting for jobs by now: a blocking command each.
-  await until(() => proxy.open >= 3);
-  proxy.set('both', { blackhole: true });
-  child.send('close');
-  const patience = setTimeout(() => child.kill('SIGKILL'), 30_000);
-  expect(await exited).toEqual([0, null]);
-  clearTimeout(patience);
-  await stop();
-});
+test.each(['from the start', 'later'])(
+  'lets the process end once queue and inbox are closed, although Redis is silent %s',
+  { timeout: 90_000 },
+  async (since) => {
+    const { proxy, stop } = await fragileRedis();
+    if (since === 'from the start') proxy.set('both', { blackhole: true });
+    const script = fileURLToPath(new URL('closing-process.ts', import.meta.url));
+    const child = fork(script, [String(proxy.port)]);
+    const exited = once(child, 'exit');
+    await once(child, 'message');
+    // Its own connection, and those on which its workers wait for jobs.
+    await until(() => proxy.open >= 3);
+    proxy.set('both', { blackhole: true });
+    child.send('close');
+    const patience = setTimeout(() => child.kill('SIGKILL'), 40_000);
+    expect(await exited).toEqual([0, null]);
+    clearTimeout(patience);
+    await stop();
+  },
+);

@@ -4,6 +4,7 @@ import type { Webhook } from '../admission.ts';
 import { storeKey } from '../lease.ts';
 import { assertWhole } from '../range.ts';
 import { createSeal } from '../seal.ts';
+import { closeWorker, ownWorker } from './closing.ts';
 
 export interface InboxOptions<T> {
   /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
@@ -113,29 +114,31 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
       const stop = new AbortController();
       const failed = (error: unknown): void => onError?.(error as Error);
       const handling = new Set<Promise<void>>();
-      const worker = new Worker<Job>(
-        name,
-        async (job) => {
-          const work = (async () => await handle(decoded(job.data), stop.signal))();
-          handling.add(work);
-          await work.finally(() => handling.delete(work));
-        },
-        // With BullMQ's default of 1, a webhook whose worker crashes twice would be given up.
-        {
-          connection,
-          prefix,
-          concurrency,
-          maxStalledCount: Number.MAX_SAFE_INTEGER,
-        },
-      );
-      worker.on('error', failed);
+      const make = () =>
+        new Worker<Job>(
+          name,
+          async (job) => {
+            const work = (async () => await handle(decoded(job.data), stop.signal))();
+            handling.add(work);
+            await work.finally(() => handling.delete(work));
+          },
+          // With BullMQ's default of 1, a webhook whose worker crashes twice would be given up.
+          {
+            connection,
+            prefix,
+            concurrency,
+            maxStalledCount: Number.MAX_SAFE_INTEGER,
+          },
+        );
+      const owned = ownWorker(options.connection, make);
+      owned.worker.on('error', failed);
       const handleOf = {
         async close() {
           stop.abort();
-          const closing = worker.close();
+          void owned.worker.close();
           // Handlers take as long as they take; Redis does not.
           await Promise.allSettled(handling);
-          await withDeadline(closing, timeoutMs).catch(failed);
+          await closeWorker(owned, timeoutMs).catch(failed);
           workers.delete(handleOf);
         },
       };

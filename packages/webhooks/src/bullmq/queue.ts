@@ -10,6 +10,7 @@ import { assertWhole } from '../range.ts';
 import { delays, type ScheduleOptions } from '../schedule.ts';
 import type { Scheme } from '../scheme.ts';
 import { createSeal } from '../seal.ts';
+import { closeWorker, ownWorker } from './closing.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
 import { type DrainSettings, drain } from './drain.ts';
 import { type BreakerSettings, createLedger, type EndpointState, type Wake } from './ledger.ts';
@@ -307,30 +308,33 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
           logEntries,
           logMs,
         };
-        const worker = new Worker<Job>(
-          QUEUE_NAME,
-          async (job, token) => {
-            const atMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
-            if (atMs === undefined) return;
-            await job.moveToDelayed(atMs, token);
-            throw new DelayedError();
-          },
-          {
-            connection: connection as unknown as ConnectionOptions,
-            prefix: shardPrefix(prefix, shard),
-            concurrency,
-            // A drain job is never given up: what it stands for is in the ledger, and it may crash any number of times.
-            maxStalledCount: Number.MAX_SAFE_INTEGER,
-            lockDuration: leaseMs,
-            stalledInterval: leaseMs,
-            removeOnComplete: { count: 0 },
-            removeOnFail: { count: 0 },
-          },
-        );
+        const make = () =>
+          new Worker<Job>(
+            QUEUE_NAME,
+            async (job, token) => {
+              const atMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
+              if (atMs === undefined) return;
+              await job.moveToDelayed(atMs, token);
+              throw new DelayedError();
+            },
+            {
+              connection: connection as unknown as ConnectionOptions,
+              prefix: shardPrefix(prefix, shard),
+              concurrency,
+              // A drain job is never given up: what it stands for is in the ledger, and it may crash any number of times.
+              maxStalledCount: Number.MAX_SAFE_INTEGER,
+              lockDuration: leaseMs,
+              stalledInterval: leaseMs,
+              removeOnComplete: { count: 0 },
+              removeOnFail: { count: 0 },
+            },
+          );
+        const owned = ownWorker(connection, make);
+        const { worker } = owned;
         worker.on('error', failed);
         // An endpoint that cannot be read or called as it is stored. Its deliveries wait; a sweep comes for it again.
         worker.on('failed', (_, error) => failed(error));
-        return worker;
+        return owned;
       });
       const sweepAll = (): void => {
         for (const shard of served) void sweep(shard).catch(failed);
@@ -344,9 +348,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
           // BullMQ would wait for Redis to come back. Attempts have ended, and were settled if that was possible, by then;
           // what was not is attempted again when its lease ends.
           const timeLimitMs = leaseMs + timeoutMs;
-          await Promise.all(
-            running.map((worker) => withDeadline(worker.close(), timeLimitMs).catch(failed)),
-          );
+          await Promise.all(running.map((owned) => closeWorker(owned, timeLimitMs).catch(failed)));
           workers.delete(handle);
         },
       };
