@@ -34,10 +34,12 @@ export interface RequestLogEntry {
   readonly requestId?: string;
 }
 
-/** Published on `node:diagnostics_channel` as `countersign:hardening:<event>`. None contains a value that was sent. */
+/** Published on `node:diagnostics_channel` as `countersign:hardening:<event>`. None contains a value that was sent, but for errors of yours. */
 export interface HardeningEvents {
   /** `input` refused what was sent. */
   'input-refused': { readonly code: HardeningErrorCode; readonly errors: readonly FieldError[] };
+  /** A refinement or transformation of yours threw on what was sent, which was refused. The error is as it was thrown: it may quote what was sent. */
+  'input-check-failed': { readonly error: unknown };
   /** Somebody tried to set fields that `writable` does not let in. */
   'privileged-fields': {
     readonly fields: readonly string[];

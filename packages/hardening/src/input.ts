@@ -27,7 +27,8 @@ export interface Input<Schema extends z.ZodType = z.ZodType> {
   /** The bounds in force, in bytes, levels and names. */
   readonly bounds: Required<InputBounds>;
   /**
-   * Reads JSON: measures it, parses it, validates it.
+   * Reads JSON: measures it, parses it, validates it. A refinement or transformation of yours that throws has refused it: what it threw is reported
+   * on `countersign:hardening:input-check-failed` and in no error.
    * @throws HardeningError `ERR_HARDENING_INPUT_…`, with `errors` where fields were refused.
    */
   parse(body: Uint8Array | string): z.output<Schema>;
@@ -38,7 +39,7 @@ export interface Input<Schema extends z.ZodType = z.ZodType> {
   check(value: unknown): z.output<Schema>;
   /**
    * The same for schemas that have to wait, such as `upload({ scan })`; the others throw a TypeError on them.
-   * @throws HardeningError as `parse`.
+   * @throws HardeningError as `parse`; and whatever a check throws, because who has to be waited for may be out of reach.
    */
   checkAsync(value: unknown): Promise<z.output<Schema>>;
   /**
@@ -95,11 +96,22 @@ export function input<Schema extends z.ZodType>(
 }
 
 function validate<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
+  return accepted(checked(schema, value));
+}
+
+/** A check of yours that throws has met something that it was not made for: what was sent is to blame, and refused. */
+function checked<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+): z.ZodSafeParseResult<z.output<Schema>> {
   try {
-    return accepted(schema.safeParse(value));
+    return schema.safeParse(value);
   } catch (error) {
-    if (!(error instanceof z.core.$ZodAsyncError)) throw error;
-    throw new TypeError('the schema has to wait for something: use checkAsync', { cause: error });
+    if (error instanceof z.core.$ZodAsyncError) {
+      throw new TypeError('the schema has to wait for something: use checkAsync', { cause: error });
+    }
+    publish('input-check-failed', () => ({ error }));
+    throw invalid([{ pointer: '#', code: 'check_failed', detail: 'could not be checked' }]);
   }
 }
 

@@ -1,6 +1,8 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
 import { HardeningError } from '../src/errors.ts';
+import type { HardeningEvents } from '../src/events.ts';
 import { input } from '../src/input.ts';
 import { list } from '../src/list.ts';
 import { num } from '../src/num.ts';
@@ -118,6 +120,23 @@ describe('what zod lets pass', () => {
       .refine(() => true)
       .safeParse(long);
     expect(runs).toBe(1000);
+  });
+
+  test('a transformation that throws is a crash', () => {
+    const schema = z.object({ url: text().transform((value) => new URL(value)) });
+    expect(() => schema.safeParse({ url: 'secret' })).toThrow(TypeError);
+    const thrown: unknown[] = [];
+    const listener = (message: unknown): void => {
+      thrown.push((message as HardeningEvents['input-check-failed']).error);
+    };
+    subscribe('countersign:hardening:input-check-failed', listener);
+    const error = refused(() => input(schema).check({ url: 'secret' }));
+    unsubscribe('countersign:hardening:input-check-failed', listener);
+    expect(error.errors).toEqual([
+      { pointer: '#', code: 'check_failed', detail: 'could not be checked' },
+    ]);
+    expect(error.cause).toBeUndefined();
+    expect(thrown).toEqual([expect.any(TypeError)]);
   });
 
   test('an error may quote what was sent', () => {
