@@ -82,8 +82,8 @@ export class NodeRequest implements GuardRequest {
     return this.knownSignal;
   }
 
-  rawBody(): Promise<Uint8Array> {
-    return readBody(this.req, this.res, this.rules.maxBodyBytes);
+  rawBody(maxBytes: number = Number.POSITIVE_INFINITY): Promise<Uint8Array> {
+    return readBody(this.req, this.res, Math.min(maxBytes, this.rules.maxBodyBytes));
   }
 }
 

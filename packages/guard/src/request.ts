@@ -27,6 +27,9 @@ export interface GuardRequest {
   readonly viaTrustedProxy?: boolean;
   /** Aborts when the caller goes away. */
   readonly signal: AbortSignal;
-  /** The exact bytes of the body, bounded by the adapter's `maxBodyBytes`. Repeated calls return the same bytes. */
-  rawBody(): Promise<Uint8Array>;
+  /**
+   * The exact bytes of the body, bounded by the adapter's `maxBodyBytes`. Repeated calls return the same bytes.
+   * @param maxBytes - a narrower bound: a larger body is refused as soon as it shows, and stays so for whoever asks later.
+   */
+  rawBody(maxBytes?: number): Promise<Uint8Array>;
 }

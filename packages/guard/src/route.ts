@@ -75,7 +75,7 @@ class RoutedRequest implements GuardRequest {
   get signal(): AbortSignal {
     return this.request.signal;
   }
-  rawBody(): Promise<Uint8Array> {
-    return this.request.rawBody();
+  rawBody(maxBytes?: number): Promise<Uint8Array> {
+    return this.request.rawBody(maxBytes);
   }
 }

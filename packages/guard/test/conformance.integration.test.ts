@@ -257,6 +257,18 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       });
     });
 
+    test('is refused as soon as it outgrows a bound that the guard sets itself', async () => {
+      const guard = looking((request) => request.rawBody(4));
+      const connection = await connected({ guard });
+      connection.send(
+        'POST /bytes HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n',
+      );
+      // The rest of the body never comes.
+      expectProblem(await connection.response(), 413);
+      const fits = await ask({ guard }, post('/bytes', '1234', asBytes));
+      expect(fits.body.toString()).toBe('1234');
+    });
+
     test('is put together from chunks that arrive apart', async () => {
       const guard = looking((request) => request.rawBody());
       const connection = await connected({ guard });

@@ -16,7 +16,7 @@ const tooLarge: Reply = {
 
 /**
  * A guard that refuses larger bodies with 413: by their `Content-Length` before anything is read; and when they come in chunks, without a length, by
- * reading them, for which the adapter's `maxBodyBytes` is the bound as well. The handler still finds all of the body.
+ * reading them, and not a byte more. The adapter's `maxBodyBytes` bounds these as well. The handler still finds all of the body.
  * @throws TypeError for an unknown option, and a bound that is none.
  */
 export function bodyLimit(options: BodyLimitOptions): Guard<undefined> {
@@ -29,7 +29,9 @@ export function bodyLimit(options: BodyLimitOptions): Guard<undefined> {
   }
   return (request) => {
     if (request.headers.get('transfer-encoding') !== undefined) {
-      return request.rawBody().then((bytes) => (bytes.length <= maxBytes ? pass : tooLarge));
+      return request
+        .rawBody(maxBytes)
+        .then((bytes) => (bytes.length <= maxBytes ? pass : tooLarge));
     }
     const length = request.headers.get('content-length');
     // Several lengths, or none that is a number, are no length within the bound.
