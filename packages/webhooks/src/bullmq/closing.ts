@@ -1,9 +1,12 @@
 import { type RedisClient, withDeadline } from '@countersign/redis';
-import type { Worker } from 'bullmq';
+
+interface Closable {
+  close(): Promise<void>;
+}
 
 /** A worker of BullMQ, and the connections that it made for itself, to wait for jobs on. */
-export interface OwnedWorker {
-  readonly worker: Worker;
+export interface OwnedWorker<W extends Closable = Closable> {
+  readonly worker: W;
   readonly connections: readonly { disconnect(): void }[];
 }
 
@@ -11,7 +14,7 @@ export interface OwnedWorker {
  * Makes a worker of BullMQ. It duplicates the shared client, and shows the duplicate only once Redis has answered on it;
  * so what it makes is noted down while it is made.
  */
-export function ownWorker(shared: RedisClient, make: () => Worker): OwnedWorker {
+export function ownWorker<W extends Closable>(shared: RedisClient, make: () => W): OwnedWorker<W> {
   const client = shared as { duplicate(...args: unknown[]): { disconnect(): void } };
   const duplicate = client.duplicate.bind(client);
   const before = Object.getOwnPropertyDescriptor(client, 'duplicate');
