@@ -185,6 +185,32 @@ describe('parseQuery', () => {
     expect(refusal(() => read(many)).code).toBe('ERR_HARDENING_INPUT_TOO_MANY_KEYS');
   });
 
+  test('reads or refuses whatever is in a query', () => {
+    const names = fc.oneof(
+      fc.constantFrom('q', 'tag', 'size', 'cursor', '__proto__', 'constructor', 'toString'),
+      fc.string({ unit: 'binary' }),
+    );
+    const values = fc.oneof(
+      fc.constantFrom('a', '5', '0', '1e9', ''),
+      fc.string({ unit: 'binary' }),
+    );
+    const known = ['q', 'tag', 'size', 'cursor'];
+    fc.assert(
+      fc.property(fc.array(fc.tuple(names, values), { maxLength: 6 }), (pairs) => {
+        try {
+          const value = search.parseQuery(new URLSearchParams(pairs));
+          expect(Object.keys(value).filter((name) => !known.includes(name))).toEqual([]);
+          expect(value.size).toBeLessThanOrEqual(100);
+          expect(pairs.filter(([name]) => name === 'q')).toHaveLength(1);
+        } catch (error) {
+          if (!(error instanceof HardeningError)) throw error;
+          expect(JSON.stringify(error.errors).length).toBeLessThan(4000);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
   test('needs an object', () => {
     expect(() => input(text()).parseQuery(new URLSearchParams('a=b'))).toThrow(TypeError);
   });
