@@ -3,8 +3,10 @@ import { Duplex } from 'node:stream';
 import { chain } from '@countersign/guard';
 import { node } from '@countersign/guard/node';
 import { expectAtLeast } from '@countersign/testkit/bench';
+import type { Redis } from 'ioredis';
 import { idempotencyGuard } from '../src/guard.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
+import { redisIdempotencyStore } from '../src/redis.ts';
 import type { IdempotencyStore } from '../src/store.ts';
 
 const sent = '{"amount":100,"currency":"EUR","reference":"order-1234"}';
@@ -36,6 +38,36 @@ export async function overheadInMemory(): Promise<void> {
   expectAtLeast('25 µs against what the guard adds in memory', 25 / addedUs, 1);
 }
 
+/**
+ * What the guard adds to a first request on the node adapter with Redis, and how many times a PING that is: one call at a
+ * time, call by call in turns, from the same process and over a connection of the same kind.
+ */
+export async function overheadOnRedis(redis: Redis, where: string, calls: number): Promise<number> {
+  const subjects = {
+    PING: () => redis.ping(),
+    'without idempotency': serve(),
+    'with idempotency on Redis': serve(redisIdempotencyStore(redis)),
+  };
+  const samples = Object.entries(subjects).map(([name, call]) => ({
+    name,
+    call,
+    us: [] as number[],
+  }));
+  for (let turn = 0; turn < calls * 1.2; turn += 1) {
+    for (const { call, us } of samples) {
+      const startedAt = performance.now();
+      await call();
+      if (turn >= calls * 0.2) us.push((performance.now() - startedAt) * 1e3);
+    }
+  }
+  console.log(`\nnode adapter, first request, Redis ${where} (lower quartile of calls in turns)`);
+  const [ping = 0, without = 0, including = 0] = samples.map(({ us }) => lowerQuartile(us));
+  for (const { name, us } of samples) console.log(`  ${name}  ${lowerQuartile(us).toFixed(1)} µs`);
+  const pings = (including - without) / ping;
+  console.log(`  the guard adds ${pings.toFixed(2)} times a PING`);
+  return pings;
+}
+
 async function usPerRequest(send: () => Promise<void>): Promise<number> {
   const before = process.cpuUsage();
   for (let done = 0; done < requests; done += 1) await send();
@@ -49,7 +81,7 @@ function lowerQuartile(values: readonly number[]): number {
 }
 
 /** A server, as a function that takes one request with a new key to its answer. */
-export function serve(store?: IdempotencyStore): () => Promise<void> {
+function serve(store?: IdempotencyStore): () => Promise<void> {
   const read = chain().use('body', async (request) => {
     await request.rawBody();
     return { pass: true, context: undefined };
