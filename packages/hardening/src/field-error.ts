@@ -56,19 +56,21 @@ function codeOf(issue: z.core.$ZodIssue): string {
   return typeof code === 'string' && CODE.test(code) ? code : 'custom';
 }
 
-const details: Readonly<Record<string, string>> = {
-  invalid_format: 'does not have the form it must have',
-  invalid_value: 'is not one of the values it may have',
-  invalid_union: 'fits none of the forms it may have',
-  invalid_key: 'has a name it may not have',
-  unrecognized_keys: 'is not known',
-  privileged: 'cannot be set here',
-  duplicate: 'must be given once',
-  too_many_bytes: 'takes too many bytes',
-  type_mismatch: 'is not of the type it is declared as',
-  refused_by_scan: 'was not accepted by the scan',
-  invalid_characters: 'has characters it may not have',
-};
+const details = new Map(
+  Object.entries({
+    invalid_format: 'does not have the form it must have',
+    invalid_value: 'is not one of the values it may have',
+    invalid_union: 'fits none of the forms it may have',
+    invalid_key: 'has a name it may not have',
+    unrecognized_keys: 'is not known',
+    privileged: 'cannot be set here',
+    duplicate: 'must be given once',
+    too_many_bytes: 'takes too many bytes',
+    type_mismatch: 'is not of the type it is declared as',
+    refused_by_scan: 'was not accepted by the scan',
+    invalid_characters: 'has characters it may not have',
+  }),
+);
 
 function detailOf(issue: z.core.$ZodIssue, code: string): string {
   switch (issue.code) {
@@ -79,7 +81,7 @@ function detailOf(issue: z.core.$ZodIssue, code: string): string {
     case 'too_small':
       return `must ${issue.inclusive === false ? 'be more than' : 'be at least'} ${issue.minimum}${unitOf(issue.origin)}`;
     default:
-      return details[code] ?? 'is not valid';
+      return details.get(code) ?? 'is not valid';
   }
 }
 

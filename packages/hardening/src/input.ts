@@ -156,10 +156,10 @@ function queryValue(
     else values.set(name, [value]);
   }
   const shape = queryShape(schema);
-  const repeated = [...values].filter(([name, all]) => all.length > 1 && !isList(shape[name]));
+  const repeated = [...values].filter(([name, all]) => all.length > 1 && !isList(shape.get(name)));
   if (repeated.length > 0) throw invalid(fieldErrors(repeated.map(([name]) => duplicate(name))));
   return Object.fromEntries(
-    [...values].map(([name, all]) => [name, isList(shape[name]) ? all : all[0]]),
+    [...values].map(([name, all]) => [name, isList(shape.get(name)) ? all : all[0]]),
   );
 }
 
@@ -171,7 +171,8 @@ function duplicate(name: string): z.core.$ZodIssue {
   return { code: 'custom', params: { code: 'duplicate' }, path: [name], message: '' };
 }
 
-type Shape = Readonly<Record<string, z.core.$ZodType>>;
+/** By name: in an object, names such as `constructor` would be found that nobody put there. */
+type Shape = ReadonlyMap<string, z.core.$ZodType>;
 
 /**
  * The parameters that a schema knows.
@@ -182,7 +183,7 @@ export function queryShape(schema: z.core.$ZodType): Shape {
   if (core._zod.def.type !== 'object') {
     throw new TypeError('input: a query needs a schema of an object');
   }
-  return core._zod.def.shape;
+  return new Map(Object.entries(core._zod.def.shape));
 }
 
 function isList(schema: z.core.$ZodType | undefined): boolean {

@@ -171,6 +171,8 @@ describe('parseQuery', () => {
   test.each([
     'q=a&x=1',
     'q=a&__proto__=1',
+    'q=a&constructor=1',
+    'q=a&toString=1&toString=2',
     'q=a&q[b]=1',
     'size=5',
     'q=a&size=',
