@@ -8,11 +8,12 @@ import {
   startRedisCluster,
 } from '@countersign/testkit/redis';
 import type { Cluster, Redis } from 'ioredis';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
 import type { Execution } from '../src/idempotency.ts';
 import { redisIdempotencyStore } from '../src/redis.ts';
 import { passed, problemIn, refused, requestOf } from './request.ts';
+import { type Application, adapters, type RunningServer } from './servers.ts';
 
 const created: Outcome = {
   status: 201,
@@ -43,6 +44,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  vi.restoreAllMocks();
   await server.stop();
 });
 
@@ -151,6 +153,69 @@ describe('Redis hangs', () => {
       return verdict;
     });
     expect(String(reply.body)).toBe('{"id":1}');
+  });
+});
+
+describe.each(adapters)('Redis is killed, seen through %s', (_adapter, start) => {
+  let service: RunningServer;
+  let application: Application;
+  let executions: number;
+
+  beforeEach(async () => {
+    executions = 0;
+    application = () => ({ status: 201, body: Buffer.from('paid') });
+    const store = redisIdempotencyStore(server.client(), { timeoutMs: 250 });
+    const counted: Application = (...given) => {
+      executions += 1;
+      return application(...given);
+    };
+    service = await start(counted, { store, leaseMs: 5000 });
+  });
+
+  afterEach(async () => {
+    await service.close();
+  });
+
+  const pay = async (): Promise<readonly [status: number, body: string]> => {
+    const headers = { 'idempotency-key': '"k"', 'content-type': 'application/x-test' };
+    const init = { method: 'POST', headers, body: '{"amount":100}' };
+    const response = await fetch(`${service.origin}/payments`, init);
+    return [response.status, await response.text()];
+  };
+  const paid = async (): Promise<void> => {
+    expect(await pay()).toEqual([201, 'paid']);
+  };
+
+  test('before begin: 503, and the request runs when it is back', async () => {
+    await server.kill();
+    expect((await pay())[0]).toBe(503);
+    expect(executions).toBe(0);
+    await server.restart();
+    await eventually(paid);
+    expect(executions).toBe(1);
+  });
+
+  test('in the handler: the answer leaves all the same, and is replayed when it is back', async () => {
+    application = async () => {
+      await server.kill();
+      return { status: 201, body: Buffer.from('paid') };
+    };
+    vi.spyOn(console, 'error').mockImplementation(() => {}); // that it could not be stored at once
+    await paid();
+    const completed = event('completed');
+    await server.restart();
+    await completed;
+    await paid();
+    expect(executions).toBe(1);
+  });
+
+  test('before replay: 503, and the answer is there when it is back', async () => {
+    await paid();
+    await server.kill();
+    expect((await pay())[0]).toBe(503);
+    await server.restart();
+    await eventually(paid);
+    expect(executions).toBe(1);
   });
 });
 
