@@ -1,5 +1,15 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { chain, type Guard, type Outcome, problem } from '@countersign/guard';
+import { express } from '@countersign/guard/express';
+import { fastify } from '@countersign/guard/fastify';
+import { hono } from '@countersign/guard/hono';
+import { serve } from '@hono/node-server';
+import expressApp from 'express';
+import fastifyApp from 'fastify';
+import { Hono } from 'hono';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import * as z from 'zod';
 import {
@@ -267,3 +277,78 @@ describe.each(Object.entries(servers))('endpoints on %s', (_name, start) => {
     expect(outcomes[0]).not.toHaveProperty('refused');
   });
 });
+
+describe('behind guards that were mounted before', () => {
+  /** What an idempotency key is kept by, and what explains errors. */
+  const before = chain()
+    .use('errors', errorMapper({ map: () => ({ status: 418 }) }))
+    .use('key', watching);
+  const mounted: Readonly<Record<string, () => Promise<RunningServer>>> = {
+    express: () => {
+      const app = expressApp();
+      app.use(express(before));
+      app.patch('/payments/:id', express(api));
+      return listening(app.listen(0, '127.0.0.1'));
+    },
+    fastify: async () => {
+      const app = fastifyApp();
+      await app.register(fastify(before));
+      await app.register(fastify(api));
+      await app.listen({ port: 0, host: '127.0.0.1' });
+      return { ...portOf(app.server), close: () => app.close() };
+    },
+    hono: () => {
+      const app = new Hono();
+      app.use(hono(before));
+      app.use(hono(api));
+      return listening(serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }) as Server);
+    },
+  };
+
+  test.each(Object.entries(mounted))(
+    'a handler that fails is explained, and has run: %s',
+    async (_name, start) => {
+      outcomes = [];
+      const heard: unknown[] = [];
+      const hear = (event: unknown) => void heard.push(event);
+      subscribe('countersign:guard:handler-error', hear);
+      const server = await start();
+      const patch = (body: object) =>
+        ask(server.port, {
+          method: 'PATCH',
+          path: '/payments/p1',
+          headers: { authorization: 'alice', 'content-type': 'application/json' },
+          body: JSON.stringify(body),
+        });
+      try {
+        const { status, body } = await patch({ note: 'throw' });
+        expect(status).toBe(418);
+        expect(body).not.toContain('secret reason');
+        expect(heard).toMatchObject([{ status: 418, error: { message: 'secret reason' } }]);
+        expect((await patch({ note: 'refuse' })).status).toBe(409);
+        expect((await patch({ unknown: 'field' })).status).toBe(400);
+        expect(outcomes.map((outcome) => [outcome.status, outcome.refused])).toEqual([
+          [418, undefined],
+          [409, undefined],
+          [400, true],
+        ]);
+      } finally {
+        unsubscribe('countersign:guard:handler-error', hear);
+        await server.close();
+      }
+    },
+  );
+});
+
+function portOf(server: Server): { readonly port: number } {
+  return { port: (server.address() as AddressInfo).port };
+}
+
+async function listening(server: Server): Promise<RunningServer> {
+  if (!server.listening) await once(server, 'listening');
+  const close = async (): Promise<void> => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  return { ...portOf(server), close };
+}
