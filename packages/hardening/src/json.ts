@@ -65,24 +65,24 @@ export function parseJson(body: Uint8Array | string, bounds: Bounds): unknown {
 export function measureValue(value: unknown, bounds: Bounds): void {
   let keys = 0;
   let bytes = 0;
-  const walk = (part: unknown, depth: number): void => {
+  const walk = (part: unknown, depth: number, key: string): void => {
     bytes += typeof part === 'string' ? part.length + 2 : 1;
     if (bytes > bounds.maxBytes) throw tooLarge(bounds);
     if (typeof part !== 'object' || part === null || ArrayBuffer.isView(part)) return;
     if (depth >= bounds.maxDepth) throw tooDeep(bounds);
     if (Array.isArray(part)) {
-      for (const item of part) walk(item, depth + 1);
+      for (const item of part) walk(item, depth + 1, '');
       return;
     }
     for (const name of Object.keys(part)) {
       keys += 1;
       bytes += name.length + 3;
       if (keys > bounds.maxKeys) throw tooManyKeys(bounds);
-      if (name === '__proto__') throw malformed('A name in the input is not allowed.');
-      walk((part as Readonly<Record<string, unknown>>)[name], depth + 1);
+      if (reachesPrototype(name, key)) throw malformed('A name in the input is not allowed.');
+      walk((part as Readonly<Record<string, unknown>>)[name], depth + 1, name);
     }
   };
-  walk(value, 0);
+  walk(value, 0, '');
 }
 
 export function malformed(message: string): HardeningError {
@@ -190,11 +190,13 @@ function checkedName(quoted: string, names: Set<string>, parent: string): string
       throw malformed('The input is not JSON.');
     }
   }
-  // Either way to an object's prototype, for whoever copies members one by one (CWE-1321).
-  if (name === '__proto__' || (name === 'prototype' && parent === 'constructor')) {
-    throw malformed('A name in the input is not allowed.');
-  }
+  if (reachesPrototype(name, parent)) throw malformed('A name in the input is not allowed.');
   if (names.has(name)) throw malformed('A name occurs twice in one object.');
   names.add(name);
   return name;
+}
+
+/** Either way to an object's prototype, for whoever copies members one by one (CWE-1321). */
+function reachesPrototype(name: string, parent: string): boolean {
+  return name === '__proto__' || (name === 'prototype' && parent === 'constructor');
 }

@@ -129,7 +129,10 @@ describe('measureValue', () => {
     expect(codeOf(Array.from({ length: 200_000 }, () => 0))).toBe('ERR_HARDENING_INPUT_TOO_LARGE');
     const many = Object.fromEntries(Array.from({ length: 1001 }, (_, index) => [`k${index}`, 1]));
     expect(codeOf(many)).toBe('ERR_HARDENING_INPUT_TOO_MANY_KEYS');
-    expect(codeOf(JSON.parse('{"a":[{"__proto__":1}]}'))).toBe('ERR_HARDENING_INPUT_MALFORMED');
+    for (const text of ['{"a":[{"__proto__":1}]}', '{"constructor":{"prototype":1}}']) {
+      expect(codeOf(JSON.parse(text))).toBe('ERR_HARDENING_INPUT_MALFORMED');
+    }
+    expect(() => measureValue({ constructor: [{ prototype: 1 }] }, bounds)).not.toThrow();
   });
 
   test('never refuses what parseJson lets pass', () => {

@@ -139,6 +139,15 @@ describe('what zod lets pass', () => {
     expect(thrown).toEqual([expect.any(TypeError)]);
   });
 
+  test('an intersection whose sides differ is a crash', () => {
+    const schema = z.intersection(
+      text(),
+      text().transform((value) => value.length),
+    );
+    expect(() => schema.safeParse('a')).toThrow();
+    refused(() => input(schema).check('a'));
+  });
+
   test('an error may quote what was sent', () => {
     const schema = text().refine(() => false, {
       error: ({ input: value }) => `not ${String(value)}`,
