@@ -157,6 +157,25 @@ describe('an endpoint', () => {
     });
   });
 
+  test('knows what the chain around it found out, where its own guards say that they need it', async () => {
+    const inner = endpoint({
+      method: 'GET',
+      path: '/x',
+      guards: chain<{ readonly correlation: string }>().use('principal', identity),
+      public: { owner: 'x is everybody’s' },
+      output: output(z.string()),
+      handler: (_input, { correlation }) => {
+        expectTypeOf(correlation).toEqualTypeOf<string>();
+        return correlation;
+      },
+    });
+    const found = chain().use('correlation', () => ({ pass: true, context: 'r1' as string }));
+    const whole = found.use('api', endpoints([inner]));
+    expect(await whole(asking('GET', '/x'), {})).toMatchObject({ body: '"r1"' });
+    // @ts-expect-error nobody found out a correlation
+    chain().use('api', endpoints([inner]));
+  });
+
   test('reads a query as it reads a body', async () => {
     const list = endpoint({
       method: 'GET',
