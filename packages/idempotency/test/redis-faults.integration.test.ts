@@ -101,7 +101,11 @@ describe('Redis is killed', () => {
     redis.disconnect();
     await server.restart();
     mount();
-    const reply = refused(await send());
+    const reply = await eventually(async () => {
+      const verdict = refused(await send());
+      if (verdict.status === 503) throw new Error('not connected yet');
+      return verdict;
+    });
     expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN' });
   });
 
