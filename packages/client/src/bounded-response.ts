@@ -52,7 +52,7 @@ export class BoundedHandler implements Handler {
 
 /** The same response, whose body fails when it is larger after decompression than it may be. */
 export function boundedResponse(response: Response, maxBytes: number): Response {
-  const { body, status, statusText, headers } = response;
+  const { body, status, headers } = response;
   // What is not coded is as large as it was on the wire.
   if (body === null || !headers.has('content-encoding')) return response;
   let bytes = 0;
@@ -63,17 +63,20 @@ export function boundedResponse(response: Response, maxBytes: number): Response 
       else controller.enqueue(chunk);
     },
   });
-  return likened(new Response(body.pipeThrough(count), { status, statusText, headers }), response);
+  return likened(new Response(body.pipeThrough(count), { headers }), response);
 }
 
-/** What a response says of the request that it answers cannot be given to the constructor. */
-function likened(made: Response, { url, redirected, type }: Response): Response {
-  const original = { url, redirected, type };
-  const clone = (): Response => likened(Response.prototype.clone.call(made), original as Response);
+/** What the constructor cannot be given, or refuses: servers answer 999, and have reason phrases in UTF-8. */
+function likened(made: Response, original: Response): Response {
+  const { url, redirected, type, status, statusText, ok } = original;
+  const clone = (): Response => likened(Response.prototype.clone.call(made), original);
   return Object.defineProperties(made, {
     url: { value: url },
     redirected: { value: redirected },
     type: { value: type },
+    status: { value: status },
+    statusText: { value: statusText },
+    ok: { value: ok },
     clone: { value: clone },
   });
 }

@@ -59,7 +59,8 @@ export function createClient(options: ClientOptions): Client {
   const home = stateOf(settings.origin);
   const { journal, maxRedirects } = settings;
   const { maxResponseBytes, now } = settings.attempts;
-  const fetchPolicy = { origin: settings.origin, maxRedirects, maxResponseBytes };
+  const { origin, deadlineMs } = settings;
+  const fetchPolicy = { origin, maxRedirects, maxResponseBytes, deadlineMs };
   let closing: Promise<void> | undefined;
   let running = 0;
   let lastOneLeft = (): void => {};
@@ -160,7 +161,7 @@ export function createClient(options: ClientOptions): Client {
   }
 
   const sendFetch: SendFetch = (request, handler) => {
-    const { method, path, headers, body, signal, newKey } = request;
+    const { method, path, headers, body, signal, newKey, deadlineMs } = request;
     const needsKey = settings.keys.methods.has(method) && !hasHeader(headers, 'idempotency-key');
     const order = placeOrder(settings, {
       method,
@@ -169,7 +170,7 @@ export function createClient(options: ClientOptions): Client {
       headers,
       idempotencyKey: needsKey ? newKey : undefined,
       signal,
-      deadlineMs: undefined,
+      deadlineMs,
     });
     return run(
       { ...order, receiver: handler },

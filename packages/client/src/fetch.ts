@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { type Deadline, deadline } from '@countersign/retry';
 import { Dispatcher, fetch as undiciFetch } from 'undici';
 import { BoundedHandler, boundedResponse } from './bounded-response.ts';
 import { ClientError } from './errors.ts';
+import { interrupted } from './failure.ts';
 
 type Handler = Dispatcher.DispatchHandler;
 
@@ -14,6 +16,8 @@ export interface FetchRequest {
   readonly signal: AbortSignal;
   /** For all requests of one fetch: a POST that is redirected is still the same call. */
   readonly newKey: string;
+  /** What is left for all requests of one fetch. */
+  readonly deadlineMs: number;
 }
 
 /** What a fetch is bound to. */
@@ -22,6 +26,8 @@ export interface FetchPolicy {
   /** How many redirects are followed; `init.redirect` can only ask for less. */
   readonly maxRedirects: number;
   readonly maxResponseBytes: number;
+  /** From the body of the request to the headers of the last response. */
+  readonly deadlineMs: number;
 }
 
 /** Makes the call and gives the response to the handler as it arrives. @throws what the call ends with otherwise. */
@@ -41,39 +47,59 @@ export async function policedFetch(
     typeof input === 'string' ? new URL(input, policy.origin) : input,
     init,
   );
-  const body = request.body === null ? undefined : Buffer.from(await request.arrayBuffer());
   const { url, method, headers, redirect, signal } = request;
-  const response = await undiciFetch(url, {
-    method,
-    headers: [...headers],
-    redirect: redirect === 'follow' && policy.maxRedirects === 0 ? 'manual' : redirect,
-    signal,
-    ...(body === undefined ? {} : { body }),
-    dispatcher: new PolicedDispatcher(policy, send, body, signal),
-  });
-  // undici's Response and the built-in one are the same thing from two packages.
-  return boundedResponse(response, policy.maxResponseBytes) as unknown as Response;
+  const limit = deadline(policy.deadlineMs, signal);
+  try {
+    const body = request.body === null ? undefined : await bytesOf(request.body, limit, signal);
+    const response = await undiciFetch(url, {
+      method,
+      headers: [...headers],
+      redirect: redirect === 'follow' && policy.maxRedirects === 0 ? 'manual' : redirect,
+      signal,
+      ...(body === undefined ? {} : { body }),
+      dispatcher: new PolicedDispatcher(policy, send, { body, signal, limit }),
+    });
+    // undici's Response and the built-in one are the same thing from two packages.
+    return boundedResponse(response, policy.maxResponseBytes) as unknown as Response;
+  } finally {
+    limit.dispose();
+  }
+}
+
+/** Reads a body for as long as the call may take; fails as fetch does, and lets go of the stream. */
+async function bytesOf(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  limit: Deadline,
+  signal: AbortSignal,
+): Promise<Buffer<ArrayBuffer>> {
+  const stoppable = stream.pipeThrough(new TransformStream(), { signal: limit.signal });
+  try {
+    return Buffer.from(await new Response(stoppable).arrayBuffer());
+  } catch (error) {
+    if (signal.aborted || !limit.signal.aborted) throw error;
+    throw new TypeError('fetch failed', { cause: interrupted(error, signal, 0) });
+  }
+}
+
+/** What all requests of one fetch share. */
+interface Fetching {
+  readonly body: Uint8Array | undefined;
+  readonly signal: AbortSignal;
+  readonly limit: Deadline;
 }
 
 class PolicedDispatcher extends Dispatcher {
   readonly #policy: FetchPolicy;
   readonly #send: SendFetch;
-  readonly #body: Uint8Array | undefined;
-  readonly #signal: AbortSignal;
+  readonly #fetching: Fetching;
   readonly #newKey = randomUUID();
   #requests = 0;
 
-  constructor(
-    policy: FetchPolicy,
-    send: SendFetch,
-    body: Uint8Array | undefined,
-    signal: AbortSignal,
-  ) {
+  constructor(policy: FetchPolicy, send: SendFetch, fetching: Fetching) {
     super();
     this.#policy = policy;
     this.#send = send;
-    this.#body = body;
-    this.#signal = signal;
+    this.#fetching = fetching;
   }
 
   override dispatch(options: Dispatcher.DispatchOptions, handler: Handler): boolean {
@@ -90,14 +116,21 @@ class PolicedDispatcher extends Dispatcher {
       fail(new ClientError('ERR_CLIENT_REDIRECT', 'there were too many redirects'));
       return false;
     }
+    const { body, signal, limit } = this.#fetching;
+    const deadlineMs = Math.ceil(limit.remaining());
+    if (deadlineMs === 0) {
+      fail(interrupted(limit.signal.reason, signal, 0));
+      return false;
+    }
     const request: FetchRequest = {
       method: options.method,
       path: options.path,
       headers: options.headers as Record<string, string>,
       // fetch drops the body when a redirect turns a POST into a GET.
-      body: options.body == null ? undefined : this.#body,
-      signal: this.#signal,
+      body: options.body == null ? undefined : body,
+      signal,
       newKey: this.#newKey,
+      deadlineMs,
     };
     this.#send(request, new BoundedHandler(handler, maxResponseBytes)).catch(fail);
     return true;

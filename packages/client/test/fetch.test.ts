@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -240,6 +241,19 @@ describe('client.fetch', () => {
       }
     });
 
+    test('whatever its status and its reason phrase', async () => {
+      const { origin } = await serve((request) => {
+        const body = gzipSync('odd');
+        const head = `HTTP/1.1 999 Näh ✓\r\ncontent-encoding: gzip\r\ncontent-length: ${body.length}\r\n`;
+        request.socket.end(Buffer.concat([Buffer.from(`${head}\r\n`), body]));
+      });
+      const response = await clientFor(origin).fetch('/');
+      for (const each of [response.clone(), response]) {
+        expect([each.status, each.statusText, each.ok]).toEqual([999, 'Näh ✓', false]);
+        expect(await each.text()).toBe('odd');
+      }
+    });
+
     test('a coded answer without a body has none', async () => {
       const { origin } = await serve((_request, response) => {
         response.writeHead(204, { 'content-encoding': 'gzip' }).end();
@@ -274,6 +288,44 @@ describe('client.fetch', () => {
       .catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(TypeError);
     expect(error).toMatchObject({ cause: { code: 'ERR_CLIENT_NETWORK', attempts: 4 } });
+  });
+
+  test.each([
+    ['an abort', { signal: AbortSignal.timeout(20) }, 30_000, { name: 'TimeoutError' }],
+    ['the deadline', {}, 20, { cause: { code: 'ERR_CLIENT_DEADLINE_EXCEEDED' } }],
+  ])(
+    '%s ends it while its body is still read, and stops that',
+    async (_name, init, deadlineMs, as) => {
+      const client = clientFor('http://127.0.0.1:1', { deadlineMs });
+      let cancelled = false;
+      const body = new ReadableStream({
+        pull: () => new Promise(() => {}),
+        cancel: () => {
+          cancelled = true;
+        },
+      });
+      const call = client.fetch('/', {
+        method: 'POST',
+        body,
+        duplex: 'half',
+        ...init,
+      } as RequestInit);
+      await expect(call).rejects.toMatchObject(as);
+      expect(cancelled).toBe(true);
+    },
+  );
+
+  test('the deadline is one for all redirects', async () => {
+    const hop = (_request: IncomingMessage, response: ServerResponse): void => {
+      setTimeout(() => response.writeHead(307, { location: '/again' }).end(), 60);
+    };
+    const { origin, seen } = await serve(hop);
+    const call = clientFor(origin, { maxRedirects: 20, deadlineMs: 150 }).fetch('/');
+    await expect(call).rejects.toMatchObject({ cause: { code: 'ERR_CLIENT_DEADLINE_EXCEEDED' } });
+    const left = seen.map(({ headers }) => Number(headers['request-timeout-ms']));
+    expect(left.length).toBeLessThanOrEqual(3);
+    expect(left).toEqual(left.toSorted((a, b) => b - a));
+    expect(left.at(-1)).toBeLessThanOrEqual(90);
   });
 
   test('an abort ends it at once', async () => {
