@@ -97,7 +97,10 @@ function oneLine(words: string): string {
   return words.length > MAX_TITLE_CHARACTERS ? `${line}…` : line;
 }
 
-/** Its beginning, as text, where it is longer than is kept; `undefined` where it cannot be read: the status says enough. */
+/**
+ * Its beginning, as text, where it is longer than is kept; text, too, where it is not the JSON that it is called;
+ * `undefined` where it cannot be decoded: the status says enough.
+ */
 async function errorBody(
   { body, headers, truncated }: Answer,
   maxBytes: number,
@@ -107,6 +110,9 @@ async function errorBody(
       return { body: await readBody(body, headers, 'auto', maxBytes), truncated };
     }
   } catch (error) {
+    if (error instanceof SyntaxError) {
+      return { body: await readBody(body, headers, 'text', maxBytes), truncated };
+    }
     if (!(error instanceof TooLargeError)) return { body: undefined, truncated };
   }
   const beginning = await decompressBeginning(body, headers, maxBytes).catch(() => undefined);

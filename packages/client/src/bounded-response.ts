@@ -1,5 +1,6 @@
 import { type Dispatcher, Response } from 'undici';
 import { ClientError } from './errors.ts';
+import { isTooLarge } from './exchange.ts';
 import type { ResponseHeaders } from './headers.ts';
 
 type Handler = Dispatcher.DispatchHandler;
@@ -42,11 +43,8 @@ export class BoundedHandler implements Handler {
 
   onResponseError(controller: Controller, error: Error): void {
     // The egress agent counts, too, and is nearer to the wire.
-    const counted = (error as { code?: unknown }).code === 'ERR_EGRESS_RESPONSE_TOO_LARGE';
-    this.#inner.onResponseError?.(
-      controller,
-      counted ? tooLarge(this.#maxBytes, this.#status, error) : error,
-    );
+    const said = isTooLarge(error) ? tooLarge(this.#maxBytes, this.#status, error) : error;
+    this.#inner.onResponseError?.(controller, said);
   }
 }
 

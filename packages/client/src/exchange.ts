@@ -168,7 +168,9 @@ class Collector implements Dispatcher.DispatchHandler {
 
   onResponseError(controller: Controller, error: Error): void {
     this.#receiver?.onResponseError?.(controller, error);
-    this.#end({ kind: 'error', error, begun: this.#controller !== undefined });
+    // The egress agent has cut it off: its head, and the beginning of its body, say more than that.
+    if (this.#status >= 400 && isTooLarge(error)) this.#end(this.#answer(true));
+    else this.#end({ kind: 'error', error, begun: this.#controller !== undefined });
   }
 
   #answer(truncated: boolean): Answer {
@@ -185,6 +187,11 @@ class Collector implements Dispatcher.DispatchHandler {
     this.#chunks = [];
     this.#settle(outcome);
   }
+}
+
+/** Whether the egress agent refused to take more of a body. */
+export function isTooLarge(error: Error): boolean {
+  return (error as { code?: unknown }).code === 'ERR_EGRESS_RESPONSE_TOO_LARGE';
 }
 
 function asError(reason: unknown): Error {

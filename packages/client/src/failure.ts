@@ -1,6 +1,6 @@
 import type { Deadline } from '@countersign/retry';
 import { ClientError, type ClientErrorCode, type ClientErrorDetails } from './errors.ts';
-import type { Failure } from './exchange.ts';
+import { type Failure, isTooLarge } from './exchange.ts';
 import type { OriginState } from './origin.ts';
 import { isNetworkError } from './retry-policy.ts';
 
@@ -55,7 +55,7 @@ function describe(
     case 'error':
       // Of one of our own interceptors: it has said already what it is.
       if (error instanceof ClientError) return [error.code, error.message];
-      if ((error as { code?: unknown }).code === 'ERR_EGRESS_RESPONSE_TOO_LARGE') {
+      if (isTooLarge(error)) {
         return ['ERR_CLIENT_RESPONSE_TOO_LARGE', error.message];
       }
       return isNetworkError(error) || begun

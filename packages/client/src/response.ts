@@ -138,8 +138,13 @@ export function parseBody(body: Buffer, headers: ResponseHeaders, as: ReadAs): u
   if (as === 'text') return body.toString('utf8');
   if (body.length === 0) return undefined;
   const type = single(headers, 'content-type') ?? '';
-  if (as === 'json' || JSON_TYPE.test(type)) return JSON.parse(body.toString('utf8')) as unknown;
+  if (as === 'json' || JSON_TYPE.test(type)) return parseJson(body.toString('utf8'));
   return TEXT_TYPE.test(type) ? body.toString('utf8') : body;
+}
+
+/** Some servers begin with a byte order mark, which RFC 8259 §8.1 lets us ignore. */
+function parseJson(text: string): unknown {
+  return JSON.parse(text.startsWith('\uFEFF') ? text.slice(1) : text);
 }
 
 /** Whether it is a problem document (RFC 9457 §3). */

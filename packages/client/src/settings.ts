@@ -49,7 +49,9 @@ export function readSettings(options: ClientOptions): Settings {
     'attemptTimeoutMs',
     LONGEST_TIMER_MS,
   );
-  const { dispatcher, close } = openDispatcher(options.egress, maxResponseBytes, attemptTimeoutMs);
+  const maxErrorBytes = whole(options.maxErrorBytes, 65_536, 'maxErrorBytes');
+  const largestBytes = Math.max(maxResponseBytes, maxErrorBytes);
+  const { dispatcher, close } = openDispatcher(options.egress, largestBytes, attemptTimeoutMs);
   const bareDispatch = dispatcher.dispatch.bind(dispatcher) as Dispatcher.Dispatch;
   return {
     origin: checkedOrigin(options.origin),
@@ -76,7 +78,7 @@ export function readSettings(options: ClientOptions): Settings {
       ...retrying(options.retry ?? {}),
       attemptTimeoutMs,
       maxResponseBytes,
-      maxErrorBytes: whole(options.maxErrorBytes, 65_536, 'maxErrorBytes'),
+      maxErrorBytes,
       hedgeAfterMs:
         options.hedge && whole(options.hedge.afterMs, 0, 'hedge.afterMs', LONGEST_TIMER_MS),
       now: options.now ?? Date.now,

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { ClientError, createClient } from '../src/index.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
+import { serve } from './server.ts';
 
 const CODINGS: Readonly<Record<string, (text: string | Buffer) => Buffer>> = {
   gzip: gzipSync,
@@ -75,6 +76,40 @@ describe('the body of an error', () => {
       expect(error.body).toBeUndefined();
     }
   });
+
+  test.each(['application/json', 'application/problem+json'])(
+    'that is not the %s it is called is kept as text',
+    async (type) => {
+      for (const [coding, encode] of [
+        ['identity', Buffer.from],
+        ['gzip', gzipSync],
+      ] as const) {
+        const headers = { 'content-type': type, 'content-encoding': coding };
+        const error = await refused({ headers, body: encode('upstream is down') }, 10_000);
+        expect(error).toMatchObject({ code: 'ERR_CLIENT_STATUS', body: 'upstream is down' });
+      }
+    },
+  );
+
+  test.each([{}, { egress: { maxResponseBytes: 1000 } }])(
+    'has its own limit: it may be larger than a response, and is tried again (%j)',
+    async ({ egress = {} }) => {
+      const { origin, seen } = await serve(
+        (_request, response) => response.writeHead(503).end('x'.repeat(5000)),
+        (_request, response) => response.writeHead(503).end('x'.repeat(100_000)),
+      );
+      const client = createClient({
+        origin,
+        egress: { allow: ['http://127.0.0.1:*'], ...egress },
+        maxResponseBytes: 1000,
+        retry: { maxAttempts: 2, baseMs: 1 },
+      });
+      onTestFinished(() => client.close());
+      const error = await client.get('/').catch((reason: unknown) => reason);
+      expect(error).toMatchObject({ code: 'ERR_CLIENT_STATUS', status: 503, bodyTruncated: true });
+      expect(seen.length).toBe(2);
+    },
+  );
 
   test('is never longer than is kept, whatever comes', async () => {
     await fc.assert(

@@ -87,6 +87,7 @@ describe('a call', () => {
 
   test.each<[Reply, RequestOptions, unknown]>([
     [{ body: '{"a":1}', headers: { 'content-type': 'application/json' } }, {}, { a: 1 }],
+    [{ body: '\uFEFF[1]', headers: { 'content-type': 'application/json' } }, {}, [1]],
     [{ body: '[1]', headers: { 'content-type': 'application/hal+json; x=y' } }, {}, [1]],
     [{ body: 'ä', headers: { 'content-type': 'text/html' } }, {}, 'ä'],
     [{ body: 'x', headers: { 'content-type': 'image/png' } }, {}, Buffer.from('x')],
