@@ -74,7 +74,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ do: 'reset' as const }) },
 );
 
-export const program: fc.Arbitrary<readonly Step[]> = fc.array(step, { maxLength: 40 });
+export const program: fc.Arbitrary<readonly Step[]> = fc.array(step, {
+  maxLength: 40,
+  // Otherwise most programs have five steps, and end before anything has happened.
+  size: 'max',
+});
 
 const timeoutMs = 10_000;
 
