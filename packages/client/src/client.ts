@@ -38,7 +38,8 @@ export interface Client {
   /**
    * Finishes the calls that a crash has interrupted, each with the key it had. Call it when the process starts, and
    * from time to time where several share a journal.
-   * @throws ClientError `ERR_CLIENT_JOURNAL` when there is no journal, or it cannot be used; `ERR_CLIENT_CLOSED`.
+   * @throws ClientError `ERR_CLIENT_JOURNAL` when there is no journal, or it cannot be used, unless something has been
+   * finished before; `ERR_CLIENT_CLOSED`.
    */
   recover(): Promise<readonly Recovery[]>;
   /** Waits for the calls that are under way; later calls fail with `ERR_CLIENT_CLOSED`. Closes no journal. */
@@ -201,8 +202,8 @@ export function createClient(options: ClientOptions): Client {
       );
       await forget(journal, entry);
       return { status: 'completed', entry, response };
-    } catch (error) {
-      if (!(error instanceof ClientError)) throw error;
+    } catch (reason) {
+      const error = reason instanceof ClientError ? reason : unsendable(reason);
       if (!isRefusal(error)) return { status: 'pending', entry, error };
       await forget(journal, entry);
       return { status: 'refused', entry, error };
@@ -233,7 +234,10 @@ export function createClient(options: ClientOptions): Client {
       // What is claimed when nothing is sent any more would be kept from others for nothing.
       while (!closing) {
         const claim = journal.claim(settings.origin, settings.deadlineMs + CLAIM_MARGIN_MS);
-        const entry = await journaled(claim);
+        const entry = await journaled(claim).catch((error: unknown) => {
+          // Of what has been finished the journal knows nothing more: this is where its results are.
+          if (recoveries.length === 0) throw error;
+        });
         // One that comes round again, because its lease is over, has had its turn.
         if (!entry || seen.has(entry.key)) break;
         seen.add(entry.key);
@@ -262,6 +266,16 @@ function withQuery(path: string, query: RequestOptions['query']): string {
 
 function bytesBody(payload: Uint8Array | undefined): EncodedBody {
   return { payload: payload ?? null, repeatable: true };
+}
+
+/** An entry that was written by other settings, or by somebody else. */
+function unsendable(cause: unknown): ClientError {
+  return new ClientError(
+    'ERR_CLIENT_JOURNAL',
+    'an entry cannot be sent',
+    { attempts: 0 },
+    { cause },
+  );
 }
 
 function hasBeenClosed(): ClientError {

@@ -515,6 +515,30 @@ describe('a client with a journal', () => {
       }
     });
 
+    test('what was finished is reported although the journal fails then', async () => {
+      const { claim } = leaseless(['a', 'b']);
+      let claims = 0;
+      const journal = leaseless([], {
+        claim: async (...args) => {
+          claims += 1;
+          if (claims > 1) throw new Error('down');
+          return claim(...args);
+        },
+      });
+      const { client } = setUp([{ status: 201 }], { journal });
+      expect(await client.recover()).toMatchObject([{ status: 'completed', entry: { key: 'a' } }]);
+      await expect(client.recover()).rejects.toMatchObject({ code: 'ERR_CLIENT_JOURNAL' });
+    });
+
+    test('an entry that this client cannot send does not keep it from the others', async () => {
+      const journal = leaseless(['two words', 'b']);
+      const { client } = setUp([{ status: 201 }], { journal, idempotency: { format: 'raw' } });
+      expect(await client.recover()).toMatchObject([
+        { status: 'pending', error: { code: 'ERR_CLIENT_JOURNAL', cause: { name: 'TypeError' } } },
+        { status: 'completed', entry: { key: 'b' } },
+      ]);
+    });
+
     test('of a client that has been closed claims nothing, and one that is closed meanwhile no more', async () => {
       const claims: string[] = [];
       const watched = leaseless(['a', 'b']);
