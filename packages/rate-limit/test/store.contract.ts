@@ -108,6 +108,13 @@ export function rateLimitStoreContract(
         expect(await passing(policies, 8)).toBe(5);
       });
 
+      test('charges nothing on top when the clock steps back a little and there is still room', async () => {
+        await take(policies);
+        nowMs -= 200;
+        const answer = await take(policies);
+        expect(answer).toMatchObject({ granted: true, policies: [{ remaining: 3 }] });
+      });
+
       test('counts each of many calls made at once', async () => {
         const answers = await Promise.all(Array.from({ length: 20 }, () => take(policies)));
         expect(answers.filter((answer) => answer.granted)).toHaveLength(5);
