@@ -36,7 +36,22 @@ export function failure(
   const [code, message] = describe(outcome, deadline.remaining() <= 0);
   // A parser's error carries the bytes that it could not read, which are not for logs.
   const quotesResponse = outcome.error.name === 'HTTPParserError';
-  return new ClientError(code, message, details, quotesResponse ? {} : { cause: outcome.error });
+  return new ClientError(
+    code,
+    message,
+    { ...details, ...saidBy(outcome.error) },
+    quotesResponse ? {} : { cause: outcome.error },
+  );
+}
+
+/** What a layer inside of a retrying one knows better. */
+function saidBy(error: Error): Pick<ClientErrorDetails, 'stopped' | 'retryAfterMs'> {
+  if (!(error instanceof ClientError)) return {};
+  const { stopped, retryAfterMs } = error;
+  return {
+    ...(stopped === undefined ? {} : { stopped }),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  };
 }
 
 function describe(
@@ -74,7 +89,7 @@ export function breakerOpen(state: OriginState, attempts: number): ClientError {
   return new ClientError(
     'ERR_CLIENT_BREAKER_OPEN',
     `${state.origin} has been failing; it is tried again in ${Math.ceil(retryAfterMs)} ms`,
-    { attempts, retryAfterMs, stopped: 'final', ...balanceOf(state) },
+    { attempts, retryAfterMs, stopped: 'breaker_open', ...balanceOf(state) },
   );
 }
 

@@ -18,7 +18,7 @@ export interface OriginPolicies {
   readonly concurrency: ConcurrencyOptions | false;
 }
 
-/** Redirects can lead to any number of origins; what is known of the least recent ones is forgotten. */
+/** There can be any number of origins; what is known of those that were not asked for longest is forgotten. */
 const REMEMBERED_ORIGINS = 100;
 
 /** Retries that a quiet caller may make on top of the ratio until a call succeeds: enough for three calls in trouble. */
@@ -29,14 +29,23 @@ export function originStates(policies: OriginPolicies): (origin: string) => Orig
   const states = new Map<string, OriginState>();
   return (origin) => {
     const known = states.get(origin);
-    if (known) return known;
-    const state = originState(origin, policies);
-    // The first one is the client's own.
-    const [, second] = states.keys();
-    if (states.size >= REMEMBERED_ORIGINS && second !== undefined) states.delete(second);
+    if (known && states.size === 1) return known;
+    const state = known ?? originState(origin, policies);
+    // To the end: a Map keeps the order in which its entries were set.
+    states.delete(origin);
     states.set(origin, state);
+    if (states.size > REMEMBERED_ORIGINS) forgetOne(states);
     return state;
   };
+}
+
+/** The one that was not asked for longest, unless its requests are still counted. */
+function forgetOne(states: Map<string, OriginState>): void {
+  for (const [origin, { bound }] of states) {
+    if (bound && bound.running > 0) continue;
+    states.delete(origin);
+    return;
+  }
 }
 
 /** @throws TypeError when an option is not what it must be. */

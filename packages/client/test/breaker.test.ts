@@ -180,6 +180,7 @@ describe('the breaker of a client', () => {
       code: 'ERR_CLIENT_BREAKER_OPEN',
       attempts: 0,
       retryAfterMs: 5000,
+      stopped: 'breaker_open',
     });
     expect(dispatcher.requests.length).toBe(3);
     clock.ms = 5000;

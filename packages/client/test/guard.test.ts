@@ -50,12 +50,16 @@ describe('deadlineGuard', () => {
     });
   });
 
-  test.each([{ maxMs: 0 }, { maxMs: 2 ** 31 }, { minMs: -1 }, { minMs: 40_000 }])(
-    'refuses %o at construction',
-    (options) => {
-      expect(() => deadlineGuard(options)).toThrow(TypeError);
-    },
-  );
+  test.each([
+    { header: '' },
+    { header: 'a b' },
+    { maxMs: 0 },
+    { maxMs: 2 ** 31 },
+    { minMs: -1 },
+    { minMs: 40_000 },
+  ])('refuses %o at construction', (options) => {
+    expect(() => deadlineGuard(options)).toThrow(TypeError);
+  });
 
   test.each(['soon', '-1', '1.5', '1e3', ''])('refuses %j with 400', (value) => {
     const guard = deadlineGuard();

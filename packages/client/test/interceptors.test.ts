@@ -2,7 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import fc from 'fast-check';
 import { Agent, Client, type Dispatcher, fetch, MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { apiKey, idempotencyKey } from '../src/index.ts';
+import { apiKey, type ClientError, idempotencyKey } from '../src/index.ts';
 import { attemptTimeout, breaker, concurrency, retry, totalDeadline } from '../src/interceptors.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 import { json, serve } from './server.ts';
@@ -385,9 +385,36 @@ describe('breaker', () => {
       breaker({ minimumAttempts: 1, openMs: 60_000 }),
       retry(),
     );
-    expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_BREAKER_OPEN' });
+    const { error } = await ended(agent);
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_BREAKER_OPEN', stopped: 'breaker_open' });
+    expect((error as ClientError).retryAfterMs).toBeGreaterThan(50_000);
     expect(fake.requests.length).toBe(1);
   });
+});
+
+test('an origin is not forgotten while it is in use, however many others there are', async () => {
+  const { fake, agent } = fakeWith([{ afterMs: 1000 }, {}], concurrency({ limit: 1 }));
+  const send = async (origin: string): Promise<unknown> =>
+    (await agent.request({ origin, path: '/', method: 'GET' })).body.text();
+  const busy = send(ORIGIN);
+  for (let index = 0; index < 300; index += 1) await send(`https://${index}.example.com`);
+  const next = send(ORIGIN);
+  await vi.advanceTimersByTimeAsync(999);
+  expect(fake.requests.length).toBe(301);
+  await vi.runAllTimersAsync();
+  await Promise.all([busy, next]);
+  expect(fake.requests.length).toBe(302);
+});
+
+test('what is known of an origin outlives that of others that were not asked for longer', async () => {
+  const { agent } = fakeWith([{ status: 503 }], breaker({ minimumAttempts: 2, openMs: 1e9 }));
+  for (let round = 0; round < 3; round += 1) {
+    await ended(agent);
+    for (let index = 0; index < 60; index += 1) {
+      await ended(agent, { origin: `https://${round}-${index}.example.com` });
+    }
+  }
+  expect((await ended(agent)).error).toMatchObject({ code: 'ERR_CLIENT_BREAKER_OPEN' });
 });
 
 test('whatever happens, every request ends once, and nothing is left of it', async () => {
