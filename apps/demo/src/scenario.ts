@@ -59,6 +59,8 @@ async function lookAtTheAnswer(system: System, notes: Notes, { headers }: OrderA
   notes.expect('what a linter says about the access token', findings, []);
   notes.expect('a token without the scope', await pay(system, `Bearer ${token}`), 403);
   notes.expect('no token at all', await pay(system), 401);
+  const impatient = { 'request-timeout-ms': '5' };
+  notes.expect('a caller who is gone in 5 ms', await pay(system, undefined, impatient), 504);
   const routes = await system.instances[0].ask<readonly EndpointDescription[]>('what protects it');
   const open = routes.filter(({ authentication }) => authentication === null);
   notes.expect('routes that anybody may call', open, []);
@@ -155,10 +157,15 @@ function paymentsOf({ instances }: System): Promise<number> {
   return instances[0].ask('payments');
 }
 
-function pay({ payments }: System, authorization?: string): Promise<number> {
+function pay(
+  { payments }: System,
+  authorization?: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<number> {
   return statusOf('POST', `${payments.url}/payments`, {
     'idempotency-key': `"${randomUUID()}"`,
     ...(authorization !== undefined && { authorization }),
+    ...headers,
   });
 }
 

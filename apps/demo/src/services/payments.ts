@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createApiKeys } from '@countersign/api-keys';
 import { apiKeyGuard } from '@countersign/api-keys/guard';
+import { deadlineGuard } from '@countersign/client/guard';
 import { assertAllowed, EgressError, egressAgent } from '@countersign/egress';
 import { chain, type Guard, problem } from '@countersign/guard';
 import { node } from '@countersign/guard/node';
@@ -109,6 +110,8 @@ serve<PaymentsConfiguration>(async (configuration) => {
   };
 
   const guards = chain()
+    // A payment is not begun for a caller who would not wait for it. First, because all that follows takes time.
+    .use('caller', deadlineGuard({ minMs: 20 }))
     .use('principal', identity)
     .use(
       'limit',
