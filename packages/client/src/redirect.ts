@@ -35,6 +35,8 @@ export function redirected(
   const here = `${order.target.origin}${order.target.path}`;
   if (!URL.canParse(location, here)) throw refuse('it leads to no URL');
   const url = new URL(location, here);
+  // The origin of a blob: URL is that of the URL within.
+  if (!/^https?:$/.test(url.protocol)) throw refuse('it leads to what is neither http nor https');
   if (url.username || url.password) throw refuse('it carries credentials');
 
   const next = status === 307 || status === 308 ? order : asGet(order, status);

@@ -136,15 +136,21 @@ describe('redirects', () => {
     expect(seen.length).toBe(4);
   });
 
-  test.each(['http://[', 'http://user:secret@127.0.0.1/'])(
-    'to %s are refused',
-    async (location) => {
-      const { origin } = await serve(to(302, location));
-      const error = await failure(clientFor(origin).get('/'));
-      expect(error.code).toBe('ERR_CLIENT_REDIRECT');
-      expect(error.message).not.toContain('secret');
-    },
-  );
+  test.each([
+    'http://[',
+    'http://user:secret@127.0.0.1/',
+    'file:///secret',
+    'data:,secret',
+    'blob:ORIGIN/secret',
+  ])('to %s are refused', async (location) => {
+    const { origin, seen } = await serve((request, response) =>
+      to(302, location.replace('ORIGIN', `http://${request.headers.host}`))(request, response),
+    );
+    const error = await failure(clientFor(origin).get('/'));
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_REDIRECT', status: 302 });
+    expect(error.message).not.toContain('secret');
+    expect(seen.length).toBe(1);
+  });
 
   test('to where egress does not let go are refused', async () => {
     const { origin } = await serve(to(302, 'http://169.254.169.254/latest/meta-data'));
