@@ -33,6 +33,12 @@ const RETRIED_ERRORS: ReadonlySet<string> = new Set([
   'UND_ERR_HEADERS_TIMEOUT',
   'UND_ERR_BODY_TIMEOUT',
   'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+  // HTTP/2: what became of the stream, or of the connection; undici's own word for the latter says no more.
+  'ERR_HTTP2_STREAM_ERROR',
+  'ERR_HTTP2_STREAM_CANCEL',
+  'ERR_HTTP2_SESSION_ERROR',
+  'ERR_HTTP2_GOAWAY_SESSION',
+  'UND_ERR_INFO',
   // Of the interceptor that limits attempts.
   'ERR_CLIENT_ATTEMPT_TIMEOUT',
 ]);

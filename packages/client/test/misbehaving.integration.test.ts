@@ -1,4 +1,5 @@
 import { createServer } from 'node:http';
+import { constants, createServer as createServer2, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { type FaultProxy, startFaultProxy } from '@countersign/testkit/fault-proxy';
 import {
@@ -22,6 +23,7 @@ import {
   stall,
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
+import { H2CClient } from 'undici';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Client, ClientError, type ClientOptions, createClient } from '../src/index.ts';
 
@@ -97,6 +99,40 @@ describe('a server that misbehaves once', () => {
       .filter((key) => key !== undefined);
     expect(new Set(keys)).toEqual(new Set([`"${response.idempotencyKey}"`]));
     expect(server.requests.at(-1)?.body.toString()).toBe(JSON.stringify(payment.json));
+  });
+});
+
+describe('a server of HTTP/2 that misbehaves once', () => {
+  test.each<[string, (stream: ServerHttp2Stream) => void]>([
+    ['resets the stream', (stream) => stream.close(constants.NGHTTP2_INTERNAL_ERROR)],
+    ['cancels the stream', (stream) => stream.close(constants.NGHTTP2_CANCEL)],
+    [
+      'resets the stream within the body',
+      (stream) => {
+        stream.respond({ ':status': 200 });
+        stream.write('{"do', () => stream.destroy(new Error('no more')));
+      },
+    ],
+    ['goes away', (stream) => stream.session?.goaway(constants.NGHTTP2_NO_ERROR, 0)],
+    ['resets the connection', (stream) => stream.session?.socket.destroy()],
+  ])('%s: the second attempt has the same key and succeeds', async (_name, misbehave) => {
+    const keys: unknown[] = [];
+    const http2 = createServer2().on('stream', (stream, headers) => {
+      stream.on('error', () => {});
+      keys.push(headers['idempotency-key']);
+      if (keys.length === 1) misbehave(stream);
+      else stream.respond({ ':status': 200 }, { endStream: true });
+    });
+    await new Promise<void>((resolve) => http2.listen(0, '127.0.0.1', resolve));
+    const origin = `http://127.0.0.1:${(http2.address() as AddressInfo).port}`;
+    const egress = new H2CClient(origin);
+    try {
+      const { attempts, idempotencyKey } = await clientFor(origin, { egress }).post('/', payment);
+      expect([attempts, ...keys]).toEqual([2, `"${idempotencyKey}"`, `"${idempotencyKey}"`]);
+    } finally {
+      await egress.destroy();
+      http2.close();
+    }
   });
 });
 
