@@ -29,10 +29,17 @@ const SETTLE = `
 const CLAIM = `
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local key = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1)[1]
-  if not key then return false end
-  redis.call('ZADD', KEYS[2], now + ARGV[1], key)
-  return redis.call('HGET', KEYS[1], key)
+  while true do
+    local key = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1)[1]
+    if not key then return false end
+    local entry = redis.call('HGET', KEYS[1], key)
+    if entry then
+      redis.call('ZADD', KEYS[2], now + ARGV[1], key)
+      return entry
+    end
+    -- Redis has dropped the entries for want of memory: nothing is left to claim.
+    redis.call('ZREM', KEYS[2], key)
+  end
 `;
 
 /**

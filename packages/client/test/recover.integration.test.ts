@@ -64,6 +64,30 @@ describe('redisJournal', () => {
     }
   });
 
+  test('leases whose entries Redis has dropped keep nobody from the others', async () => {
+    const connection = redis.client();
+    const store = redisJournal(connection, { prefix: 'dropped' });
+    const origin = 'https://api.example.com';
+    const now = Date.now();
+    for (const key of ['a', 'b', 'c']) {
+      await store.begin({
+        version: 1,
+        key,
+        origin,
+        method: 'POST',
+        path: '/',
+        headers: {},
+        fingerprint: '0',
+        createdAtMs: now,
+        deadlineAtMs: now,
+        expiresAtMs: now + 50_000,
+      });
+    }
+    await connection.hdel(`dropped:{${origin}}:entries`, 'a', 'b');
+    expect((await store.claim(origin, 1000))?.key).toBe('c');
+    expect(await connection.zrange(`dropped:{${origin}}:leases`, '0', '-1')).toEqual(['c']);
+  });
+
   test('takes the time of a clock that has fractions', async () => {
     const store = redisJournal(redis.client(), { prefix: 'fractions' });
     const client = createClient({
