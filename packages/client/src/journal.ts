@@ -12,7 +12,10 @@ interface Write {
   readonly reject: (error: Error) => void;
 }
 
-type Line = { readonly begin: JournalEntry } | { readonly settle: string };
+type Line = { readonly begin: JournalEntry } | { readonly settle: Name };
+
+/** What tells entries apart: a caller's own key may be in use at several origins. */
+type Name = Pick<JournalEntry, 'origin' | 'key'>;
 
 /** The file is written anew when this many of its lines are about calls that are over. */
 const COMPACT_AFTER_LINES = 1000;
@@ -62,8 +65,8 @@ export function fileJournal(path: string, options: FileJournalOptions = {}): Jou
     try {
       entries.clear();
       for (const line of parseLines(await readFile(path, 'utf8').catch(ignoreMissing))) {
-        if ('begin' in line) entries.set(line.begin.key, line.begin);
-        else entries.delete(line.settle);
+        if ('begin' in line) entries.set(nameOf(line.begin), line.begin);
+        else entries.delete(nameOf(line.settle));
       }
     } catch (error) {
       await rm(lockPath, { force: true });
@@ -121,8 +124,9 @@ export function fileJournal(path: string, options: FileJournalOptions = {}): Jou
 
   function apply(line: Line): void {
     if ('begin' in line) {
-      entries.set(line.begin.key, line.begin);
-      leases.set(line.begin.key, line.begin.deadlineAtMs);
+      const name = nameOf(line.begin);
+      entries.set(name, line.begin);
+      leases.set(name, line.begin.deadlineAtMs);
     } else {
       finished += 2;
       if (finished > COMPACT_AFTER_LINES) rewriteDue = true;
@@ -134,23 +138,24 @@ export function fileJournal(path: string, options: FileJournalOptions = {}): Jou
       await opened();
       await append({ begin: entry });
     },
-    async settle(_origin, key) {
+    async settle(origin, key) {
       await opened();
-      leases.delete(key);
-      if (!entries.delete(key)) return;
+      const name = nameOf({ origin, key });
+      leases.delete(name);
+      if (!entries.delete(name)) return;
       // Nobody waits for this line: without it the call is finished once more, with the same key. A disk that fails
       // is noticed by the next call that begins.
-      append({ settle: key }).catch(() => {});
+      append({ settle: { origin, key } }).catch(() => {});
     },
     async claim(origin, leaseMs) {
       await opened();
       const nowMs = now();
-      for (const entry of entries.values()) {
-        if (entry.origin !== origin || (leases.get(entry.key) ?? 0) > nowMs) continue;
-        leases.set(entry.key, nowMs + leaseMs);
+      for (const [name, entry] of entries) {
+        if (entry.origin !== origin || (leases.get(name) ?? 0) > nowMs) continue;
+        leases.set(name, nowMs + leaseMs);
         // To the end of the line: one that fails again and again must not keep others from their turn.
-        entries.delete(entry.key);
-        entries.set(entry.key, entry);
+        entries.delete(name);
+        entries.set(name, entry);
         return entry;
       }
       return undefined;
@@ -166,6 +171,11 @@ export function fileJournal(path: string, options: FileJournalOptions = {}): Jou
   };
 }
 
+/** An origin has no space. */
+function nameOf({ origin, key }: Name): string {
+  return `${origin} ${key}`;
+}
+
 /** A last line without its end was being written when the process died: its call had not been sent. */
 function parseLines(text: string): readonly Line[] {
   const lines = text.split('\n');
@@ -173,7 +183,7 @@ function parseLines(text: string): readonly Line[] {
   return lines.map((line, index) => {
     try {
       const parsed = JSON.parse(line) as Line;
-      if ('settle' in parsed || parsed.begin.version === 1) return parsed;
+      if ('begin' in parsed ? parsed.begin.version === 1 : parsed.settle.origin) return parsed;
     } catch {
       // Said below.
     }

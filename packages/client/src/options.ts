@@ -56,7 +56,7 @@ export interface ClientOptions {
   readonly deadlineHeader?: string | false;
   /** Whether a `traceparent` is made where the caller gives none. Default true; switch it off where OpenTelemetry does it. */
   readonly traceparent?: boolean;
-  /** The wall clock in milliseconds, for dates in `Retry-After`. Default `Date.now`. */
+  /** The wall clock in milliseconds, for dates in `Retry-After` and the journal. Default `Date.now`. */
   readonly now?: () => number;
 }
 

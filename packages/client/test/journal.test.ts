@@ -95,7 +95,7 @@ describe('fileJournal', () => {
     await next.close();
   });
 
-  test.each(['{"begin":{"version":2}}\n', 'x\n', '{}\n', 'null\n'])(
+  test.each(['{"begin":{"version":2}}\n', 'x\n', '{}\n', 'null\n', '{"settle":null}\n'])(
     'a damaged file is refused: %j',
     async (line) => {
       await writeFile(path, line);

@@ -106,6 +106,21 @@ export function journalStoreContract(
       expect(await store.claim(origin, 1000)).toBeUndefined();
     });
 
+    test('the same key at another origin is another entry', async () => {
+      const [one, settled] = [entry(), entry()];
+      const elsewhere = 'https://other.example.com';
+      for (const each of [one, settled]) {
+        await store.begin(each);
+        await store.begin({ ...each, origin: elsewhere });
+      }
+      await store.settle(elsewhere, one.key);
+      await store.settle(origin, settled.key);
+      const crashed = await under.afterCrash();
+      expect(await claimAll(crashed)).toEqual([one]);
+      expect(await crashed.claim(elsewhere, 60_000)).toEqual({ ...settled, origin: elsewhere });
+      expect(await crashed.claim(elsewhere, 60_000)).toBeUndefined();
+    });
+
     test('a key that is begun again is one entry, the later one', async () => {
       const first = entry();
       const again = { ...first, path: '/again' };
