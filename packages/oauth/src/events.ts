@@ -35,11 +35,14 @@ export interface RenewalEvent extends Common {
   readonly durationMs: number;
 }
 
-/** A request to the authorization server failed and is made again after a wait. */
+/**
+ * A request to the authorization server failed and is made again after a wait; or, with `ERR_OAUTH_DPOP`, at once, with
+ * the nonce that it lacked.
+ */
 export interface TokenRetryEvent extends Common {
   readonly at: 'authorization-server';
   readonly grantType: string;
-  /** 1 for the first retry. */
+  /** 1 for the first retry. What a nonce is repeated for does not count. */
   readonly retry: number;
   readonly waitMs: number;
   readonly code: string;

@@ -155,9 +155,23 @@ export function oauthClient(
     }
   };
 
+  const reportRetry = (
+    { grantType }: Call,
+    retry: number,
+    waitMs: number,
+    code: OAuthErrorCode,
+    startedAt: number,
+  ) => {
+    if (!retries.hasSubscribers) return;
+    const at = 'authorization-server';
+    const durationMs = performance.now() - startedAt;
+    retries.publish({ at, issuer, clientId, grantType, retry, waitMs, code, durationMs });
+  };
+
   /** One attempt, and one more when all that was missing is the nonce it was answered with. */
-  const attempt = async (call: Call, signal: AbortSignal): Promise<Response> => {
+  const attempt = async (call: Call, signal: AbortSignal, retry: number): Promise<Response> => {
     for (let nonceKnown = false; ; nonceKnown = true) {
+      const startedAt = performance.now();
       const given = nonce;
       const response = await once(call, signal, given);
       nonce = response.headers.get('dpop-nonce') ?? nonce;
@@ -174,6 +188,7 @@ export function oauthClient(
           { error: error.error, status: response.status },
         );
       }
+      reportRetry(call, retry, 0, 'ERR_OAUTH_DPOP', startedAt);
     }
   };
 
@@ -181,18 +196,12 @@ export function oauthClient(
     for (let retry = 1; ; retry += 1) {
       const startedAt = performance.now();
       try {
-        return await attempt(call, limit.signal);
+        return await attempt(call, limit.signal, retry);
       } catch (error) {
         const waitMs = pauseBefore(retry, error);
         const late = limit.signal.aborted || waitMs >= limit.remaining();
         if (late || retry > maxRetries || !call.repeatable(error as OAuthError)) throw error;
-        if (retries.hasSubscribers) {
-          const { code } = error as OAuthError;
-          const { grantType } = call;
-          const durationMs = performance.now() - startedAt;
-          const at = 'authorization-server';
-          retries.publish({ at, issuer, clientId, grantType, retry, waitMs, code, durationMs });
-        }
+        reportRetry(call, retry, waitMs, (error as OAuthError).code, startedAt);
         await sleep(waitMs, limit.signal);
       }
     }

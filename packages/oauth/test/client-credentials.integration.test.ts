@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { fakeClock } from '@countersign/testkit/clock';
 import {
   type OAuthServer,
@@ -93,8 +94,13 @@ describe('DPoP', () => {
     await start({ dpopNonceRequired: true });
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const source = service({ dpop: { key: privateKey } });
+    const told: unknown[] = [];
+    const listen = (event: unknown) => void told.push(event);
+    subscribe('countersign:oauth:retry', listen);
     const token = await source.getToken();
+    unsubscribe('countersign:oauth:retry', listen);
     expect(token.type).toBe('DPoP');
+    expect(told).toMatchObject([{ code: 'ERR_OAUTH_DPOP', retry: 1, waitMs: 0 }]);
     const seen = tokenRequests();
     expect(seen.map(({ status }) => status)).toEqual([400, 200]);
     const proofs = seen.map(({ headers }) => decodeJwt(String(headers['dpop'])));
