@@ -72,3 +72,34 @@ describe('the corpus', () => {
       expect((await refusal(() => verifier.verify(attempt as string))).code).toBe(code);
   });
 });
+
+describe('very large input', () => {
+  const nested = (levels: number): string =>
+    `${JSON.stringify(claims()).slice(0, -1)},"x":${'['.repeat(levels)}${']'.repeat(levels)}}`;
+  const roomy = createJwtVerifier({
+    issuer: { issuer: ISSUER, jwks: { keys: [trusted.jwk] } },
+    audience: AUDIENCE,
+    maxTokenBytes: 2_000_000,
+    now,
+  });
+
+  it.each([
+    ['JSON 10,000 deep', token(trusted, nested(10_000)), 'ERR_JWT_JSON', roomy],
+    ['JSON 500,000 deep', token(trusted, nested(500_000)), 'ERR_JWT_JSON', roomy],
+    ['a text of 1 MB', 'x'.repeat(1_000_000), 'ERR_JWT_TOO_LARGE', verifier],
+    ['a text of 1 MB', 'x'.repeat(1_000_000), 'ERR_JWT_MALFORMED', roomy],
+    [
+      'a token of 1 MB',
+      token(trusted, claims({ x: 'x'.repeat(750_000) })),
+      'ERR_JWT_TOO_LARGE',
+      verifier,
+    ],
+  ] as const)('is refused without a word of it: %s, %#', async (_, text, code, jwt) => {
+    for (const attempt of [() => jwt.verify(text), () => jwt.verifyNow(text)]) {
+      const error = await refusal(attempt);
+      expect(error.code).toBe(code);
+      expect(error.message.length).toBeLessThan(100);
+      for (const part of text.split('.')) expect(error.message).not.toContain(part.slice(0, 40));
+    }
+  });
+});
