@@ -62,7 +62,7 @@ export function createEndpoints({
     }
     customHeaders(endpoint.headers ?? {});
     validate(endpoint);
-    if (endpoint.tls) checkClientCertificate(endpoint.tls);
+    if (endpoint.tls !== undefined) checkClientCertificate(endpoint.tls);
     return endpoint;
   };
   const existing = async (id: string): Promise<Endpoint> => {
@@ -79,13 +79,13 @@ export function createEndpoints({
     async create({ id = `ep_${randomBytes(12).toString('base64url')}`, secret, ...settings }) {
       const secrets = [{ secret: checkedSecret(secret ?? generateSecret()) }];
       if (await store.get(id)) throw invalid(`there is an endpoint ${id} already`);
-      return await put({ types: ['*'], ...settings, id, secrets, createdAtMs: now() });
+      return await put({ types: ['*'], ...known(settings), id, secrets, createdAtMs: now() });
     },
     async update(id, settings) {
       const before = await existing(id);
       // Settings may come from a request: what else they hold must not change whose endpoint it is, nor its secrets.
       const { secrets, createdAtMs } = before;
-      return await put({ ...before, ...settings, id, secrets, createdAtMs });
+      return await put({ ...before, ...known(settings), id, secrets, createdAtMs });
     },
     async rotateSecret(id, { secret = generateSecret(), overlapMs = DAY_MS } = {}) {
       if (!(overlapMs >= 0)) throw new TypeError('overlapMs must be a number of milliseconds');
@@ -111,13 +111,25 @@ export function activeSecrets(endpoint: Endpoint, nowMs: number): readonly strin
     .map(({ secret }) => secret);
 }
 
-function validate({ id, types, concurrency, maxPerSecond, secrets }: Endpoint): void {
+const SETTINGS = ['url', 'types', 'headers', 'fifo', 'concurrency', 'maxPerSecond', 'tls'] as const;
+
+/** Settings may come from a request: what else they hold is not stored. */
+function known<T extends Partial<EndpointSettings>>(settings: T): Pick<T, keyof EndpointSettings> {
+  const entries = SETTINGS.filter((name) => Object.hasOwn(settings, name)).map(
+    (name) => [name, settings[name]] as const,
+  );
+  return Object.fromEntries(entries) as Pick<T, keyof EndpointSettings>;
+}
+
+function validate({ id, types, fifo, concurrency, maxPerSecond, secrets }: Endpoint): void {
   if (!ID.test(id)) throw invalid('id must be 1 to 64 letters, digits, _ and -');
-  if (types.length === 0 || types.length > 100 || !types.every((type) => FILTER.test(type))) {
+  const isFilter = (type: unknown): boolean => typeof type === 'string' && FILTER.test(type);
+  if (!Array.isArray(types) || types.length === 0 || types.length > 100 || !types.every(isFilter)) {
     throw invalid(
       "types must hold 1 to 100 event types, such as 'invoice.paid', 'invoice.*' or '*'",
     );
   }
+  if (fifo !== undefined && typeof fifo !== 'boolean') throw invalid('fifo must be true or false');
   const isCount =
     Number.isInteger(concurrency) && (concurrency ?? 0) >= 1 && (concurrency ?? 0) <= 1000;
   if (concurrency !== undefined && !isCount) {
@@ -129,7 +141,14 @@ function validate({ id, types, concurrency, maxPerSecond, secrets }: Endpoint): 
   if (secrets.length > 16) throw invalid('more than 16 secrets would sign: wait for the overlap');
 }
 
-function checkClientCertificate({ cert, key, ca }: NonNullable<Endpoint['tls']>): void {
+function checkClientCertificate(tls: NonNullable<Endpoint['tls']>): void {
+  // Anything else would reach the connection's options, such as `rejectUnauthorized`.
+  const isPem = ([name, value]: readonly [string, unknown]): boolean =>
+    ['cert', 'key', 'ca'].includes(name) && (typeof value === 'string' || value === undefined);
+  if (typeof tls !== 'object' || tls === null || !Object.entries(tls).every(isPem)) {
+    throw invalid('tls must hold cert, key and ca, in PEM, and nothing else');
+  }
+  const { cert, key, ca } = tls;
   if (!cert || !key) throw invalid('tls must hold a certificate and its key, in PEM');
   try {
     createSecureContext({ cert, key });

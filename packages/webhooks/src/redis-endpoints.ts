@@ -34,7 +34,7 @@ export function redisEndpointStore(
   function encoded({ id, secrets, headers, tls, ...open }: Endpoint): string {
     const plain = Buffer.from(JSON.stringify({ secrets, headers, tls }), 'utf8');
     const sealed = seal.seal(plain, `${base}:${id}`).toString('base64');
-    return JSON.stringify({ v: 1, id, ...open, sealed });
+    return JSON.stringify({ ...open, v: 1, id, sealed });
   }
 
   function decoded(text: string): Endpoint {

@@ -67,3 +67,11 @@ test('keeps all keys in one slot of a cluster', async () => {
   expect(await store.matching('a.b')).toEqual(['a']);
   await cluster.stop();
 });
+
+test('keeps its format whatever else an endpoint holds', async () => {
+  const store = redisEndpointStore(redis, { encryptionKeys });
+  const strange = { ...endpoint, id: 'strange', v: 2, sealed: 'x' };
+  await store.put(strange);
+  expect(await store.get('strange')).toEqual({ ...endpoint, id: 'strange' });
+  await store.delete('strange');
+});

@@ -28,6 +28,23 @@ describe('createEndpoints', () => {
     expect(await endpoints.get(mine.id)).toEqual({ ...mine, fifo: true });
   });
 
+  it('keeps nothing of the settings that is not a setting', async () => {
+    const endpoints = fresh();
+    const settings = { url, v: 2, sealed: 'x', fifo: true };
+    const created = await endpoints.create(settings);
+    await endpoints.update(created.id, settings);
+    for (const endpoint of [created, await endpoints.get(created.id)]) {
+      expect(Object.keys(endpoint ?? {}).sort()).toEqual([
+        'createdAtMs',
+        'fifo',
+        'id',
+        'secrets',
+        'types',
+        'url',
+      ]);
+    }
+  });
+
   it('creates an endpoint with a secret of its own', async () => {
     const endpoints = fresh();
     const [first, second] = [await endpoints.create({ url }), await endpoints.create({ url })];
@@ -60,6 +77,10 @@ describe('createEndpoints', () => {
     { types: [] },
     { types: ['a*'] },
     { types: ['a b'] },
+    { types: [5] as unknown as string[] },
+    { types: 'a.b' as unknown as string[] },
+    { types: { length: 1 } as unknown as string[] },
+    { fifo: 'yes' as unknown as boolean },
     { headers: { 'Webhook-Signature': 'x' } },
     { headers: { 'x-a': 'b\r\nc' } },
     { concurrency: 0 },
@@ -69,6 +90,9 @@ describe('createEndpoints', () => {
     { tls: { ...pair, key: stranger.key } },
     { tls: { ...pair, ca: 'no certificate' } },
     { tls: { cert: pair.cert } as typeof pair },
+    { tls: 'nonsense' as unknown as typeof pair },
+    { tls: { ...pair, rejectUnauthorized: false } },
+    { tls: { ...pair, cert: Buffer.from(pair.cert) as unknown as string } },
   ])('refuses %j', async (settings) => {
     await expect(fresh().create({ url, ...settings })).rejects.toMatchObject(invalid);
   });
