@@ -26,6 +26,7 @@ interface Definition {
   readonly keyType?: z.core.$ZodType;
   readonly valueType?: z.core.$ZodType;
   readonly innerType?: z.core.$ZodType;
+  readonly catchValue?: (context: never) => unknown;
   readonly out?: z.core.$ZodType;
   readonly getter?: () => z.core.$ZodType;
 }
@@ -77,7 +78,8 @@ export function outputFields(schema: z.core.$ZodType): OutputFields {
 }
 
 /** Why a schema of this kind cannot say exactly what leaves; `undefined` when it can. */
-function objectionTo({ type, mode, checks, values, shape }: Definition): string | undefined {
+function objectionTo(def: Definition): string | undefined {
+  const { type, mode, checks, values, shape, catchValue } = def;
   if (type === 'transform') return 'transform: pipe its result into a schema';
   if (mode === 'loose') return 'loose record: its other members are not described';
   if (values?.some((value) => typeof value === 'bigint')) return 'bigint: JSON has none';
@@ -85,7 +87,24 @@ function objectionTo({ type, mode, checks, values, shape }: Definition): string 
   if (!scalars.has(type) && checks?.some(({ _zod }) => _zod.def.check === 'overwrite')) {
     return 'overwrite: its result is not described';
   }
+  // zod holds neither the value of a `catch` nor that of a `default` to the schema inside.
+  if ((type === 'catch' || type === 'default') && !isScalar(def)) {
+    return type === 'catch'
+      ? 'catch: its value is not held to the schema'
+      : 'default: its value is not held to the schema; that of prefault is';
+  }
+  if (catchValue && catchValue.length > 0) return 'catch: it may give back what was refused';
   return scalars.has(type) || containers.has(type) ? undefined : type;
+}
+
+/** Whether nothing stands inside a value of this kind. */
+function isScalar(def: Definition): boolean {
+  if (scalars.has(def.type)) return true;
+  const { innerType, options, out } = def;
+  const inside = [innerType, out, ...(options ?? [])].filter((schema) => schema !== undefined);
+  return (
+    inside.length > 0 && inside.every(({ _zod }) => isScalar(_zod.def as unknown as Definition))
+  );
 }
 
 /** The schemas that decide about a value's parts, and where those stand. */

@@ -266,6 +266,12 @@ describe('a schema that does not say what leaves', () => {
     ['unknown', z.object({}).catchall(z.unknown()), '/*'],
     ['loose record', z.looseRecord(z.string(), z.string())],
     ['overwrite', z.object({}).overwrite((value) => value)],
+    ['catch', z.object({ id: z.string() }).catch(({ value }) => value as never)],
+    ['catch', z.object({ id: z.string() }).optional().catch(undefined)],
+    ['catch', z.array(z.string()).catch([])],
+    ['catch', z.string().catch(({ value }) => value as never)],
+    ['default', z.object({ id: z.string() }).default(() => ({ id: 'a', hidden: 1 }) as never)],
+    ['default', z.union([z.null(), z.record(z.string(), z.string())]).default(null)],
     ['__proto__', z.object(Object.fromEntries([['__proto__', z.string()]]))],
   ])('is refused when it is built: %s', (why, schema, inside = '') => {
     const places: Readonly<Record<string, z.ZodType>> = {
@@ -293,6 +299,18 @@ describe('a schema that does not say what leaves', () => {
     });
     expect(() => output(schema)).toThrow(
       /#\/a \(any\), #\/b \(unknown\), #\/c\/d .*, #\/f \(set\)/,
+    );
+  });
+
+  test('is fine where what stands in for a value is itself one value, or held to the schema', () => {
+    const Defaults = z.object({
+      a: z.string().nullable().default(null),
+      b: z.union([z.int(), z.literal('all')]).catch('all'),
+      c: z.object({ id: z.string() }).prefault({ id: 'none' }),
+      d: z.string().transform(Number).pipe(z.int()).default(1),
+    });
+    expect(output(Defaults).stringify({ b: null } as never)).toBe(
+      '{"a":null,"b":"all","c":{"id":"none"},"d":1}',
     );
   });
 
