@@ -63,6 +63,8 @@ export function rotation(
   // A refresh token that the server said is no good, as `invalid_grant` always means (RFC 6749 §5.2). This is about that
   // token and this source: a newer one in the store is used, and who proves another key asks for itself.
   let ended: { readonly refreshToken: string; readonly error: OAuthError } | undefined;
+  // The newest refresh token the store or the server has shown this source. It is not used where the store has none: others may have replaced it.
+  let seen: string | undefined;
 
   const save = async (): Promise<void> => {
     if (!unsaved) return;
@@ -133,6 +135,10 @@ export function rotation(
     try {
       grant = parseGrant(claimed.value);
       current = grant?.refreshToken ?? current;
+      const lost = seen === undefined ? claimed.generation > 0 : seen !== current;
+      // Where reuse is detected, sending what was replaced would revoke the grant for all.
+      if (!grant && lost) throw ambiguous('the store has lost what replaced it');
+      seen = grant?.refreshToken ?? seen;
       if (ended?.refreshToken === current) throw ended.error;
       response = await tokenGrant(client, 'refresh_token', fields, isRepeatable);
     } catch (error) {
@@ -147,6 +153,7 @@ export function rotation(
       refreshToken: response.refreshToken ?? current,
       tokens: withToken(grant, tokenKey, { ...fresh, generation: before + 1 }, client.now()),
     };
+    seen = next.refreshToken;
     const value = JSON.stringify(next);
     unsaved = { owner, value, ttlMs: refreshLifetimeMs, generation: before };
     owner = randomUUID();
@@ -169,7 +176,9 @@ export function rotation(
       const found = await claim(known);
       switch (found.status) {
         case 'current': {
-          const shared = parseGrant(found.value)?.tokens[tokenKey];
+          const grant = parseGrant(found.value);
+          seen = grant?.refreshToken;
+          const shared = grant?.tokens[tokenKey];
           if (shared && shared.generation > generation && shared.expiresAtMs > client.now()) {
             reportShared(client, shared.generation, startedAt);
             return token(client, shared, shared.generation);
@@ -231,6 +240,8 @@ const UNSENT: ReadonlySet<string> = new Set([
   'ERR_OAUTH_CREDENTIAL',
   'ERR_OAUTH_INSECURE_URL',
   'ERR_OAUTH_METADATA',
+  // From before the request: the store has lost the grant.
+  'ERR_OAUTH_ROTATION_AMBIGUOUS',
   'ERR_OAUTH_STORE',
   // Without a status: the breaker is open.
   'ERR_OAUTH_UNAVAILABLE',

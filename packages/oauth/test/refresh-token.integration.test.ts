@@ -350,6 +350,57 @@ describe('a store that fails', () => {
     expect(new Set(used()).size).toBe(2);
   });
 
+  it('and forgets the grant is no reason to use again what was replaced', async () => {
+    let current = store;
+    const source = grant({
+      store: {
+        claim: (...args) => current.claim(...args),
+        complete: (...args) => current.complete(...args),
+        release: (...args) => current.release(...args),
+      },
+    });
+    const first = await source.getToken();
+    current = memoryTokenStore({ now: clock.now });
+    const lost = { code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' };
+    await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject(lost);
+    await expect(source.getToken({ scope: 'orders:read' })).rejects.toMatchObject(lost);
+    expect(used()).toEqual([initial]);
+    expect(await source.getToken()).toBe(first);
+    // The claim was given back: who comes with the replacement after all is welcome.
+    current = store;
+    expect((await source.getToken({ forceRenewal: true })).generation).toBe(2);
+    expect(new Set(used()).size).toBe(2);
+  });
+
+  it('and knows only that there was a grant does not make the first token usable again', async () => {
+    const brief = grant({ refreshLifetimeSeconds: 1 });
+    await brief.getToken();
+    clock.advance(1000);
+    await expect(grant().getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+    });
+    expect(used()).toEqual([initial]);
+  });
+
+  it('and forgets a refresh token that is never replaced has lost nothing', async () => {
+    const api = await startScriptedServer();
+    const answer = respondJson({ access_token: 'a', token_type: 'Bearer', expires_in: 60 });
+    api.enqueue(answer, answer);
+    let current = store;
+    const source = grant({
+      server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
+      store: {
+        claim: (...args) => current.claim(...args),
+        complete: (...args) => current.complete(...args),
+        release: (...args) => current.release(...args),
+      },
+    });
+    await source.getToken();
+    current = memoryTokenStore({ now: clock.now });
+    expect((await source.getToken({ forceRenewal: true })).generation).toBe(2);
+    await api.stop();
+  });
+
   it('after the use does not lose the new refresh token', async () => {
     const { broken, proxy } = failing();
     broken.add('complete');
