@@ -117,6 +117,36 @@ test('keeps apart what two senders gave the same id', async () => {
   await inbox.close();
 });
 
+test('processes anew what was given up and comes again', async () => {
+  let healthy = false;
+  const amounts: number[] = [];
+  let tries = 0;
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    attempts: 2,
+    backoffMs: 1,
+    handle: ({ payload }) => {
+      tries += 1;
+      if (!healthy || tries % 2 === 1) throw new Error('not yet');
+      amounts.push(payload.amount);
+    },
+  });
+  inbox.worker();
+  const receive = async (text: string) =>
+    // Every receiver has a store of its own: the id is forgotten, as it is after ttlMs.
+    await receiverFor(inbox).receive({ body: text, headers: signer.sign({ id: 'a', body: text }) });
+  expect((await receive(body)).status).toBe(202);
+  const failed = '{webhooks}:inbox:failed';
+  while ((await redis.zcard(failed)) < 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  healthy = true;
+  const answers = await Promise.all([receive('{"amount":43}'), receive('{"amount":43}')]);
+  expect(answers.map(({ status }) => status)).toEqual([202, 202]);
+  await until(() => amounts.length > 0);
+  expect([amounts[0], tries]).toEqual([43, 4]);
+  expect(await redis.zcard(failed)).toBe(0);
+  await inbox.close();
+});
+
 test('keeps what was given up for as long as it is told, and nothing that was processed', async () => {
   const given: string[] = [];
   const inbox = createInbox<{ amount: number }>({

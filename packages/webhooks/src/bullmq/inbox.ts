@@ -1,5 +1,5 @@
 import { type RedisClient, withDeadline } from '@countersign/redis';
-import { type ConnectionOptions, Queue, Worker } from 'bullmq';
+import { type Job as BullJob, type ConnectionOptions, Queue, Worker } from 'bullmq';
 import type { Webhook } from '../admission.ts';
 import { storeKey } from '../lease.ts';
 import { assertWhole } from '../range.ts';
@@ -38,7 +38,7 @@ export type InboxWebhook<T> = Pick<
 
 /** A durable queue between a receiver and its handler: give `inbox.add` to `createReceiver` as `handOver`. */
 export interface Inbox<T> {
-  /** Resolves once the webhook is in Redis. The same id is queued once while it is pending. */
+  /** Resolves once the webhook is in Redis. The same id is queued once while it is pending; given up, it starts anew. */
   readonly add: (webhook: Webhook<T>) => Promise<void>;
   /** Starts to process in this process, so many at the same time (default 10). */
   worker(options?: { readonly concurrency?: number; readonly onError?: (error: Error) => void }): {
@@ -96,18 +96,37 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
     return JSON.parse(text) as InboxWebhook<T>;
   }
 
+  async function put(webhook: Webhook<T>): Promise<void> {
+    // BullMQ keeps ":" for itself, and ids from bodies may hold anything.
+    const jobId = Buffer.from(storeKey(webhook.source, webhook.id)).toString('base64url');
+    const data = encoded(webhook);
+    const before = await queue.getJob(jobId);
+    if (before && (await before.isFailed())) return await again(before, data);
+    await queue.add('webhook', data, {
+      jobId,
+      attempts,
+      backoff: { type: 'exponential', delay: backoffMs, jitter: 0.5 },
+      removeOnComplete: true,
+      removeOnFail: { age: Math.floor(failedMs / 1000) },
+    });
+  }
+
+  /** What was given up keeps its id, for which BullMQ would add nothing: it starts anew, with what came now. */
+  async function again(job: BullJob<Job>, data: Job): Promise<void> {
+    try {
+      await job.updateData(data);
+      await job.retry('failed', { resetAttemptsMade: true, resetAttemptsStarted: true });
+    } catch (error) {
+      // Somebody else was faster; when the job is still there, or nowhere, the sender must come back.
+      const state = await job.getState();
+      if (state === 'failed' || state === 'unknown') throw error;
+    }
+  }
+
   return {
     async add(webhook) {
-      const adding = queue.add('webhook', encoded(webhook), {
-        // BullMQ keeps ":" for itself, and ids from bodies may hold anything.
-        jobId: Buffer.from(storeKey(webhook.source, webhook.id)).toString('base64url'),
-        attempts,
-        backoff: { type: 'exponential', delay: backoffMs, jitter: 0.5 },
-        removeOnComplete: true,
-        removeOnFail: { age: Math.floor(failedMs / 1000) },
-      });
       // BullMQ would wait for Redis to come back; the sender is told to come back instead.
-      await withDeadline(adding, timeoutMs);
+      await withDeadline(put(webhook), timeoutMs);
     },
     worker({ concurrency = 10, onError } = {}) {
       assertWhole('concurrency', concurrency, 1, 10_000);
