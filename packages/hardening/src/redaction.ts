@@ -3,7 +3,7 @@ export const redacted = '[redacted]';
 
 /** Parts of the names of fields and parameters whose values are secrets, or prove something. */
 const secretNames =
-  /auth|cookie|token|secret|passw|passphrase|pwd|api-?_?key|private|session|credential|signature|^sig$|hmac|csrf|xsrf|jwt|dpop|assertion|^code$|^otp$|^pin$|^state$|^nonce$/i;
+  /auth|cookie|token|secret|passw|passphrase|pwd|(?:api|access|subscription)-?_?key|private|session|credential|signature|^sig$|^key$|^sid$|^pass$|hmac|csrf|xsrf|jwt|dpop|assertion|^code$|^otp$|^pin$|^state$|^nonce$/i;
 
 /** What is a secret wherever it stands: a scheme with credentials, a JSON Web Token, a key with a telling prefix. */
 const secretValues =
@@ -11,6 +11,8 @@ const secretValues =
 
 /** What of one request may be written down. */
 export interface Redaction {
+  /** The name of a parameter, cut to 100 characters, or `[redacted]`: whoever sends it chooses it. */
+  name(name: string): string;
   /** The value of a header or parameter, cut to 256 characters, or `[redacted]`. */
   value(name: string, value: string): string;
   /** A path, cut to 512 characters, without the segments that are secrets. */
@@ -23,6 +25,7 @@ export interface Redaction {
 export function redaction(names: readonly string[] = []): Redaction {
   const further = new Set(names.map((name) => name.toLowerCase()));
   return {
+    name: (name) => (isSecret(name) ? redacted : name.slice(0, 100)),
     value: (name, value) =>
       further.has(name.toLowerCase()) || secretNames.test(name) || isSecret(value)
         ? redacted

@@ -40,7 +40,7 @@ export function requestLog<In = object>(options: RequestLogOptions<In> = {}): Gu
     path: redact.path(request.path),
     query: [...request.query]
       .slice(0, maxParameters)
-      .map(([name, value]) => [name.slice(0, 100), redact.value(name, value)]),
+      .map(([name, value]) => [redact.name(name), redact.value(name, value)]),
     headers: Object.fromEntries(
       names.flatMap((name) => {
         const value = request.headers.get(name);

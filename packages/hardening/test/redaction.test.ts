@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { redaction } from '../src/redaction.ts';
 
 describe('redaction', () => {
-  const { value, path } = redaction(['X-Internal']);
+  const { name, value, path } = redaction(['X-Internal']);
 
   test.each([
     'authorization',
@@ -27,6 +27,12 @@ describe('redaction', () => {
     'x-csrf-token',
     'DPoP',
     'client_assertion',
+    'key',
+    'access_key',
+    'AWSAccessKeyId',
+    'Ocp-Apim-Subscription-Key',
+    'sid',
+    'pass',
     'x-internal',
     'X-INTERNAL',
   ])('the value of %s is not written down', (name) => {
@@ -43,6 +49,7 @@ describe('redaction', () => {
   ])('%s is not written down, whatever its name', (text) => {
     expect(value('note', text)).toBe('[redacted]');
     expect(path(`/a/${text}/b`)).toBe('/a/[redacted]/b');
+    expect(name(text)).toBe('[redacted]');
   });
 
   test.each([
@@ -50,6 +57,10 @@ describe('redaction', () => {
     ['page', '2'],
     ['country_code', 'DE'],
     ['status', 'open'],
+    ['keyword', 'a'],
+    ['sort_key', 'a'],
+    ['inside', 'a'],
+    ['passenger', 'a'],
   ])('%s: %s is', (name, text) => {
     expect(value(name, text)).toBe(text);
   });
@@ -57,5 +68,7 @@ describe('redaction', () => {
   test('what is long is cut', () => {
     expect(value('note', 'x'.repeat(5000))).toHaveLength(257);
     expect(path(`/${'x'.repeat(5000)}`)).toHaveLength(513);
+    expect(name('x'.repeat(5000))).toHaveLength(100);
+    expect(name('page')).toBe('page');
   });
 });

@@ -64,6 +64,17 @@ describe('requestLog', () => {
     expect(entries[0]).toMatchObject({ status: 0, aborted: true });
   });
 
+  test('writes down no secret that was sent as the name of a parameter', async () => {
+    const jwt = `eyJhbGciOiJIUzI1NiJ9.${'e'.repeat(100)}.sig`;
+    const query = new URLSearchParams(`sk_live_0123456789abcdef0123&${jwt}=1&page=2`);
+    await logged({ query });
+    expect(entries[0]?.query).toEqual([
+      ['[redacted]', ''],
+      ['[redacted]', '1'],
+      ['page', '2'],
+    ]);
+  });
+
   test('is bounded, whatever is sent', async () => {
     const long = fc
       .tuple(fc.string(), fc.integer({ min: 1, max: 100 }))
