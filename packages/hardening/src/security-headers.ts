@@ -147,6 +147,10 @@ const choices = {
 
 type Choice = keyof typeof choices;
 
+/** What a response may say (RFC 9111 §5.2.2, RFC 8246, RFC 5861): caches ignore a directive that they do not know. */
+const cacheDirective =
+  /^(?:(?:max-age|s-maxage|stale-while-revalidate|stale-if-error)=\d{1,10}|immutable|must-revalidate|must-understand|no-cache|no-store|no-transform|private|proxy-revalidate|public)$/;
+
 const overridable: readonly string[] = [
   ...(Object.keys(choices) as Choice[]),
   'profile',
@@ -229,10 +233,15 @@ function chosen(option: Choice, value: false | string | undefined): readonly Hea
 
 function cacheControl(value: false | string = 'no-store, max-age=0'): readonly HeaderEntry[] {
   if (value === false) return [];
-  const directives = typeof value === 'string' ? value.split(',').map((part) => part.trim()) : [];
-  if (!directives.every((directive) => /^[a-z-]+(?:=\d+)?$/.test(directive)) || value === '') {
+  const directives = typeof value === 'string' ? value.split(/ *, */) : [];
+  const names = directives.map((directive) => directive.replace(/=.*/s, ''));
+  if (
+    directives.length === 0 ||
+    !directives.every((directive) => cacheDirective.test(directive)) ||
+    new Set(names).size < names.length
+  ) {
     throw new TypeError(
-      'securityHeaders: cacheControl must be false or directives such as "private, max-age=60"',
+      'securityHeaders: cacheControl must be false or directives such as "private, max-age=60", each known and there once',
     );
   }
   const pragma: readonly HeaderEntry[] = [['Pragma', 'no-cache']];
