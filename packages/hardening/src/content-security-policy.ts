@@ -36,11 +36,9 @@ export type ContentSecurityPolicy = {
 
 /** What means something in quotes, and without them would be the name of a host. */
 const keywords: readonly string[] = [
-  'allow-duplicates',
   'inline-speculation-rules',
   'none',
   'report-sample',
-  'script',
   'self',
   'strict-dynamic',
   'unsafe-eval',
@@ -49,12 +47,50 @@ const keywords: readonly string[] = [
   'wasm-unsafe-eval',
 ];
 
+/** What a sandboxed page may be allowed (HTML §4.8.5). */
+const sandboxTokens: readonly string[] = [
+  'allow-downloads',
+  'allow-forms',
+  'allow-modals',
+  'allow-orientation-lock',
+  'allow-pointer-lock',
+  'allow-popups',
+  'allow-popups-to-escape-sandbox',
+  'allow-presentation',
+  'allow-same-origin',
+  'allow-scripts',
+  'allow-storage-access-by-user-activation',
+  'allow-top-navigation',
+  'allow-top-navigation-by-user-activation',
+  'allow-top-navigation-to-custom-protocols',
+];
+
+/** Directives whose values are no sources: what each of them may be. */
+const valuesOf: ReadonlyMap<string, (value: string) => boolean> = new Map([
+  ['report-to', (value: string) => /^[\w.-]+$/.test(value)],
+  ['report-uri', (value: string) => !/["'<>\\^`{|}]/.test(value)],
+  ['require-trusted-types-for', (value: string) => value === "'script'"],
+  ['sandbox', (value: string) => sandboxTokens.includes(value)],
+  [
+    'trusted-types',
+    (value: string) =>
+      ["'none'", "'allow-duplicates'", '*'].includes(value) || /^[\w\-#=/@.%]+$/.test(value),
+  ],
+]);
+
+const schemeSource = /^[a-z][a-z\d+.-]*:$/i;
+const hostSource =
+  /^(?:[a-z][a-z\d+.-]*:\/\/)?(?:\*|(?:\*\.)?[\w-]+(?:\.[\w-]+)*\.?)(?::(?:\d+|\*))?(?:\/[\w\-./~!$&'()*+=:@%]*)?$/i;
+
+/** A nonce or hash that has lost its quotes. */
+const bareSecret = /^(?:nonce|sha(?:256|384|512))-[\w+/-]*=*$/i;
+
 const withoutValues: readonly string[] = ['sandbox', 'upgrade-insecure-requests'];
 
 /**
  * The value of `Content-Security-Policy` (CSP Level 3 §2.2).
  * @param defaults - the profile's, which the directives of `policy` replace one by one. A text replaces all of them.
- * @throws TypeError for what browsers would ignore in silence: a directive or keyword that does not exist, a keyword without its quotes.
+ * @throws TypeError for what browsers would ignore in silence: a directive, keyword or token that does not exist, a keyword without its quotes.
  */
 export function serialiseContentSecurityPolicy(
   policy: string | ContentSecurityPolicy,
@@ -88,6 +124,10 @@ function serialised(directive: string, values: readonly string[]): string {
   if (values.length === 0 && !withoutValues.includes(directive)) {
     throw refusal(`${directive} has no values; to allow nothing, say "'none'"`);
   }
+  if (values.length > 0 && directive === 'upgrade-insecure-requests') {
+    throw refusal(`${directive} takes no values`);
+  }
+  if (values.length > 1 && directive === 'report-to') throw refusal('report-to is one name');
   if (values.length > 1 && values.includes("'none'")) {
     throw refusal(`${directive} has 'none' beside other values, where browsers ignore it`);
   }
@@ -101,12 +141,24 @@ function check(directive: string, value: string): void {
       `${directive}: ${JSON.stringify(value)} must be printable ASCII without spaces, commas and semicolons`,
     );
   }
+  const isValue = valuesOf.get(directive);
+  if (directive === 'trusted-types' && ['none', 'allow-duplicates'].includes(value.toLowerCase())) {
+    throw refusal(`${directive}: ${value} without quotes is the name of a policy`);
+  }
+  if (!isValue) checkSource(directive, value);
+  else if (!isValue(value)) throw refusal(`${directive}: there is no value ${value}`);
+}
+
+function checkSource(directive: string, value: string): void {
   const quoted = /^'(?<word>.*)'$/.exec(value)?.groups?.['word'];
   if (quoted === undefined) {
-    if (keywords.includes(value.toLowerCase()) && value !== 'script') {
+    if (keywords.includes(value.toLowerCase()) || bareSecret.test(value)) {
       throw refusal(
         `${directive}: ${value} without quotes is the name of a host; say "'${value}'"`,
       );
+    }
+    if (!schemeSource.test(value) && !hostSource.test(value)) {
+      throw refusal(`${directive}: ${value} is neither a keyword in quotes nor a scheme or host`);
     }
   } else if (/^nonce-/i.test(quoted)) {
     throw refusal(`${directive}: a nonce that is the same in every response protects nothing`);

@@ -196,6 +196,38 @@ describe('securityHeaders', () => {
     expect(headers).not.toHaveProperty('Pragma');
   });
 
+  test.each([
+    'no-cache',
+    'private, max-age=0, must-revalidate',
+    'public,max-age=31536000,immutable',
+    'public, s-maxage=60, stale-while-revalidate=30, stale-if-error=600',
+    'no-store, must-understand, no-transform, proxy-revalidate',
+  ])('Cache-Control may be %s', (cacheControl) => {
+    expect(securityHeaders({ profile: 'html', cacheControl }).insecure).toContainEqual([
+      'Cache-Control',
+      cacheControl,
+    ]);
+  });
+
+  test.each([
+    'default-src *',
+    "img-src 'self' data: blob: https: https://* *.example.com https://*.example.com:8443 wss://a.example:*",
+    'img-src localhost:3000 127.0.0.1 nonce-service.example.com https://a.example/x/y%20z.png https://a.example/~it/(1)',
+    "script-src 'strict-dynamic' 'sha256-abcDEF+/=' 'unsafe-hashes' 'report-sample'",
+    'sandbox',
+    'sandbox allow-forms allow-scripts allow-popups-to-escape-sandbox allow-top-navigation-by-user-activation',
+    'upgrade-insecure-requests',
+    "require-trusted-types-for 'script'; trusted-types dompurify my-app#html 'allow-duplicates'",
+    "trusted-types 'none'",
+    'trusted-types *',
+    'report-uri /csp-reports?from=a https://reports.example.com/csp; report-to csp-endpoint',
+  ])('Content-Security-Policy may be %s', (contentSecurityPolicy) => {
+    expect(securityHeaders({ profile: 'html', contentSecurityPolicy }).insecure).toContainEqual([
+      'Content-Security-Policy',
+      contentSecurityPolicy,
+    ]);
+  });
+
   describe('with routes', () => {
     const headers = securityHeaders({
       profile: 'api',
@@ -271,12 +303,61 @@ describe('securityHeaders', () => {
     [{ profile: 'api', contentSecurityPolicy: 'default-src' }, /no values/],
     [{ profile: 'api', contentSecurityPolicy: "img-src 'self'; img-src *" }, /twice/],
     [{ profile: 'api', contentSecurityPolicy: { 'img-src': ["'nonce-abc'"] } }, /nonce/],
+    [{ profile: 'api', contentSecurityPolicy: "img-src 'self" }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: "img-src self'" }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: "img-src 's'elf" }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: 'img-src "self"' }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: 'script-src nonce-abc' }, /without quotes/],
+    [{ profile: 'api', contentSecurityPolicy: 'script-src NONCE-YWJj' }, /without quotes/],
+    [{ profile: 'api', contentSecurityPolicy: 'script-src sha256-abc=' }, /without quotes/],
+    [{ profile: 'api', contentSecurityPolicy: 'script-src sha512-a+b/c==' }, /without quotes/],
+    [{ profile: 'api', contentSecurityPolicy: 'img-src http://' }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: 'img-src https://a.example?x' }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: 'img-src *.*.example' }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: 'img-src a..example' }, /neither/],
+    [{ profile: 'api', contentSecurityPolicy: "script-src 'script'" }, /no keyword/],
+    [{ profile: 'api', contentSecurityPolicy: "script-src 'sha256-'" }, /no keyword/],
+    [{ profile: 'api', contentSecurityPolicy: 'sandbox allow-script' }, /sandbox/],
+    [{ profile: 'api', contentSecurityPolicy: "sandbox 'none'" }, /sandbox/],
+    [{ profile: 'api', contentSecurityPolicy: "sandbox 'allow-scripts'" }, /sandbox/],
+    [{ profile: 'api', contentSecurityPolicy: 'upgrade-insecure-requests 1' }, /no values/],
+    [{ profile: 'api', contentSecurityPolicy: "upgrade-insecure-requests 'self'" }, /no values/],
+    [
+      { profile: 'api', contentSecurityPolicy: 'require-trusted-types-for script' },
+      /require-trusted-types-for/,
+    ],
+    [
+      { profile: 'api', contentSecurityPolicy: "require-trusted-types-for 'style'" },
+      /require-trusted-types-for/,
+    ],
+    [
+      { profile: 'api', contentSecurityPolicy: "require-trusted-types-for 'none'" },
+      /require-trusted-types-for/,
+    ],
+    [{ profile: 'api', contentSecurityPolicy: 'require-trusted-types-for' }, /no values/],
+    [{ profile: 'api', contentSecurityPolicy: "report-to 'none'" }, /report-to/],
+    [{ profile: 'api', contentSecurityPolicy: 'report-to a b' }, /report-to/],
+    [{ profile: 'api', contentSecurityPolicy: "trusted-types 'self'" }, /trusted-types/],
+    [{ profile: 'api', contentSecurityPolicy: 'trusted-types none' }, /without quotes/],
+    [{ profile: 'api', contentSecurityPolicy: "report-uri 'self'" }, /report-uri/],
     [{ profile: 'api', contentSecurityPolicy: { imgSrc: ["'self'"] } }, /no directive "imgSrc"/],
     [{ profile: 'api', contentSecurityPolicy: { 'img-src': "'self'" } }, /list/],
     [{ profile: 'api', permissionsPolicy: { camra: [] } }, /no feature "camra"/],
     [{ profile: 'api', permissionsPolicy: { camera: ['example.com'] } }, /neither/],
     [{ profile: 'api', permissionsPolicy: 'camera=()' }, /object/],
     [{ profile: 'api', cacheControl: 'no-store;private' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: '' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'no-stor' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'no-store=1' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'max-age' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'max-age=1h' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 's-maxage=-1' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'private,' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'no-store,\r\n private' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'no-store\n' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'max-age=60, max-age=0' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: 'max-stale=60' }, /cacheControl/],
+    [{ profile: 'api', cacheControl: true }, /cacheControl/],
     [{ profile: 'api', frameOptions: 'ALLOW-FROM https://a.example' }, /frameOptions/],
     [{ profile: 'api', strictTransportSecurity: { maxAge: 1 } }, /strictTransportSecurity.maxAge/],
     [{ profile: 'api', routes: { '/docs': { profil: 'html' } } }, /unknown option "profil"/],
