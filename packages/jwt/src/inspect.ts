@@ -29,8 +29,8 @@ const FAR_SECONDS = 24 * 60 * 60;
 const LAST_NUMERIC_DATE = 253_402_300_799;
 
 /**
- * Points out what is risky about a token, for audits and tests. Never throws, never verifies: a token without findings
- * may still be forged, and only `createJwtVerifier` says whether to accept one.
+ * Points out what is risky about a token, for audits and tests. Never throws, whatever the token, and never verifies: a
+ * token without findings may still be forged, and only `createJwtVerifier` says whether to accept one.
  */
 export function inspectToken(token: string, options: InspectOptions = {}): Finding[] {
   const { wordlist = COMMON_SECRETS, now = Date.now } = options;
@@ -181,8 +181,10 @@ function inspectTimes(
   if (longLived) return;
   if (exp > nowSeconds + FAR_SECONDS)
     found('JWT_EXP_FAR', `exp is ${duration(exp - nowSeconds)} away.`);
-  if (isNumericDate(iat) && exp - iat > MAX_LIFETIME_SECONDS)
-    found('JWT_LIFETIME', `From iat to exp it is ${duration(exp - iat)}.`);
+  // Without iat, what is left of it is the least it can live.
+  const [from, since] = isNumericDate(iat) ? ['iat', iat] : ['now', nowSeconds];
+  if (exp - since > MAX_LIFETIME_SECONDS)
+    found('JWT_LIFETIME', `From ${from} to exp it is ${duration(exp - since)}.`);
 }
 
 function isNumericDate(value: unknown): value is number {

@@ -60,6 +60,8 @@ describe('inspectToken', () => {
     ['JWT_EXP_MISSING', { exp: undefined }],
     ['JWT_EXP_FAR', { exp: NOW + 90_000 }],
     ['JWT_LIFETIME', { exp: NOW + 841 }],
+    ['JWT_LIFETIME', { exp: NOW + 901, iat: undefined }],
+    ['JWT_LIFETIME', { exp: NOW + 901, iat: 'today' }],
     ['JWT_EXPIRED', { exp: NOW }],
     ['JWT_TIME_INVALID', { exp: (NOW + 60) * 1000 }],
     ['JWT_TIME_INVALID', { iat: String(NOW) }],
@@ -78,6 +80,58 @@ describe('inspectToken', () => {
   ])('finds %s', (code, changes) => {
     expect(inspect(signed(claims(changes)))).toContain(code);
   });
+
+  it.each([
+    { card: 'x' },
+    { paymentCard: 'x' },
+    { creditCardNumber: 'x' },
+    { credit_card_number: 'x' },
+    { creditcardnumber: 'x' },
+    { passwordHash: 'x' },
+    { password_hash: 'x' },
+    { user_password: 'x' },
+    { 'old-password': 'x' },
+    { ssn_last4: 'x' },
+    { SSNLast4: 1234 },
+    { userSSN: 'x' },
+    { db_client_secret: 'x' },
+    { note: 4111111111111111 },
+    { note: 378282246310005 },
+    { note: '2223003122003222' },
+    { note: '2720 9999 9999 9996' },
+    { note: 2223003122003222 },
+  ])('finds what should not be in a payload: %j', (changes) => {
+    expect(inspect(signed(claims(changes)))).toEqual(['JWT_SENSITIVE_CLAIM']);
+  });
+
+  it.each([
+    { discard: 'x' },
+    { cardinality: 1 },
+    { card_brand: 'x' },
+    { wildcard: 'x' },
+    { id_card_type: 'x' },
+    { passwordless: 'x' },
+    { password_changed_at: NOW },
+    { pwd_exp: NOW },
+    { must_change_password: true },
+    { compass: 'x' },
+    { boarding_pass: 'x' },
+    { secretary: 'x' },
+    { spinning: 'x' },
+    { company: 'x' },
+    { note: 4111111111111112 },
+    { note: 4111111111111111.5 },
+    { note: NOW * 1000 },
+    { note: '2220999999999991' },
+    { note: '2721000000000004' },
+  ])('takes a harmless claim for what it is: %j', (changes) => {
+    expect(inspect(signed(claims(changes)))).toEqual([]);
+  });
+
+  it('reads very long names in no time', () => {
+    for (const name of ['A'.repeat(200_000), 'password_'.repeat(30_000), '_'.repeat(200_000)])
+      expect(inspect(signed(claims({ [name]: 'x' })))).toEqual([]);
+  }, 2000);
 
   it.each([
     ['JWT_EMBEDDED_KEY', { jwk: {} }],
@@ -102,6 +156,16 @@ describe('inspectToken', () => {
       expect(inspect(signed(claims(), header({ alg: 'ES256', kid })))).toEqual([]);
     },
   );
+
+  it('measures the lifetime from now on when iat is absent', () => {
+    expect(inspect(signed(claims({ exp: NOW + 900, iat: undefined })))).toEqual([
+      'JWT_IAT_MISSING',
+    ]);
+    const { detail } = inspectToken(signed(claims({ exp: NOW + 1800, iat: undefined })), {
+      now,
+    }).find(({ code }) => code === 'JWT_LIFETIME') ?? { detail: '' };
+    expect(detail).toBe('From now to exp it is 30 min.');
+  });
 
   it('tells access, ID and refresh tokens apart', () => {
     const id = { client_id: undefined, scope: undefined, nonce: 'n', at_hash: 'h' };
