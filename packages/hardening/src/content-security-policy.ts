@@ -96,6 +96,12 @@ export function serialiseContentSecurityPolicy(
   policy: string | ContentSecurityPolicy,
   defaults: ContentSecurityPolicy,
 ): string {
+  if (
+    typeof policy !== 'string' &&
+    (typeof policy !== 'object' || policy === null || Array.isArray(policy))
+  ) {
+    throw refusal('must be false, a text or an object of directives');
+  }
   const chosen = typeof policy === 'string' ? parsed(policy) : { ...defaults, ...policy };
   const lines = Object.entries(chosen).flatMap(([directive, values]) =>
     values === false || values === undefined ? [] : [serialised(directive, values)],

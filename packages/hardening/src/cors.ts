@@ -74,6 +74,9 @@ export function cors(options: CorsOptions): Cors {
     if (!known.includes(name)) throw new TypeError(`cors: unknown option "${name}"`);
   }
   const { origins, credentials = false, maxAgeSeconds = 3600 } = options;
+  if (typeof credentials !== 'boolean') {
+    throw new TypeError('cors: credentials must be true or false');
+  }
   if (origins === '*' && credentials) {
     throw new TypeError(
       'cors: credentials need named origins: "*" would hand every page what its visitor may see',

@@ -63,6 +63,7 @@ export interface CorsGuardOptions extends CorsOptions {
  * @throws TypeError for the mistakes that `cors` names.
  */
 export function cors({ refuse = false, ...options }: CorsGuardOptions): Guard<CorsContext> {
+  if (typeof refuse !== 'boolean') throw new TypeError('cors: refuse must be true or false');
   const decide = policy(options);
   return (request) => {
     const { kind, headers } = decide({

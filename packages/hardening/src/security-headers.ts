@@ -166,6 +166,9 @@ const overridable: readonly string[] = [
  */
 export function securityHeaders(options: SecurityHeadersOptions): SecurityHeaders {
   const { routes = {}, ...base } = options;
+  if (!isRecord(routes) || !Object.values(routes).every(isRecord)) {
+    throw new TypeError('securityHeaders: routes must be an object of paths and their options');
+  }
   const everywhere = headerSet(base);
   const overrides = Object.entries(routes)
     .map(([pattern, override]) => ({
@@ -267,7 +270,16 @@ function isPlain(path: string): boolean {
   );
 }
 
+function isRecord(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 function serialiseStrictTransportSecurity(options: StrictTransportSecurity): string {
+  if (!isRecord(options)) {
+    throw new TypeError(
+      'securityHeaders: strictTransportSecurity must be false or an object of options',
+    );
+  }
   for (const name of Object.keys(options)) {
     if (!['maxAgeSeconds', 'includeSubDomains', 'preload'].includes(name)) {
       throw new TypeError(`securityHeaders: unknown option "strictTransportSecurity.${name}"`);
@@ -278,6 +290,11 @@ function serialiseStrictTransportSecurity(options: StrictTransportSecurity): str
     throw new TypeError(
       'securityHeaders: strictTransportSecurity.maxAgeSeconds must be an integer of 0 or more',
     );
+  }
+  for (const [name, value] of Object.entries({ includeSubDomains, preload })) {
+    if (typeof value !== 'boolean') {
+      throw new TypeError(`securityHeaders: strictTransportSecurity.${name} must be true or false`);
+    }
   }
   if (preload && (maxAgeSeconds < 31_536_000 || !includeSubDomains)) {
     throw new TypeError(

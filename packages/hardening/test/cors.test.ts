@@ -161,6 +161,9 @@ describe('a policy that would not protect is refused when it is built', () => {
     [{ origins: [app], methods: ['patch'] }, /upper case/],
     [{ origins: [app], headers: ['*'] }, /headers/],
     [{ origins: [app], exposeHeaders: ['a b'] }, /exposeHeaders/],
+    [{ origins: [app], credentials: 'false' }, /credentials must be/],
+    [{ origins: [app], credentials: 0 }, /credentials must be/],
+    [{ origins: [app], credentials: null }, /credentials must be/],
     [{ origins: [app], maxAgeSeconds: -1 }, /maxAgeSeconds/],
     [{ origins: [app], maxAge: 5 }, /unknown option "maxAge"/],
   ])('%j', (options, message) => {
@@ -172,6 +175,12 @@ describe('a policy that would not protect is refused when it is built', () => {
 describe('the guard', () => {
   const request = (method: string, headers: Record<string, string>) =>
     ({ method, headers: { get: (name: string) => headers[name] } }) as never;
+
+  test.each(['no', 'false', 0, 1, null])('refuses %j for refuse when it is built', (refuse) => {
+    const build = () => guard({ origins: [app], refuse: refuse as never });
+    expect(build).toThrow(TypeError);
+    expect(build).toThrow('cors: refuse must be');
+  });
 
   test('answers a preflight itself', () => {
     const verdict = guard({ origins: [app] })(

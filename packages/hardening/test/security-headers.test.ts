@@ -365,6 +365,31 @@ describe('securityHeaders', () => {
     [{ profile: 'api', routes: { '/docs/**': {} } }, /routes/],
     [{ profile: 'api', routes: { '/docs/../*': {} } }, /routes/],
     [{ profile: 'api', strictTransportSecurity: { maxAgeSeconds: -1 } }, /maxAgeSeconds/],
+    [
+      { profile: 'api', strictTransportSecurity: { preload: 'false' } },
+      /strictTransportSecurity.preload must be/,
+    ],
+    [
+      { profile: 'api', strictTransportSecurity: { preload: 0 } },
+      /strictTransportSecurity.preload must be/,
+    ],
+    [
+      { profile: 'api', strictTransportSecurity: { includeSubDomains: 'false' } },
+      /includeSubDomains must be/,
+    ],
+    [{ profile: 'api', strictTransportSecurity: true }, /strictTransportSecurity must be/],
+    [{ profile: 'api', strictTransportSecurity: 1 }, /strictTransportSecurity must be/],
+    [{ profile: 'api', strictTransportSecurity: 'max-age=1' }, /strictTransportSecurity must be/],
+    [{ profile: 'api', strictTransportSecurity: null }, /strictTransportSecurity must be/],
+    [{ profile: 'api', strictTransportSecurity: [] }, /strictTransportSecurity must be/],
+    [{ profile: 'api', contentSecurityPolicy: true }, /must be false/],
+    [{ profile: 'api', contentSecurityPolicy: 1 }, /must be false/],
+    [{ profile: 'api', contentSecurityPolicy: null }, /must be false/],
+    [{ profile: 'api', contentSecurityPolicy: [] }, /must be false/],
+    [{ profile: 'api', routes: { '/docs': false } }, /routes/],
+    [{ profile: 'api', routes: { '/docs': 'html' } }, /routes/],
+    [{ profile: 'api', routes: true }, /routes/],
+    [{ profile: 'api', routes: null }, /routes/],
     [{ profile: 'api', strictTransportSecurity: { preload: true, maxAgeSeconds: 60 } }, /preload/],
   ])('refuses %j when it is built', (options, message) => {
     expect(() => securityHeaders(options as never)).toThrow(TypeError);
