@@ -134,7 +134,10 @@ function protect(
 ): AnyChain {
   const answering: Guard<never, { readonly input?: unknown }> = async (request, context) => {
     try {
-      return replyTo(await handler(context.input, context, request), output);
+      // Guards around the endpoint may have found something by these names: it is neither what came in here nor what was asked for.
+      const body = input ? context.input : undefined;
+      const known = owner ? context : { ...context, resource: undefined };
+      return replyTo(await handler(body, known, request), output);
     } catch (error) {
       if (error instanceof HardeningError && error.code === 'ERR_HARDENING_OUTPUT_MISMATCH') {
         publish('output-mismatch', () => ({ method, route: path, errors: error.errors }));

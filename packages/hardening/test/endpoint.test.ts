@@ -176,6 +176,26 @@ describe('an endpoint', () => {
     chain().use('api', endpoints([inner]));
   });
 
+  test('gives its handler neither input nor resource of somebody else’s', async () => {
+    let given: readonly unknown[] = [];
+    const inner = endpoint({
+      method: 'GET',
+      path: '/x',
+      guards: chain(),
+      public: 'x is everybody’s',
+      handler: (body, context) => {
+        given = [body, context.resource, context.params];
+        return null;
+      },
+    });
+    const whole = chain()
+      .use('input', () => ({ pass: true, context: 'unchecked' }))
+      .use('resource', () => ({ pass: true, context: 'not asked for' }))
+      .use('api', endpoints([inner]));
+    expect(await whole(asking('GET', '/x'), {})).toMatchObject({ status: 200 });
+    expect(given).toEqual([undefined, undefined, {}]);
+  });
+
   test('reads a query as it reads a body', async () => {
     const list = endpoint({
       method: 'GET',
