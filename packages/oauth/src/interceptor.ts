@@ -11,7 +11,7 @@ import { RelayController } from './relay-controller.ts';
 import type { TokenRequest, TokenSource } from './source.ts';
 
 export interface AccessTokenOptions extends Pick<TokenRequest, 'scope' | 'resource'> {
-  /** Where the token may go. Default: the origin of the first request, and no other. */
+  /** Where the token may go. Default: the origin of the first request without an `Authorization` of its own, and no other. */
   readonly origins?: readonly string[];
 }
 
@@ -61,13 +61,15 @@ export function accessToken(
     // For each dispatcher: what one of them was first used for says nothing of another.
     const targets = new Map(origins?.map((origin) => [new URL(origin).origin, newTarget()]));
     return (opts, handler) => {
+      const headers = headerList(opts.headers);
+      // Before it could choose the origin: it says nothing of where the token may go.
+      if (hasHeader(headers, 'authorization')) return dispatch(opts, handler);
       // As it is written nearly always. Reading a URL would cost more than everything else here.
       const written = opts.path.startsWith('/') ? (opts.origin as string) : '';
       const origin = targets.has(written) ? written : originOf(opts);
       if (targets.size === 0) targets.set(origin, newTarget());
       const target = targets.get(origin);
-      const headers = headerList(opts.headers);
-      if (!target || hasHeader(headers, 'authorization')) return dispatch(opts, handler);
+      if (!target) return dispatch(opts, handler);
       new AuthorizedRequest(dispatch, opts, headers, handler, shared, target, origin).start();
       return true;
     };

@@ -200,6 +200,19 @@ describe('another origin', () => {
     },
   );
 
+  it('is still another when a request with an Authorization of its own went there first', async () => {
+    const other = await startScriptedServer();
+    await request(other.origin, { dispatcher, headers: { authorization: 'ApiKey own' } });
+    await get();
+    await request(other.origin, { dispatcher });
+    expect(authorization(0)).toMatch(/^Bearer/);
+    expect(other.requests.map(({ headers }) => headers['authorization'])).toEqual([
+      'ApiKey own',
+      undefined,
+    ]);
+    await other.stop();
+  });
+
   it('gets it when it is named', async () => {
     const second = await startScriptedServer();
     const both = agent.compose(accessToken(source, { origins: [api.origin, second.origin] }));
