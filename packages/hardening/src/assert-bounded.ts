@@ -1,4 +1,4 @@
-import type * as z from 'zod';
+import * as z from 'zod';
 import { MAX_PATTERN_STEPS, patternSteps } from './pattern.ts';
 
 /** Deeper than anybody writes a schema; only one that makes a new schema at each level gets there. */
@@ -12,14 +12,20 @@ interface Finding {
   readonly problem: string;
 }
 
-/** Formats that zod checks without a regular expression, or with one of its own that reads each character once. */
-const harmlessFormats = ['starts_with', 'ends_with', 'includes', 'lowercase', 'uppercase'];
+/** Formats that zod checks without running their pattern. */
+const formatsWithoutPattern = ['starts_with', 'ends_with', 'includes'];
+/** Formats whose pattern, where it is zod's own, reads each character once. */
+const linearFormats = ['lowercase', 'uppercase'];
+
+/** A character of a URL's host can become three bytes, each percent-encoded. */
+const MAX_HOST_GROWTH = 9;
 
 /**
  * Walks a schema when the service starts and names each part without a bound: strings without a maximum length, numbers without both ends, lists without a
  * maximum, objects that take any key, and schemas that take anything; each coercion (`z.coerce.number()` turns `''` and `null` into 0); and each regular
- * expression that runs before the length is known to be bounded (`.max(n, { abort: true })`, `text()`), or that could take longer than 5 ms within it.
- * What a transformation or a refinement of your own does is not seen. A part that occurs in several places is named once.
+ * expression that runs before the length is known to be bounded (`.max(n, { abort: true })`, `text()`), or that could take longer than 5 ms within it. The
+ * expressions of zod's own formats are taken as they are; what a transformation or a refinement of your own does is not seen. A part that occurs in
+ * several places is named once.
  * @throws TypeError that names them all, at most 50.
  */
 export function assertBounded(schema: z.core.$ZodType): void {
@@ -70,8 +76,7 @@ function walk(
     case 'string':
       return walkString(schema as z.core.$ZodString, place, report);
     case 'template_literal':
-      if (place.maxLength === undefined) report(unmeasured('a template'));
-      return true;
+      return walkTemplate(schema as z.core.$ZodTemplateLiteral, place, report);
     case 'number':
     case 'bigint':
       if (!hasBothEnds(checksOf(schema))) report(`${def.type} without a minimum and a maximum`);
@@ -164,34 +169,76 @@ function walkString(
   place: Place,
   report: (problem: string) => void,
 ): number | undefined {
-  // The own format of `z.email()` and its like is the first check of all.
-  const format = 'format' in schema._zod.def ? [schema._zod.def as unknown as Check] : [];
-  const before = place.maxLength === true ? Number.POSITIVE_INFINITY : place.maxLength;
-  let measured = before ?? Number.POSITIVE_INFINITY;
-  let shortest = measured;
-  for (const check of [...format, ...checksOf(schema)]) {
+  const before = lengthOf(place);
+  let measured = before;
+  let shortest = before;
+  for (const check of checksOf(schema)) {
     const maximum = maximumOf(check);
     if (maximum !== undefined) shortest = Math.min(shortest, maximum);
     if (maximum !== undefined && check.abort === true) measured = Math.min(measured, maximum);
-    if (check.check === 'string_format' && !harmlessFormats.includes(check.format ?? '')) {
-      checkPattern(check, measured, report);
-    }
+    if (check.check === 'string_format') checkFormat(check, measured, report);
   }
   if (shortest === Number.POSITIVE_INFINITY) report('string without a maximum length');
   return shortest === Number.POSITIVE_INFINITY ? undefined : shortest;
 }
 
-function checkPattern(check: Check, measured: number, report: (problem: string) => void): void {
-  const name = check.format === 'regex' ? String(check.pattern) : `the format ${check.format}`;
+function walkTemplate(
+  schema: z.core.$ZodTemplateLiteral,
+  place: Place,
+  report: (problem: string) => void,
+): number | true {
+  const measured = lengthOf(place);
+  if (measured === Number.POSITIVE_INFINITY) report(unmeasured('a template'));
+  else checkPattern(`the template ${schema._zod.pattern}`, schema._zod.pattern, measured, report);
+  return place.maxLength ?? true;
+}
+
+function lengthOf({ maxLength }: Place): number {
+  return typeof maxLength === 'number' ? maxLength : Number.POSITIVE_INFINITY;
+}
+
+function checkFormat(check: Check, measured: number, report: (problem: string) => void): void {
+  const { format = '', pattern, hostname, protocol } = check;
+  const isOwn = isOfZod(check);
+  if (check.fn === undefined && formatsWithoutPattern.includes(format)) return;
+  if (check.fn === undefined && linearFormats.includes(format) && isOwn) return;
+  const name = format === 'regex' ? String(pattern) : `the format ${format}`;
   if (measured === Number.POSITIVE_INFINITY) {
     report(unmeasured(name));
-  } else if (
-    check.format === 'regex' &&
-    check.pattern &&
-    patternSteps(check.pattern, measured) > MAX_PATTERN_STEPS
-  ) {
-    report(`${name} may take too long on ${measured} characters`);
+    return;
   }
+  if (pattern && !isOwn) checkPattern(String(pattern), pattern, measured, report);
+  if (hostname && !isKnown(hostname)) {
+    checkPattern(`the hostname ${hostname}`, hostname, measured * MAX_HOST_GROWTH, report);
+  }
+  if (protocol && !isKnown(protocol)) {
+    checkPattern(`the protocol ${protocol}`, protocol, measured, report);
+  }
+}
+
+function checkPattern(
+  name: string,
+  pattern: RegExp,
+  length: number,
+  report: (problem: string) => void,
+): void {
+  if (patternSteps(pattern, length) <= MAX_PATTERN_STEPS) return;
+  report(`${name} may take too long on ${length} characters`);
+}
+
+/** Whether zod would have chosen the same pattern for the format: those of dates and of UUIDs are made to measure. */
+function isOfZod({ pattern, constr, def }: Check): boolean {
+  if (pattern === undefined || isKnown(pattern)) return true;
+  const plain = new constr({ ...def, pattern: undefined, checks: [] });
+  return isSame((plain._zod.def as Partial<Check>).pattern, pattern);
+}
+
+function isKnown(pattern: RegExp): boolean {
+  return Object.values(z.regexes).some((known) => isSame(known, pattern));
+}
+
+function isSame(one: unknown, other: RegExp): boolean {
+  return one instanceof RegExp && one.source === other.source && one.flags === other.flags;
 }
 
 function unmeasured(pattern: string): string {
@@ -199,11 +246,23 @@ function unmeasured(pattern: string): string {
 }
 
 /** What is read of zod's checks. */
-interface Check {
+interface Check extends CheckDef {
+  readonly def: CheckDef;
+  /** Makes a check of the same kind. */
+  readonly constr: new (
+    def: object,
+  ) => z.core.$ZodType;
+}
+
+interface CheckDef {
   readonly check: string;
   readonly abort?: boolean;
   readonly format?: string;
   readonly pattern?: RegExp;
+  /** Of a format of the user's own. */
+  readonly fn?: unknown;
+  readonly hostname?: RegExp;
+  readonly protocol?: RegExp;
   readonly maximum?: number;
   readonly length?: number;
   readonly size?: number;
@@ -212,8 +271,12 @@ interface Check {
 
 function checksOf(schema: z.core.$ZodType): readonly Check[] {
   const { def } = schema._zod;
-  const own = 'check' in def ? [def as unknown as Check] : [];
-  return [...own, ...(def.checks ?? []).map((check) => check._zod.def as unknown as Check)];
+  // The own format of `z.email()` and its like is the first check of all.
+  const own = 'check' in def ? [schema] : [];
+  return [...own, ...(def.checks ?? [])].map((check) => {
+    const internals = check._zod as unknown as Pick<Check, 'def' | 'constr'>;
+    return { ...internals.def, def: internals.def, constr: internals.constr };
+  });
 }
 
 function maximumOf({ check, maximum, length, size }: Check): number | undefined {

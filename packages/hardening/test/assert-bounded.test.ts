@@ -42,6 +42,24 @@ describe('assertBounded', () => {
     ['a big integer', z.bigint().min(0n).max(9n)],
     ['starts with', text().startsWith('a').endsWith('z').includes('m').lowercase()],
     ['unknown that a later schema replaces', z.unknown().pipe(text())],
+    ['a harmless pattern of a format', text({ max: 254 }).pipe(z.email({ pattern: /^[^@]+@b$/ }))],
+    ['a harmless format', text().pipe(z.stringFormat('x', /^a+$/))],
+    ['harmless parts of a URL', text().pipe(z.url({ hostname: /^a\.b$/, protocol: /^https$/ }))],
+    ['a harmless template', text({ max: 230 }).pipe(z.templateLiteral(['a', z.string(), '-b']))],
+    ...Object.entries({
+      ...{ email: z.email(), guid: z.guid(), uuid: z.uuid(), v8: z.uuid({ version: 'v8' }) },
+      ...{ url: z.url(), httpUrl: z.httpUrl(), emoji: z.emoji(), nanoid: z.nanoid() },
+      ...{ cuid: z.cuid(), cuid2: z.cuid2(), ulid: z.ulid(), xid: z.xid(), ksuid: z.ksuid() },
+      ...{ ipv4: z.ipv4(), ipv6: z.ipv6(), cidrv4: z.cidrv4(), cidrv6: z.cidrv6(), jwt: z.jwt() },
+      ...{ mac: z.mac({ delimiter: '-' }), base64: z.base64(), base64url: z.base64url() },
+      ...{ e164: z.e164(), hostname: z.hostname(), hex: z.hex(), hash: z.hash('sha256') },
+      ...{ datetime: z.iso.datetime({ offset: true, local: true }), date: z.iso.date() },
+      ...{ time: z.iso.time(), duration: z.iso.duration(), method: z.string().base64() },
+      html5: z.email({ pattern: z.regexes.html5Email }),
+    }).map(([name, format]): [string, z.ZodType] => [
+      `zod's own format ${name}`,
+      text({ max: 1_000_000 }).pipe(format),
+    ]),
   ])('finds nothing in %s', (_, schema) => {
     expect(() => assertBounded(schema)).not.toThrow();
   });
@@ -97,6 +115,33 @@ describe('assertBounded', () => {
     [text({ max: 230 }).regex(/^(a+)+$/), '#: /^(a+)+$/ may take too long on 230 characters'],
     [text().regex(/\s+$/), '#: /\\s+$/ may take too long on 10000 characters'],
     [text().pipe(z.string().regex(/(x+x+)+y/)), '#: /(x+x+)+y/ may take too long'],
+    ...[
+      z.email({ pattern: /^(a+)+$/ }),
+      z.stringFormat('x', /^(a+)+$/),
+      z.stringFormat('includes', /^(a+)+$/),
+      z.string().check(z.lowercase({ pattern: /^(a+)+$/ } as never)),
+    ].map((format): [z.ZodType, string] => [
+      text({ max: 230 }).pipe(format),
+      '#: /^(a+)+$/ may take too long on 230 characters',
+    ]),
+    [
+      text({ max: 230 }).pipe(z.url({ hostname: /^(a+)+$/ })),
+      '#: the hostname /^(a+)+$/ may take too long on 2070 characters',
+    ],
+    [
+      text({ max: 230 }).pipe(z.url({ protocol: /^(a+)+$/ })),
+      '#: the protocol /^(a+)+$/ may take too long on 230 characters',
+    ],
+    [
+      text({ max: 230 }).pipe(z.templateLiteral([z.string().regex(/(a+)+/), 'b'])),
+      '#: the template /^(a+)+b$/ may take too long on 230 characters',
+    ],
+    [
+      text()
+        .transform(String)
+        .pipe(z.templateLiteral(['a', z.string()])),
+      '#: a template runs before the length is checked',
+    ],
     [z.promise(text()), '#: promise cannot be sent'],
   ])('case %#: says what is wrong', (schema, problem) => {
     expect(() => assertBounded(schema)).toThrow(TypeError);
