@@ -536,6 +536,23 @@ describe('createWebhookQueue', () => {
     expect(idsSentTo('/a')).toEqual(['evt_1', 'evt_2']);
   });
 
+  test('keeps one wake-up for an endpoint that waits for a retry, however often it is woken for new events', async () => {
+    await endpoint('a');
+    server.enqueue(respond({ status: 500 }));
+    queueWith({ schedule: [0, 86_400_000], shards: 1 }).worker();
+    await queue.publish({ payload: 'waits' });
+    await until(async () => (await queue.stats()).retried === 1);
+    for (let sent = 1; sent <= 50; sent += 1) {
+      await queue.publish({ payload: sent });
+      // At once, so that some come just when the job before lies down to rest.
+      await until(async () => (await queue.stats()).delivered === sent);
+    }
+    await until(async () => (await redis.llen('webhooks:{0}:drain:active')) === 0);
+    await until(async () => (await redis.zcard('webhooks:{0}:drain:delayed')) <= 1);
+    expect(await redis.zcard('webhooks:{0}:drain:delayed')).toBe(1);
+    expect((await queue.state('a')).pending).toBe(1);
+  });
+
   test('calls an endpoint with a client certificate through an agent of its own', async () => {
     const tls = { cert: 'certificate', key: 'key' };
     await endpoint('plain');

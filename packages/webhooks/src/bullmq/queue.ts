@@ -216,8 +216,18 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     const { seq, delayMs } = wake;
     const job = { endpoint, seq };
     const adding = at(endpoint).queue.add('drain', job, { jobId: jobId(job), delay: delayMs });
+    // The one before may rest until a retry that is hours away, and would be left behind.
+    const removing = withdraw({ endpoint, seq: seq - 1 });
     // BullMQ would wait for Redis to come back; the publisher is told instead, and a sweep comes for the endpoint.
     await withDeadline(adding, timeoutMs);
+    await removing;
+  }
+
+  /** Removes a drain job that another took over from. One that runs refuses, and sees for itself that it is stale. */
+  async function withdraw(job: Job): Promise<void> {
+    const removing = at(job.endpoint).queue.remove(jobId(job), { removeChildren: false });
+    // What is left behind costs memory until it wakes up, nothing else.
+    await withDeadline(removing, timeoutMs).catch(() => undefined);
   }
 
   async function enqueue(endpoint: string, event: string, again: boolean): Promise<boolean> {
@@ -315,6 +325,10 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
               const atMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
               if (atMs === undefined) return;
               await job.moveToDelayed(atMs, token);
+              // Whoever took over before it lay down could not remove it.
+              const { endpoint, seq } = job.data;
+              const latest = await ledger.sequence(endpoint).catch(() => seq);
+              if (latest !== seq) await withdraw(job.data);
               throw new DelayedError();
             },
             {
