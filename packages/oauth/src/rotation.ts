@@ -7,6 +7,7 @@ import { reportFailure } from './events.ts';
 import { type ExtraParameters, form, obtained, tokenGrant } from './grant.ts';
 import type { OAuthClient } from './oauth-client.ts';
 import {
+  isUsable,
   type ObtainedToken,
   pollMs,
   reportShared,
@@ -179,7 +180,7 @@ export function rotation(
           const grant = parseGrant(found.value);
           seen = grant?.refreshToken;
           const shared = grant?.tokens[tokenKey];
-          if (shared && shared.generation > generation && shared.expiresAtMs > client.now()) {
+          if (shared && shared.generation > generation && isUsable(client, shared)) {
             reportShared(client, shared.generation, startedAt);
             return token(client, shared, shared.generation);
           }

@@ -185,7 +185,7 @@ function revive(
   if (!stored) return undefined;
   // The clock of whoever got it may be ahead of this one.
   const expiresAtMs = Math.min(stored.expiresAtMs, askedAtMs + remainingMs);
-  if (!(expiresAtMs - client.now() >= SHORTEST_USE_MS)) return undefined;
+  if (!isUsable(client, { expiresAtMs })) return undefined;
   reportShared(client, generation, startedAt);
   return token(client, { ...stored, expiresAtMs }, generation);
 }
@@ -206,6 +206,14 @@ export function reportShared(client: OAuthClient, generation: number, startedAt:
 }
 
 const SHORTEST_USE_MS = 1000;
+
+/** Whether a stored token would survive the request it is for. */
+export function isUsable(
+  client: OAuthClient,
+  { expiresAtMs }: Pick<ObtainedToken, 'expiresAtMs'>,
+): boolean {
+  return expiresAtMs - client.now() >= SHORTEST_USE_MS;
+}
 
 export function token(
   client: OAuthClient,

@@ -186,6 +186,14 @@ describe('a grant', () => {
   });
 });
 
+it('takes from the store no token that would not survive the request', async () => {
+  const { expiresAtMs } = await grant().getToken();
+  clock.advance(expiresAtMs - clock.now() - 999);
+  const token = await grant().getToken();
+  expect(token.generation).toBe(2);
+  expect(token.expiresAtMs).toBeGreaterThan(expiresAtMs);
+});
+
 describe('a lost answer', () => {
   it('is reported and never followed by a second use, in any process, until the grant is new', async () => {
     server.intercept('token', 'lose-response');
