@@ -69,31 +69,36 @@ export function exchange(
     }
     signal?.addEventListener('abort', aborted, { once: true });
 
-    dispatcher.dispatch(request, {
-      onRequestStart(started) {
-        controller = started;
-        if (over) started.abort(over);
-      },
-      onResponseStart(_, statusCode, headers) {
-        status = statusCode;
-        const value = headers['retry-after'];
-        retryAfter = typeof value === 'string' ? value : undefined;
-      },
-      onResponseData(current, chunk) {
-        // The chunk belongs to the parser: what is kept must be a copy.
-        if (read < excerptBytes) kept.push(Buffer.from(chunk.subarray(0, excerptBytes - read)));
-        read += chunk.byteLength;
-        if (read <= maxResponseBytes) return;
-        done();
-        // Who sends this much is not worth keeping the connection for.
-        over = new Error('the response is longer than maxResponseBytes');
-        current.abort(over);
-      },
-      onResponseEnd: done,
-      onResponseError(_, error) {
-        end();
-        reject(error);
-      },
-    });
+    try {
+      dispatcher.dispatch(request, {
+        onRequestStart(started) {
+          controller = started;
+          if (over) started.abort(over);
+        },
+        onResponseStart(_, statusCode, headers) {
+          status = statusCode;
+          const value = headers['retry-after'];
+          retryAfter = typeof value === 'string' ? value : undefined;
+        },
+        onResponseData(current, chunk) {
+          // The chunk belongs to the parser: what is kept must be a copy.
+          if (read < excerptBytes) kept.push(Buffer.from(chunk.subarray(0, excerptBytes - read)));
+          read += chunk.byteLength;
+          if (read <= maxResponseBytes) return;
+          done();
+          // Who sends this much is not worth keeping the connection for.
+          over = new Error('the response is longer than maxResponseBytes');
+          current.abort(over);
+        },
+        onResponseEnd: done,
+        onResponseError(_, error) {
+          end();
+          reject(error);
+        },
+      });
+    } catch (error) {
+      end();
+      reject(error as Error);
+    }
   });
 }
