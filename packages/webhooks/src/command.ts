@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { parseArgs } from 'node:util';
+import { peer } from './attempter.ts';
 import type { WebhookDispatcher } from './endpoint.ts';
 import { WebhookError } from './errors.ts';
 import { generateId } from './event.ts';
@@ -156,16 +157,20 @@ async function send(
 ): Promise<number> {
   if (url === undefined) throw new TypeError('send needs a URL');
   const signer = createSigner({ secrets: secretsOf(world), scheme: schemeOf(options) });
-  const egress = options['allow-private'] ? await anywhere() : undefined;
-  const sender = createSender({ signer, ...(egress && { egress }) });
   const { id = generateId() } = options;
   const event = { id, body: await bodyOf(body, world) };
-  const outcome = await sender.attempt({ endpoint: url, event, signal: world.signal });
-  await sender.close();
-  await egress?.close();
-  const { verdict, status, error, durationMs, excerpt = '' } = outcome;
-  world.print(`${verdict} ${status ?? error} in ${durationMs} ms ${excerpt}`.trimEnd());
-  return verdict === 'delivered' ? 0 : 1;
+  const egress = options['allow-private'] ? await anywhere() : undefined;
+  const sender = createSender({ signer, ...(egress && { egress }) });
+  try {
+    const outcome = await sender.attempt({ endpoint: url, event, signal: world.signal });
+    const { verdict, status, error, durationMs, excerpt = '' } = outcome;
+    world.print(`${verdict} ${status ?? error} in ${durationMs} ms ${excerpt}`.trimEnd());
+    return verdict === 'delivered' ? 0 : 1;
+  } finally {
+    // An agent of its own that could not be loaded rejects here once more: the attempt has said so.
+    await sender.close().catch(() => undefined);
+    await egress?.close();
+  }
 }
 
 async function listen(options: Options, world: Surroundings): Promise<number> {
@@ -278,7 +283,7 @@ function printable(text: string): string {
 }
 
 async function anywhere(): Promise<WebhookDispatcher & { close(): Promise<void> }> {
-  const { egressAgent } = await import('@countersign/egress');
+  const { egressAgent } = await peer('@countersign/egress', () => import('@countersign/egress'));
   const everything = ['0.0.0.0/0', '::/0'];
   return egressAgent({ httpsOnly: false, allow: everything });
 }

@@ -115,6 +115,38 @@ describe('the command line', () => {
     expect(wrong.errors.join()).not.toContain('abcd');
   });
 
+  it.each([
+    ['@countersign/egress', ['--allow-private']],
+    ['@countersign/egress', []],
+    ['@countersign/retry', ['--allow-private']],
+  ])(
+    'says to install %s when it is not there: %j',
+    (missing, flags) => {
+      const command = new URL('../src/cli.ts', import.meta.url);
+      const script = `
+      import { registerHooks } from 'node:module';
+      registerHooks({
+        resolve(specifier, context, next) {
+          if (specifier !== ${JSON.stringify(missing)} || !context.parentURL?.includes('/webhooks/')) return next(specifier, context);
+          throw Object.assign(new Error('nowhere'), { code: 'ERR_MODULE_NOT_FOUND' });
+        },
+      });
+      process.argv.splice(1, 0, 'countersign-webhooks');
+      await import(${JSON.stringify(String(command))});`;
+      const args = ['send', 'http://127.0.0.1:9/', '{}', ...flags];
+      const { stderr, status } = spawnSync(
+        process.execPath,
+        ['--input-type=module', '-e', script, '--', ...args],
+        { encoding: 'utf8', timeout: 25_000, env: { ...process.env, WEBHOOK_SECRET: secret } },
+      );
+      expect([status, stderr]).toEqual([
+        1,
+        `ERR_WEBHOOKS_PEER_MISSING: to send webhooks, install ${missing}\n`,
+      ]);
+    },
+    30_000,
+  );
+
   it('runs as a program', () => {
     const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
     const { stdout, status } = spawnSync(process.execPath, [cli, 'secret'], { encoding: 'utf8' });
