@@ -30,8 +30,9 @@ interface Budget {
 
 /**
  * An issuer's published keys. They are refreshed from 80 % of `maxAgeSeconds` on, beside the requests that use them.
- * While the issuer cannot be reached they serve on, up to `maxStaleSeconds`. A key the issuer removed is therefore
- * trusted for `maxAgeSeconds` at most while the issuer answers, for `maxStaleSeconds` at most if it does not.
+ * While the issuer cannot be reached, or publishes no usable key, they serve on, up to `maxStaleSeconds`. A key the
+ * issuer removed is therefore trusted for `maxAgeSeconds` at most while the issuer answers with keys, for
+ * `maxStaleSeconds` at most if it does not.
  */
 export function remoteKeys(options: RemoteKeysOptions): KeySource {
   const { issuer, jwksUri, algorithms, now = Date.now, allowInsecureLoopback = false } = options;
@@ -114,9 +115,12 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
     const document = await fetchJson(uri, transport);
     if (!Array.isArray(document['keys'])) throw new Error(`${uri} is not a JWK set`);
     const jwks = { keys: document['keys'].slice(0, MAX_KEYS) } as JSONWebKeySet;
-    return importPublishedJwks(jwks, algorithms, (reason) => {
+    const keys = await importPublishedJwks(jwks, algorithms, (reason) => {
       if (keyIgnored.hasSubscribers) keyIgnored.publish({ issuer, reason });
     });
+    // More likely a deployment gone wrong than the wish to refuse all tokens: good keys are not given up for it.
+    if (keys.length === 0) throw new Error(`${uri} holds no usable key`);
+    return keys;
   }
 
   /** The same object as before if nothing changed, because cached tokens hang on it. */

@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { JWK } from 'jose';
 import { describe, expect, it } from 'vitest';
 import type { FetchLike } from '../src/fetch-json.ts';
@@ -110,6 +111,51 @@ describe('remoteKeys', () => {
     await pass(1);
     expect(current()).toBeUndefined();
     await expect(load()).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+  });
+
+  it.each([
+    ['no key', []],
+    [
+      'no usable key',
+      [
+        { ...old, use: 'enc' },
+        { kty: 'oct', k: 'c2VjcmV0' },
+      ],
+    ],
+  ])('takes an answer with %s for a failure, and serves on up to the ceiling', async (_, keys) => {
+    const { state, load, reload, current, pass } = issuer();
+    const failures: unknown[] = [];
+    const listen = (event: unknown): void => {
+      failures.push((event as { error: Error }).error.message);
+    };
+    subscribe('countersign:jwt:keys-failed', listen);
+    try {
+      const first = await load();
+      state.keys = keys;
+      await expect(reload()).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+      expect(current()).toBe(first);
+      await pass(3599);
+      expect(await load()).toBe(first);
+      expect(failures).toEqual(Array(2).fill(`${ISSUER}/jwks holds no usable key`));
+      await pass(1);
+      expect(current()).toBeUndefined();
+      await expect(load()).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+      state.keys = [next];
+      await pass(30);
+      expect((await load()).find('ES256', 'next')).toBeDefined();
+    } finally {
+      unsubscribe('countersign:jwt:keys-failed', listen);
+    }
+  });
+
+  it('has no keys if the first answer has no usable one', async () => {
+    const { state, load, current, pass } = issuer();
+    state.keys = [];
+    await expect(load()).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+    expect(current()).toBeUndefined();
+    state.keys = [old];
+    await pass(1);
+    expect((await load()).keys).toHaveLength(1);
   });
 
   it('lets nobody wait longer than it may for an issuer that is silent', async () => {
