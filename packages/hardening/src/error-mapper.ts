@@ -18,7 +18,7 @@ export interface MappedError {
 
 /** What `errorMapper` takes. `In` is what the guards before it found out. */
 export interface ErrorMapperOptions<In> {
-  /** What the caller is told of an error of yours; undefined for every other. One that throws is as one that knows none. */
+  /** What the caller is told of an error of yours; undefined for every other. One that throws is as one that knows none; what JSON cannot say is a 500. */
   readonly map?: (error: unknown) => MappedError | undefined;
   /** The id of the request, from what the guards before this one found out: it becomes the problem's `requestId`. */
   readonly requestId?: (context: In) => string;
@@ -120,11 +120,20 @@ export function errorMapper<In = object>(
     context: undefined,
     explain: (failure) => {
       const id = requestId && { requestId: requestId(context) };
-      const mapped = mappedBy(map, failure) ?? known(failure);
-      publish('error-answered', () => ({ status: mapped.status, error: failure.error, ...id }));
-      return problem({ ...mapped, ...id });
+      const reply = answerTo(mappedBy(map, failure) ?? known(failure), id);
+      publish('error-answered', () => ({ status: reply.status, error: failure.error, ...id }));
+      return reply;
     },
   });
+}
+
+/** What is yours to say may be nothing that JSON can: then nothing is said. */
+function answerTo(mapped: MappedError, id: { readonly requestId: string } | undefined): Reply {
+  try {
+    return problem({ ...mapped, ...id });
+  } catch {
+    return problem({ status: 500, ...id });
+  }
 }
 
 function mappedBy(
