@@ -83,8 +83,11 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
         (keys) => {
           fetchedAtMs = now();
           seenMs = fetchedAtMs;
-          budget.failures = 0;
-          budget.mayAskAtMs = budget === unknown ? fetchedAtMs + cooldownMs : 0;
+          // The issuer is back, whoever found out.
+          known.failures = 0;
+          unknown.failures = 0;
+          known.mayAskAtMs = 0;
+          if (budget === unknown) unknown.mayAskAtMs = fetchedAtMs + cooldownMs;
           return accept(keys, reason);
         },
         (error: unknown) => {

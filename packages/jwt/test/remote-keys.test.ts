@@ -185,6 +185,40 @@ describe('remoteKeys', () => {
     expect((await load()).keys).toHaveLength(1);
   });
 
+  it('asks before it trusts aged keys, after an unknown kid has found the issuer back', async () => {
+    const { state, load, reload, current, pass } = issuer();
+    await load();
+    state.answer = 'failure';
+    await pass(700);
+    await load();
+    state.answer = 'keys';
+    await reload();
+    state.keys = [next];
+    await pass(700);
+    expect(current()).toBeUndefined();
+    expect((await load()).find('ES256', 'old')).toBeUndefined();
+  });
+
+  it('pauses for a second again after a first failure, whatever it was that succeeded before', async () => {
+    const { state, load, reload, current, pass } = issuer();
+    await load();
+    state.answer = 'failure';
+    for (let each = 0; each < 4; each += 1) {
+      await reload()?.catch(() => undefined);
+      await pass(30);
+    }
+    state.answer = 'keys';
+    await pass(400);
+    current();
+    await settled();
+    state.answer = 'failure';
+    await reload()?.catch(() => undefined);
+    expect(reload()).toBeUndefined();
+    await pass(1);
+    state.answer = 'keys';
+    expect(await reload()).toBeDefined();
+  });
+
   it('asks once for a hundred unknown kids while the issuer is away', async () => {
     const { state, load, reload } = issuer();
     await load();
