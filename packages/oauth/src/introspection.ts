@@ -54,7 +54,7 @@ interface Known {
 
 const INACTIVE = { active: false, reason: 'inactive' } as const;
 /** No token is longer, and none has other characters (RFC 6750 §2.1); asking would only carry them further. */
-const TOKEN = /^[\w.~+/-]{1,8192}=*$/;
+const TOKEN = /^(?=.{1,8192}$)[\w.~+/-]+=*$/;
 
 /**
  * Asks the authorization server about tokens that say nothing themselves.
@@ -68,7 +68,9 @@ export function introspector(options: IntrospectorOptions): Introspector {
     throw new TypeError('audience must be this resource server, or a list of its names');
   }
   for (const [name, value] of Object.entries({ maxCacheSeconds, negativeCacheSeconds })) {
-    if (!(value >= 0)) throw new TypeError(`${name} must be a number of seconds, 0 for never`);
+    if (!(Number.isFinite(value) && value >= 0)) {
+      throw new TypeError(`${name} must be a number of seconds, 0 for never`);
+    }
   }
   const wanted = options.scope?.split(' ').filter(Boolean) ?? [];
   const client = oauthClient(options);

@@ -41,7 +41,7 @@ export function refreshToken(options: RefreshTokenOptions): TokenSource {
   if (typeof store?.claim !== 'function') {
     throw new TypeError('store must be a TokenStore, like memoryTokenStore()');
   }
-  if (!(reuseGraceSeconds >= 0)) {
+  if (!(Number.isFinite(reuseGraceSeconds) && reuseGraceSeconds >= 0)) {
     throw new TypeError('reuseGraceSeconds must be a number of seconds, 0 for never');
   }
   const client = oauthClient(options);

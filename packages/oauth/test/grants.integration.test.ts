@@ -478,7 +478,7 @@ describe('introspection', () => {
 
   it('does not ask about what cannot be a token', async () => {
     await start(opaque);
-    for (const nonsense of ['', 'a b', 'a\r\nb', 'ü', 'x'.repeat(9000)]) {
+    for (const nonsense of ['', 'a b', 'a\r\nb', 'ü', 'x'.repeat(9000), `x${'='.repeat(9000)}`]) {
       expect(await build().introspect(nonsense)).toMatchObject({ active: false });
     }
     expect(server.requests).toHaveLength(0);
@@ -497,7 +497,10 @@ describe('introspection', () => {
       await expect(build({ retries: 0 }).introspect('token')).rejects.toMatchObject({ code });
     }
     expect(() => build({ audience: [] })).toThrow(/audience/);
-    expect(() => build({ maxCacheSeconds: -1 })).toThrow(/maxCacheSeconds/);
+    for (const value of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => build({ maxCacheSeconds: value })).toThrow(/maxCacheSeconds/);
+      expect(() => build({ negativeCacheSeconds: value })).toThrow(/negativeCacheSeconds/);
+    }
   });
 });
 

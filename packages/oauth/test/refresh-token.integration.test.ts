@@ -430,5 +430,7 @@ it('refuses options it cannot work with', () => {
   expect(() => grant({ initial: '' })).toThrow(/initial/);
   expect(() => grant({ store: {} as never })).toThrow(/store/);
   expect(() => grant({ refreshLifetimeSeconds: -1 })).toThrow(/refreshLifetimeSeconds/);
-  expect(() => grant({ reuseGraceSeconds: -1 })).toThrow(/reuseGraceSeconds/);
+  for (const reuseGraceSeconds of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    expect(() => grant({ reuseGraceSeconds })).toThrow(/reuseGraceSeconds/);
+  }
 });
