@@ -25,13 +25,13 @@ const MAX_HOST_GROWTH = 9;
  * maximum, objects that take any key, and schemas that take anything; each coercion (`z.coerce.number()` turns `''` and `null` into 0); and each regular
  * expression that runs before the length is known to be bounded (`.max(n, { abort: true })`, `text()`), or that could take longer than 5 ms within it. The
  * expressions of zod's own formats are taken as they are; what a transformation or a refinement of your own does is not seen. A part that occurs in
- * several places is named once.
+ * several places is named once, and again where a pipe around it makes a difference.
  * @throws TypeError that names them all, at most 50.
  */
 export function assertBounded(schema: z.core.$ZodType): void {
   if (schema?._zod === undefined) throw new TypeError('expected a schema of zod 4');
   const findings: Finding[] = [];
-  walk(schema, { path: '#', level: 0, maxLength: undefined, isPiped: false }, findings, new Set());
+  walk(schema, { path: '#', level: 0, maxLength: undefined, isPiped: false }, findings, new Map());
   if (findings.length === 0) return;
   const lines = findings.slice(0, MAX_NAMED).map(({ path, problem }) => `  ${path}: ${problem}`);
   const rest = findings.length - lines.length;
@@ -54,7 +54,7 @@ function walk(
   schema: z.core.$ZodType,
   place: Place,
   findings: Finding[],
-  seen: Set<z.core.$ZodType>,
+  seen: Seen,
 ): number | true | undefined {
   const report = (problem: string): void => {
     findings.push({ path: place.path, problem });
@@ -94,7 +94,7 @@ function walk(
             : 'list without a maximum length',
         );
       }
-      once(schema, seen, () => inside(def.element, '[]', place.isPiped));
+      once(schema, String(place.isPiped), seen, () => inside(def.element, '[]', place.isPiped));
       return true;
     case 'tuple':
       if (def.rest && place.maxLength === undefined) report('list without a maximum length');
@@ -103,7 +103,7 @@ function walk(
       return true;
     case 'object':
       if (def.catchall && kindOf(def.catchall) !== 'never') report('takes keys of any name');
-      once(schema, seen, () => {
+      once(schema, String(place.isPiped), seen, () => {
         for (const [name, part] of Object.entries(def.shape)) inside(part, name, place.isPiped);
       });
       return true;
@@ -125,7 +125,7 @@ function walk(
       same(def.right);
       return place.maxLength;
     case 'lazy':
-      once(schema, seen, () => same(def.getter()));
+      once(schema, `${place.isPiped} ${place.maxLength}`, seen, () => same(def.getter()));
       return place.maxLength;
     case 'pipe':
       return walkPipe(def, same);
@@ -319,9 +319,13 @@ function kindOf(schema: z.core.$ZodType): string {
   return (schema as z.core.$ZodTypes)._zod.def.type;
 }
 
-/** A schema that contains itself is entered once. */
-function once(schema: z.core.$ZodType, seen: Set<z.core.$ZodType>, enter: () => void): void {
-  if (seen.has(schema)) return;
-  seen.add(schema);
+/** The schemas that were entered, each with what decided about what is in it. */
+type Seen = Map<z.core.$ZodType, Set<string>>;
+
+/** A schema that contains itself is entered once for each thing that may be known of the value. */
+function once(schema: z.core.$ZodType, known: string, seen: Seen, enter: () => void): void {
+  const entered = seen.get(schema) ?? new Set();
+  if (entered.has(known)) return;
+  seen.set(schema, entered.add(known));
   enter();
 }

@@ -178,6 +178,33 @@ describe('assertBounded', () => {
     expect(message.split('\n')).toHaveLength(52);
   });
 
+  test('looks again at a schema that was first met where less is refused', () => {
+    const items = z.array(z.any()).max(5);
+    expect(
+      failure(z.object({ x: items.pipe(list(text())), y: items }))
+        .message.split('\n')
+        .slice(1),
+    ).toEqual(['  #/y/[]: takes anything']);
+    const shared = z.object({ a: z.any() });
+    const strict = z.object({ a: text() });
+    expect(failure(z.object({ x: shared.pipe(strict), y: shared })).message).toContain(
+      '#/y/a: takes anything',
+    );
+    const lazy = z.lazy(() => z.any());
+    expect(failure(z.object({ x: lazy.pipe(text()), y: lazy })).message).toContain(
+      '#/y: takes anything',
+    );
+    const spaces = z.lazy(() => z.string().regex(/\s+$/));
+    const measured = (max: number): z.ZodType => text({ max }).pipe(spaces);
+    expect(() => assertBounded(z.object({ x: measured(10) }))).not.toThrow();
+    expect(failure(z.object({ x: measured(10), y: spaces })).message).toContain(
+      '#/y: string without a maximum length',
+    );
+    expect(failure(z.object({ x: measured(10), y: measured(10_000) })).message).toContain(
+      '#/y: /\\s+$/ may take too long on 10000 characters',
+    );
+  });
+
   test('ends on schemas that contain themselves, or never end', () => {
     const tree = z.object({
       name: z.string(),
