@@ -141,6 +141,9 @@ function settle(verifier: Pick<JwtVerifier, 'dpop'>, options: JwtGuardOptions): 
     if (verifier.dpop === undefined)
       throw new TypeError('dpop needs a verifier that was made with the dpop option');
   }
+  // Every request would be refused, and with a challenge for Bearer at that.
+  if (baseUrl === undefined && verifier.dpop?.required)
+    throw new TypeError('dpop.baseUrl is needed with a verifier that has dpop.required');
   const dpop = baseUrl === undefined ? undefined : verifier.dpop;
   return { scopes, realm, resourceMetadata, baseUrl, clientCertificate, dpop };
 }

@@ -335,6 +335,16 @@ describe('DPoP at the guard', () => {
     expect(() => jwtGuard(jwt(), options as JwtGuardOptions)).toThrow(message);
   });
 
+  it('refuses a verifier that requires DPoP without the place that proofs are for', () => {
+    const required = jwt({ required: true });
+    for (const options of [{}, { scopes: ['orders:read'] }])
+      expect(() => jwtGuard(required, options)).toThrow(
+        new TypeError('dpop.baseUrl is needed with a verifier that has dpop.required'),
+      );
+    expect(() => jwtGuard(required, { dpop: { baseUrl } })).not.toThrow();
+    expect(() => jwtGuard(jwt())).not.toThrow();
+  });
+
   it('refuses to accept DPoP with a verifier that does not', () => {
     expect(() => jwtGuard(verifier(), { dpop: { baseUrl } })).toThrow(/verifier/);
   });
