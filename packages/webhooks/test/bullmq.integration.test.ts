@@ -584,6 +584,58 @@ describe('createWebhookQueue', () => {
     expect(closed).toBe(1);
   });
 
+  test('publishes to the other endpoints although the settings of one are broken, and sends to it when they are mended', async () => {
+    await endpoint('well');
+    const tls = { cert: 'certificate', key: 'key', rejectUnauthorized: false };
+    await endpoint('broken', { tls });
+    await endpoint('unreadable');
+    let unreadable = true;
+    const stored = endpoints;
+    endpoints = {
+      ...stored,
+      async get(id) {
+        if (unreadable && id === 'unreadable') throw new Error('cannot be decrypted');
+        return await stored.get(id);
+      },
+    };
+    const errors: string[] = [];
+    queueWith().worker({ sweepMs: 50, onError: ({ message }) => errors.push(message) });
+    const { endpoints: reached } = await queue.publish({ id: 'evt_1', payload: {} });
+    expect([...reached].sort()).toEqual(['broken', 'unreadable', 'well']);
+    await until(async () => (await queue.stats()).delivered === 1);
+    expect(idsSentTo('/well')).toEqual(['evt_1']);
+    await until(() => errors.length >= 2);
+    expect(new Set(errors)).toEqual(
+      new Set(['cannot be decrypted', 'tls.rejectUnauthorized cannot be set here']),
+    );
+    await endpoint('broken');
+    unreadable = false;
+    // Nothing was used up, and a sweep comes for them when nobody did for a while.
+    for (const key of await redis.keys('*:wakes')) {
+      for (const id of ['broken', 'unreadable']) await redis.zadd(key, 'XX', 'INCR', -60_000, id);
+    }
+    await queue.drained();
+    expect(idsSentTo('/broken')).toEqual(['evt_1']);
+    expect(idsSentTo('/unreadable')).toEqual(['evt_1']);
+  });
+
+  test('does not present a client certificate that could not be made, nor send without', async () => {
+    await endpoint('mutual', { tls: { cert: 'certificate', key: 'key' } });
+    let tries = 0;
+    queueWith({
+      endpointCacheMs: 0,
+      agentFor: () => {
+        tries += 1;
+        throw new Error('no such key');
+      },
+    }).worker();
+    await queue.publish({ payload: {} });
+    await until(() => tries >= 2);
+    await queue.publish({ payload: {} });
+    await until(() => tries >= 3);
+    expect(server.requests).toHaveLength(0);
+  });
+
   test('shakes hands with the client certificate of each endpoint, and with no other', async () => {
     const [site, client, stranger] = [testCertificate(), testCertificate(), testCertificate()];
     const presented: string[] = [];

@@ -23,17 +23,25 @@ export interface Destination {
   readonly target: PreparedTarget;
 }
 
-/** Looks endpoints up, and remembers them for a moment. */
+/** Looks endpoints up, and remembers them for a moment; never that there is none. */
 export interface Directory {
-  /** `undefined` when there is no such endpoint. */
+  /** As it is stored, whether or not it can be sent to; `undefined` when there is no such endpoint. */
+  read(id: string): Promise<Endpoint | undefined>;
+  /**
+   * `undefined` when there is no such endpoint.
+   * @throws what is wrong with its settings.
+   */
   find(id: string): Promise<Destination | undefined>;
   close(): Promise<void>;
 }
 
 interface Entry {
-  readonly destination: Destination | undefined;
-  readonly staleAtMs: number;
+  readonly endpoint: Endpoint;
   readonly agent: ClosableDispatcher | undefined;
+  readonly target: PreparedTarget | undefined;
+  /** Why there is no target. */
+  readonly error: unknown;
+  readonly staleAtMs: number;
 }
 
 const MAX_ENTRIES = 10_000;
@@ -56,32 +64,47 @@ export function createDirectory(options: {
     return createSigner({ secrets, ...(scheme && { scheme }) });
   }
 
-  async function load(id: string, before: Entry | undefined): Promise<Entry> {
+  function prepare(endpoint: Endpoint, before: Entry | undefined): Entry {
+    const staleAtMs = now() + cacheMs;
+    let agent = before?.agent;
+    try {
+      agent ??= endpoint.tls && agentFor(endpoint.tls);
+      const target = targetOf(endpoint, agent, signerOf(endpoint));
+      return { endpoint, agent, target, error: undefined, staleAtMs };
+    } catch (error) {
+      return { endpoint, agent, target: undefined, error, staleAtMs };
+    }
+  }
+
+  function drop(id: string): void {
+    void entries.get(id)?.agent?.close();
+    entries.delete(id);
+  }
+
+  async function load(id: string): Promise<Entry | undefined> {
+    const known = entries.get(id);
+    if (known && known.staleAtMs > now()) return known;
     const endpoint = await withDeadline(store.get(id), timeoutMs);
-    const sameTls =
-      JSON.stringify(before?.destination?.endpoint.tls) === JSON.stringify(endpoint?.tls);
-    if (before?.agent && !sameTls) void before.agent.close();
-    const agent = sameTls ? before?.agent : endpoint?.tls && agentFor(endpoint.tls);
-    const destination = endpoint && {
-      endpoint,
-      target: targetOf(endpoint, agent, signerOf(endpoint)),
-    };
-    return { destination, agent, staleAtMs: now() + cacheMs };
+    const before = entries.get(id);
+    const sameTls = JSON.stringify(before?.endpoint.tls) === JSON.stringify(endpoint?.tls);
+    if (!endpoint || !sameTls) drop(id);
+    if (!endpoint) return undefined;
+    const entry = prepare(endpoint, sameTls ? before : undefined);
+    entries.delete(id);
+    entries.set(id, entry);
+    const [oldest] = entries.keys();
+    if (entries.size > MAX_ENTRIES && oldest !== undefined) drop(oldest);
+    return entry;
   }
 
   return {
+    read: async (id) => (await load(id))?.endpoint,
     async find(id) {
-      const known = entries.get(id);
-      if (known && known.staleAtMs > now()) return known.destination;
-      const entry = await load(id, known);
-      entries.delete(id);
-      entries.set(id, entry);
-      const [oldest] = entries.keys();
-      if (entries.size > MAX_ENTRIES && oldest !== undefined) {
-        void entries.get(oldest)?.agent?.close();
-        entries.delete(oldest);
-      }
-      return entry.destination;
+      const entry = await load(id);
+      if (!entry) return undefined;
+      const { endpoint, target, error } = entry;
+      if (!target) throw error;
+      return { endpoint, target };
     },
     async close() {
       await Promise.all([...entries.values()].map(async ({ agent }) => await agent?.close()));

@@ -231,7 +231,11 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   }
 
   async function enqueue(endpoint: string, event: string, again: boolean): Promise<boolean> {
-    const fifo = (await directory.find(endpoint))?.endpoint.fifo ?? false;
+    // One that cannot be read must not hold up the others; to keep its order does no harm.
+    const fifo = await directory.read(endpoint).then(
+      (found) => found?.fifo ?? false,
+      () => true,
+    );
     const { added, wake } = await at(endpoint).ledger.enqueue(endpoint, event, {
       fifo,
       historyMs,
