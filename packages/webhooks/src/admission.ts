@@ -22,7 +22,8 @@ export interface AdmissionOptions<T = unknown> {
   readonly leaseMs?: number;
   /**
    * How long a processed id is remembered, in milliseconds. Must be longer than the sender keeps on retrying
-   * (`createSender` and Stripe: three days and more). Default 7 days.
+   * (`createSender` and Stripe: three days and more; `createWebhookQueue`: up to its `retentionMs` of 30 days). Default
+   * 31 days.
    */
   readonly ttlMs?: number;
   /**
@@ -73,7 +74,7 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
     onStoreError = 'closed',
     whileProcessing = 'conflict',
   } = options;
-  const { maxBodyBytes = 1_048_576, leaseMs = 60_000, ttlMs = 7 * DAY_MS } = options;
+  const { maxBodyBytes = 1_048_576, leaseMs = 60_000, ttlMs = 31 * DAY_MS } = options;
   const { source = verifier.scheme.name } = options;
   if (verifier.scheme.idFrom === undefined) {
     throw new TypeError(
