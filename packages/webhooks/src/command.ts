@@ -33,6 +33,8 @@ const USAGE = `usage: npx @countersign/webhooks <command>
   sign [body]                        the headers for a body
   verify --header 'name: value' …    whether a body was signed so; exit code 1 if not
   send <url> [body]                  one signed attempt; --allow-private for hosts that are not public
+                                     needs: npx -p @countersign/webhooks -p @countersign/retry
+                                     -p @countersign/egress countersign-webhooks send …
   listen [--port 8080]               receives, prints what arrives and whether it verifies
 
 The secret is read from WEBHOOK_SECRET (several, separated by commas), never from the arguments, which others can see.

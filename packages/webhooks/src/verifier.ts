@@ -29,7 +29,7 @@ export interface Verified<B extends Uint8Array | string = Uint8Array | string> {
   readonly id: string | undefined;
   /** When the attempt was signed; `undefined` for schemes without a timestamp. */
   readonly timestampMs: number | undefined;
-  /** What was passed in, untouched. Not parsed: see `parsePayload`. */
+  /** What was passed in, untouched. Only an `idFrom` looks into it, after the signature; see `parsePayload`. */
   readonly body: B;
   /** Which of the secrets matched: 0 is the first. */
   readonly keyIndex: number;
@@ -40,7 +40,8 @@ export interface Verifier {
   /**
    * Checks form, time and signature, in this order.
    * @param body - the exact bytes received; a string stands for its UTF-8.
-   * @throws WebhookError, and nothing else, when the webhook is not to be believed.
+   * @throws WebhookError, and nothing else, when the webhook is not to be believed. What a scheme or an `idFrom` of your
+   * own, or a provider of secrets, throws is passed on as it is.
    */
   verify<B extends Uint8Array | string>(body: B, headers: HeadersInput): Verified<B>;
 }
