@@ -156,7 +156,8 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       if (age < maxAgeMs) return set;
       if (age >= maxStaleMs) return undefined;
       // Aged keys serve on only once the issuer has been given its chance to say that they changed.
-      return flight === undefined || waitedOut || known.failures > 0 ? set : undefined;
+      const answerMayCome = flight !== undefined && !waitedOut && !closing.signal.aborted;
+      return answerMayCome && known.failures === 0 ? undefined : set;
     },
 
     async load(nowMs) {

@@ -338,6 +338,24 @@ describe('remoteKeys', () => {
     expect(state.asked).toHaveLength(0);
   });
 
+  it('serves on once closed, at once and up to the ceiling', async () => {
+    const { state, source, load, current, pass } = issuer();
+    const first = await load();
+    state.answer = 'silence';
+    await pass(3000);
+    const waiting = load();
+    expect(current()).toBeUndefined();
+    source.close();
+    expect(current()).toBe(first);
+    expect(await waiting).toBe(first);
+    await pass(599);
+    expect(current()).toBe(first);
+    await pass(1);
+    expect(current()).toBeUndefined();
+    await expect(load()).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+    expect(state.asked).toHaveLength(2);
+  });
+
   it.each([
     ['http://auth.example.com/jwks', /https/],
     ['https://user:secret@auth.example.com/jwks', /credentials/],
