@@ -136,6 +136,8 @@ export function oauthClient(
     assertClosed(breaker, now());
     const startedAt = performance.now();
     let status = 0;
+    // The end of the call tells nothing of an endpoint that was asked shortly before.
+    const wasCut = () => signal.aborted && performance.now() - startedAt < timeoutMs / 2;
     try {
       const response = await answerTo(
         (sending) => call.ask(configuration(metadata, auth, sending)),
@@ -146,7 +148,7 @@ export function oauthClient(
     } finally {
       const failed = status === 0 || status >= 500;
       if (!failed) breaker.succeeded();
-      else if (!signal.aborted || status !== 0) breaker.failed(now());
+      else if (status !== 0 || !wasCut()) breaker.failed(now());
       if (requests.hasSubscribers) {
         const durationMs = performance.now() - startedAt;
         const { grantType } = call;

@@ -236,6 +236,21 @@ describe('the token endpoint', () => {
     await fresh.stop();
   });
 
+  it('that is silent for as long as calls may take is left alone after five', async () => {
+    const silent = await startScriptedServer({ otherwise: silence() });
+    const ask = () =>
+      source({
+        server: { issuer: silent.origin, token_endpoint: `${silent.origin}/token` },
+        timeoutMs: 200,
+      }).getToken();
+    for (let call = 0; call < 5; call += 1) {
+      await expect(ask()).rejects.toMatchObject({ code: 'ERR_OAUTH_TIMEOUT' });
+    }
+    await expect(ask()).rejects.toMatchObject({ code: 'ERR_OAUTH_UNAVAILABLE' });
+    expect(silent.requests).toHaveLength(5);
+    await silent.stop();
+  });
+
   it('that refuses the nonce it gave is not asked for ever', async () => {
     const fresh = await startScriptedServer({
       otherwise: respondJson(
