@@ -37,6 +37,8 @@ type Remedy = ResourceRetryEvent['remedy'];
 
 /** A refusal is read, so that its connection can be used again, but not without end. */
 const MAX_DISCARDED_BYTES = 65_536;
+/** Remembered for dispatchers to come; one that has its target keeps it. */
+const MAX_ORIGINS = 1000;
 
 /**
  * An undici interceptor that puts an access token on every request to its origins, and on no other. A request that is
@@ -57,9 +59,20 @@ export function accessToken(
   if (origins?.length === 0 || origins?.some((origin) => !isHttpUrl(origin))) {
     throw new TypeError('origins must be http or https URLs, at least one');
   }
+  // For all dispatchers: composing anew gives no new budget.
+  const known = new Map<string, Target>();
+  const targetOf = (origin: string): Target => {
+    const target = known.get(origin) ?? newTarget();
+    known.delete(origin);
+    known.set(origin, target);
+    const oldest = known.size > MAX_ORIGINS ? known.keys().next().value : undefined;
+    if (oldest !== undefined) known.delete(oldest);
+    return target;
+  };
+  const named = origins?.map((text) => new URL(text).origin);
   return (dispatch) => {
     // For each dispatcher: what one of them was first used for says nothing of another.
-    const targets = new Map(origins?.map((origin) => [new URL(origin).origin, newTarget()]));
+    const targets = new Map(named?.map((origin) => [origin, targetOf(origin)]));
     return (opts, handler) => {
       const headers = headerList(opts.headers);
       // Before it could choose the origin: it says nothing of where the token may go.
@@ -67,7 +80,7 @@ export function accessToken(
       // As it is written nearly always. Reading a URL would cost more than everything else here.
       const written = opts.path.startsWith('/') ? (opts.origin as string) : '';
       const origin = targets.has(written) ? written : originOf(opts);
-      if (targets.size === 0) targets.set(origin, newTarget());
+      if (targets.size === 0) targets.set(origin, targetOf(origin));
       const target = targets.get(origin);
       if (!target) return dispatch(opts, handler);
       new AuthorizedRequest(dispatch, opts, headers, handler, shared, target, origin).start();

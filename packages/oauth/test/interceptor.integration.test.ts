@@ -268,6 +268,17 @@ describe('invalid_token', () => {
     expect(api.requests).toHaveLength(30 + 6);
   });
 
+  it('is not a storm either where every request composes a dispatcher of its own', async () => {
+    await api.stop();
+    api = await startScriptedServer({ otherwise: refused() });
+    const interceptor = accessToken(source);
+    for (let attempt = 0; attempt < 10; attempt += 1) {
+      const { body } = await get({ dispatcher: agent.compose(interceptor) } as object);
+      await body.dump();
+    }
+    expect(server.count('token')).toBe(1 + 6);
+  });
+
   it('does not send a stream twice', async () => {
     api.enqueue(refused());
     const { statusCode, body } = await get({
