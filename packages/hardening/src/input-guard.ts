@@ -36,7 +36,7 @@ export function input<Schema extends z.ZodType>(
       if (from === 'query') return read.parseQuery(request.query);
       checkMediaType(request, JSON_TYPE);
       checkLength(request, read.bounds.maxBytes);
-      return read.parse(await request.rawBody());
+      return read.parse(await bodyOf(request, read.bounds.maxBytes));
     });
   return Object.assign(guard, { from });
 }
@@ -132,6 +132,16 @@ function isHarmless(parameter: string): boolean {
 function checkLength({ headers }: GuardRequest, maxBytes: number): void {
   if (Number(headers.get('content-length') ?? 0) <= maxBytes) return;
   throw refused('ERR_HARDENING_INPUT_TOO_LARGE', `The input is larger than ${maxBytes} bytes.`);
+}
+
+/** What says nothing of its length is read as far as it is taken. The adapter's bound may be narrower still. */
+async function bodyOf(request: GuardRequest, maxBytes: number): Promise<Uint8Array> {
+  try {
+    return await request.rawBody(maxBytes);
+  } catch (error) {
+    if ((error as { code?: unknown } | null)?.code !== 'ERR_GUARD_BODY_TOO_LARGE') throw error;
+    throw refused('ERR_HARDENING_INPUT_TOO_LARGE', 'The input is larger than is taken here.');
+  }
 }
 
 function refused(code: HardeningErrorCode, message: string): HardeningError {

@@ -143,6 +143,20 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
     expect(answer.body.length).toBeLessThan(1000);
   });
 
+  test('stops reading what comes in chunks where it is too large', async () => {
+    const { port } = await serving(input(order, { maxBytes: 100 }));
+    const post = { method: 'POST', path: '/json', headers: asJson };
+    const answer = await ask(port, { ...post, body: ['{"name":"', 'x'.repeat(50_000), '"}'] });
+    expect(answer.status).toBe(413);
+    expect(JSON.parse(answer.body)).toEqual({
+      type: 'about:blank',
+      title: 'Content Too Large',
+      status: 413,
+      detail: 'The input is larger than is taken here.',
+      code: 'ERR_HARDENING_INPUT_TOO_LARGE',
+    });
+  });
+
   test('reads a query', async () => {
     const { port } = await serving(input(page().extend({ q: queryText() }), { from: 'query' }));
     const answer = await ask(port, { path: '/hello?q=a%20b&size=5' });
