@@ -756,6 +756,41 @@ describe('createWebhookQueue', () => {
     expect(await redis.keys('*:due:*')).toEqual([]);
   });
 
+  test('sends to an endpoint that is there again, however long it remembers endpoints', async () => {
+    await endpoint('a');
+    queueWith({ endpointCacheMs: 3_600_000, schedule: [0, 1] });
+    await endpoints.delete('a');
+    endpoints = Object.assign(endpoints, { matching: async () => ['a'] });
+    await queue.publish({ id: 'evt_1', payload: {} });
+    queue.worker();
+    await queue.drained();
+    await endpoint('a');
+    await queue.publish({ id: 'evt_2', payload: {} });
+    await queue.drained();
+    expect(idsSentTo('/a')).toEqual(['evt_2']);
+  });
+
+  test('numbers the drain jobs of an endpoint that is there again on, so that none is taken for one of before', async () => {
+    await endpoint('a');
+    server.enqueue(respond({ status: 500 }));
+    queueWith({ schedule: [0, 86_400_000], shards: 1 }).worker();
+    const jobs = async (): Promise<readonly string[]> =>
+      await redis.zrange('webhooks:{0}:drain:delayed', '0', '-1');
+    await queue.publish({ payload: {} });
+    await until(async () => (await jobs()).length === 1);
+    const [before] = await jobs();
+    await endpoints.delete('a');
+    // Somebody else's turn finds it gone; the job that rests stays.
+    await redis.del('webhooks:{0}:state:a', 'webhooks:{0}:due:a', 'webhooks:{0}:tries:a');
+    await redis.zrem('webhooks:{0}:wakes', 'a');
+    await endpoint('a');
+    await queue.publish({ id: 'evt_2', payload: {} });
+    await until(() => idsSentTo('/a').includes('evt_2'));
+    const number = (id = ''): number => Number(id.split('.')[1]);
+    const seq = Number(await redis.hget('webhooks:{0}:state:a', 'seq'));
+    expect(seq).toBeGreaterThan(number(before));
+  });
+
   test('leaves no payload behind when no delivery needs it', async () => {
     await endpoint('a');
     await endpoint('b');

@@ -93,6 +93,8 @@ local function wake(ep, wakes, endpoint, force)
   local planned = tonumber(redis.call('ZSCORE', wakes, endpoint) or -1)
   if planned >= 0 and planned <= at and not force then return { 0, 0 } end
   redis.call('ZADD', wakes, at, endpoint)
+  -- From the time on: an endpoint that was forgotten and is there again must not meet the jobs of before.
+  redis.call('HSETNX', ep, 'seq', string.format('%.0f', now))
   return { redis.call('HINCRBY', ep, 'seq', 1), at - now }
 end
 `;
