@@ -131,18 +131,20 @@ test('processes anew what was given up and comes again', async () => {
       amounts.push(payload.amount);
     },
   });
-  inbox.worker();
+  const first = inbox.worker();
   const receive = async (text: string) =>
     // Every receiver has a store of its own: the id is forgotten, as it is after ttlMs.
     await receiverFor(inbox).receive({ body: text, headers: signer.sign({ id: 'a', body: text }) });
   expect((await receive(body)).status).toBe(202);
   const failed = '{webhooks}:inbox:failed';
   while ((await redis.zcard(failed)) < 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  await first.close();
   healthy = true;
   const answers = await Promise.all([receive('{"amount":43}'), receive('{"amount":43}')]);
   expect(answers.map(({ status }) => status)).toEqual([202, 202]);
+  inbox.worker();
   await until(() => amounts.length > 0);
-  expect([amounts[0], tries]).toEqual([43, 4]);
+  expect([amounts, tries]).toEqual([[43], 4]);
   expect(await redis.zcard(failed)).toBe(0);
   await inbox.close();
 });
