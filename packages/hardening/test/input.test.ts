@@ -9,6 +9,7 @@ import { list } from '../src/list.ts';
 import { num } from '../src/num.ts';
 import { page } from '../src/page.ts';
 import { text } from '../src/text.ts';
+import { refusal } from './refusal.ts';
 
 const order = input(
   z.object({
@@ -314,14 +315,4 @@ function hostile(): fc.Arbitrary<unknown> {
       kind: fc.record({ t: fc.constantFrom('a', 'b'), n: leaves, s: leaves }),
     }),
   );
-}
-
-function refusal(run: () => unknown): HardeningError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof HardeningError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { HardeningError } from '../src/errors.ts';
 import { inputBounds, measureValue, parseJson } from '../src/json.ts';
+import { refusal } from './refusal.ts';
 
 const bounds = inputBounds({});
 
@@ -169,14 +170,4 @@ function jsonLike(): fc.Arbitrary<string> {
       },
     )
     .map((pieces) => pieces.join(''));
-}
-
-function refusal(run: () => unknown): HardeningError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof HardeningError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
 }

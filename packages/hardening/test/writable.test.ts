@@ -8,6 +8,7 @@ import { input } from '../src/input.ts';
 import { num } from '../src/num.ts';
 import { text } from '../src/text.ts';
 import { writable } from '../src/writable.ts';
+import { refusal } from './refusal.ts';
 
 const user = z.object({
   name: text({ max: 50 }),
@@ -114,14 +115,4 @@ function reported(run: () => unknown): readonly HardeningEvents['privileged-fiel
   run();
   unsubscribe('countersign:hardening:privileged-fields', listener);
   return seen;
-}
-
-function refusal(run: () => unknown): HardeningError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof HardeningError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
 }
