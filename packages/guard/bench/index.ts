@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { drive } from '@countersign/testkit/bench';
 
 /**
  * What three synchronous guards add to a request: processor time of a real server behind real sockets, in turns with
@@ -21,25 +21,10 @@ async function cpuUs(): Promise<number> {
   return used;
 }
 
-/** One request after the other on a connection. */
-async function drive(port: number, count: number): Promise<void> {
-  const socket = connect(port, '127.0.0.1');
-  let left = count;
-  socket.on('data', (data) => {
-    if (!data.includes('hello')) return;
-    left -= 1;
-    if (left > 0) socket.write(request);
-    else socket.end();
-  });
-  await once(socket, 'connect');
-  socket.write(request);
-  await once(socket, 'close');
-}
-
 async function usPerRequest(port: number): Promise<number> {
   const before = await cpuUs();
   const each = requests / connections;
-  await Promise.all(Array.from({ length: connections }, () => drive(port, each)));
+  await Promise.all(Array.from({ length: connections }, () => drive(port, request, each, 'hello')));
   return ((await cpuUs()) - before) / requests;
 }
 

@@ -1,7 +1,6 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { connect } from 'node:net';
-import { expectAtLeast } from '@countersign/testkit/bench';
+import { drive, expectAtLeast } from '@countersign/testkit/bench';
 
 /**
  * What security headers and CORS add to a request: processor time of a real server behind real sockets, in turns with the same server without them.
@@ -26,7 +25,9 @@ export async function benchResponses(): Promise<void> {
   const usPerRequest = async (port: number): Promise<number> => {
     const before = await cpuUs();
     const each = requests / connections;
-    await Promise.all(Array.from({ length: connections }, () => drive(port, each)));
+    await Promise.all(
+      Array.from({ length: connections }, () => drive(port, request, each, 'hello')),
+    );
     return ((await cpuUs()) - before) / requests;
   };
 
@@ -56,21 +57,6 @@ export async function benchResponses(): Promise<void> {
     added('express, helmet and cors', 'express') / added('express, hardening', 'express'),
     2,
   );
-}
-
-/** One request after the other on a connection. */
-async function drive(port: number, count: number): Promise<void> {
-  const socket = connect(port, '127.0.0.1');
-  let left = count;
-  socket.on('data', (data) => {
-    if (!data.includes('hello')) return;
-    left -= 1;
-    if (left > 0) socket.write(request);
-    else socket.end();
-  });
-  await once(socket, 'connect');
-  socket.write(request);
-  await once(socket, 'close');
 }
 
 /** What disturbs a round can only make it dearer, so the cheapest rounds tell most; many short ones find a quiet moment on a busy machine. */

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { measure } from 'mitata';
 
 /** One contender of a comparison. It is awaited when it returns a promise. */
@@ -68,4 +70,28 @@ function find(results: readonly Measurement[], name: string): Measurement {
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+/**
+ * Sends one request after the other on a single connection, as bytes, so that the client costs next to nothing. Ends
+ * when `count` answers have come.
+ * @param ending - what the last piece of each answer contains
+ */
+export async function drive(
+  port: number,
+  request: string,
+  count: number,
+  ending: string,
+): Promise<void> {
+  const socket = connect(port, '127.0.0.1');
+  let left = count;
+  socket.on('data', (data) => {
+    if (!data.includes(ending)) return;
+    left -= 1;
+    if (left > 0) socket.write(request);
+    else socket.end();
+  });
+  await once(socket, 'connect');
+  socket.write(request);
+  await once(socket, 'close');
 }
