@@ -13,7 +13,13 @@ import {
   startRedisCluster,
 } from '@countersign/testkit/redis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type Client, createClient, type JournalStore, type Recovery } from '../src/index.ts';
+import {
+  type Client,
+  createClient,
+  type JournalEntry,
+  type JournalStore,
+  type Recovery,
+} from '../src/index.ts';
 import { fileJournal } from '../src/journal.ts';
 import { redisJournal } from '../src/redis.ts';
 import { journalStoreContract } from './store.contract.ts';
@@ -24,6 +30,23 @@ beforeAll(async () => {
   [redis, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
 });
 afterAll(() => Promise.all([redis.stop(), cluster.stop()]));
+
+const apiOrigin = 'https://api.example.com';
+
+type Times = Pick<JournalEntry, 'createdAtMs' | 'deadlineAtMs' | 'expiresAtMs'>;
+
+function entry(key: string, times: Times): JournalEntry {
+  return {
+    version: 1,
+    key,
+    origin: apiOrigin,
+    method: 'POST',
+    path: '/',
+    headers: {},
+    fingerprint: '0',
+    ...times,
+  };
+}
 
 let journals = 0;
 for (const [name, connect] of [
@@ -45,18 +68,13 @@ describe('redisJournal', () => {
     const connection = redis.client();
     const store = redisJournal(connection, { prefix: 'ttl' });
     const now = Date.now();
-    await store.begin({
-      version: 1,
-      key: 'a',
-      origin: 'https://api.example.com',
-      method: 'POST',
-      path: '/',
-      headers: {},
-      fingerprint: '0',
-      createdAtMs: now,
-      deadlineAtMs: now + 1000,
-      expiresAtMs: now + 50_000,
-    });
+    await store.begin(
+      entry('a', {
+        createdAtMs: now,
+        deadlineAtMs: now + 1000,
+        expiresAtMs: now + 50_000,
+      }),
+    );
     for (const key of await connection.keys('ttl:*')) {
       const ttl = await connection.pttl(key);
       expect(ttl).toBeGreaterThan(95_000);
@@ -67,25 +85,19 @@ describe('redisJournal', () => {
   test('leases whose entries Redis has dropped keep nobody from the others', async () => {
     const connection = redis.client();
     const store = redisJournal(connection, { prefix: 'dropped' });
-    const origin = 'https://api.example.com';
     const now = Date.now();
     for (const key of ['a', 'b', 'c']) {
-      await store.begin({
-        version: 1,
-        key,
-        origin,
-        method: 'POST',
-        path: '/',
-        headers: {},
-        fingerprint: '0',
-        createdAtMs: now,
-        deadlineAtMs: now,
-        expiresAtMs: now + 50_000,
-      });
+      await store.begin(
+        entry(key, {
+          createdAtMs: now,
+          deadlineAtMs: now,
+          expiresAtMs: now + 50_000,
+        }),
+      );
     }
-    await connection.hdel(`dropped:{${origin}}:entries`, 'a', 'b');
-    expect((await store.claim(origin, 1000))?.key).toBe('c');
-    expect(await connection.zrange(`dropped:{${origin}}:leases`, '0', '-1')).toEqual(['c']);
+    await connection.hdel(`dropped:{${apiOrigin}}:entries`, 'a', 'b');
+    expect((await store.claim(apiOrigin, 1000))?.key).toBe('c');
+    expect(await connection.zrange(`dropped:{${apiOrigin}}:leases`, '0', '-1')).toEqual(['c']);
   });
 
   test('takes the time of a clock that has fractions', async () => {
@@ -101,18 +113,13 @@ describe('redisJournal', () => {
     await expect(client.post('/x', { json: {} })).rejects.toMatchObject({
       code: 'ERR_CLIENT_NETWORK',
     });
-    await store.begin({
-      version: 1,
-      key: 'a',
-      origin: 'https://api.example.com',
-      method: 'POST',
-      path: '/',
-      headers: {},
-      fingerprint: '0',
-      createdAtMs: 1000.25,
-      deadlineAtMs: 1000.75,
-      expiresAtMs: 2000.1,
-    });
+    await store.begin(
+      entry('a', {
+        createdAtMs: 1000.25,
+        deadlineAtMs: 1000.75,
+        expiresAtMs: 2000.1,
+      }),
+    );
     await client.close();
   });
 
