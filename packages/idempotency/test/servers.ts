@@ -127,13 +127,13 @@ const startHono: Start = async (application, options, adapterOptions) => {
 };
 
 function pieces(body: Buffer = Buffer.of()): ReadableStream {
-  const timers = async function* (): AsyncGenerator<Buffer> {
+  const turns = async function* (): AsyncGenerator<Buffer> {
     await new Promise((resolve) => setImmediate(resolve));
     yield body.subarray(0, 1);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setImmediate(resolve));
     yield body.subarray(1);
   };
-  return ReadableStream.from(timers());
+  return ReadableStream.from(turns());
 }
 
 export const adapters: readonly (readonly [name: string, start: Start])[] = [

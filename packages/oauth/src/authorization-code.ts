@@ -177,7 +177,7 @@ async function exchangeCode(
   pending: PendingAuthorization,
 ): Promise<AuthorizationResult> {
   const metadata = await client.server.metadata();
-  // Whole seconds, as ID tokens count them.
+  // oauth4webapi judges by `Date.now`; told how far away our clock is, it judges by ours. Whole seconds, as ID tokens count them.
   const skewSeconds = Math.round((client.now() - Date.now()) / 1000);
   const self = { client_id: client.clientId, [clockSkew]: skewSeconds };
   const answer = checkCallback(metadata, self, callback, pending.state);
