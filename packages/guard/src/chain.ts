@@ -155,7 +155,7 @@ function refused(given: Reply, progress: Progress): Reply | Promise<Reply> {
   const { headers, settlers, explainers } = progress;
   const reply = retold(given, (failure) => explained(explainers, failure));
   const answer =
-    headers.length === 0 ? reply : { ...reply, headers: [...headers, ...reply.headers] };
+    headers.length === 0 ? reply : { ...reply, headers: joined(headers, reply.headers) };
   if (settlers.length === 0) return answer;
   const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;
   const outcome: Outcome = {

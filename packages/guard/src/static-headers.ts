@@ -59,14 +59,14 @@ export function joined(earlier: Lines, later: Lines): Lines {
   if (later.length === 0) return earlier;
   const known = joints.get(earlier)?.get(later);
   if (known) return known;
-  if (isStatic(earlier) && isStatic(later)) {
-    const both = Object.freeze([...earlier, ...later]);
+  const first = (earlier as Mixed)[beginning] ?? (isStatic(earlier) ? earlier : undefined);
+  const both = [...earlier, ...later];
+  if (first === earlier && isStatic(later)) {
+    Object.freeze(both);
     const followers = joints.get(earlier) ?? new WeakMap<Lines, Lines>();
     joints.set(earlier, followers.set(later, both));
     return both;
   }
-  const both = [...earlier, ...later];
-  const first = (earlier as Mixed)[beginning] ?? (isStatic(earlier) ? earlier : undefined);
   return first ? Object.defineProperty(both, beginning, { value: first }) : both;
 }
 

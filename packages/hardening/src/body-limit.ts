@@ -1,4 +1,6 @@
 import type { Guard, Pass, Reply } from '@countersign/guard';
+import { assertKnown } from './options.ts';
+import { problem } from './problem.ts';
 
 /** What `bodyLimit` takes. */
 export interface BodyLimitOptions {
@@ -7,12 +9,7 @@ export interface BodyLimitOptions {
 }
 
 const pass: Pass<undefined> = { pass: true, context: undefined };
-const tooLarge: Reply = {
-  pass: false,
-  status: 413,
-  headers: [['content-type', 'application/problem+json']],
-  body: '{"type":"about:blank","title":"Content Too Large","status":413}',
-};
+const tooLarge: Reply = problem({ status: 413 });
 
 /**
  * A guard that refuses larger bodies with 413: by their `Content-Length` before anything is read; and when they come in chunks, without a length, by
@@ -20,9 +17,7 @@ const tooLarge: Reply = {
  * @throws TypeError for an unknown option, and a bound that is none.
  */
 export function bodyLimit(options: BodyLimitOptions): Guard<undefined> {
-  for (const name of Object.keys(options)) {
-    if (name !== 'maxBytes') throw new TypeError(`bodyLimit: unknown option "${name}"`);
-  }
+  assertKnown('bodyLimit', options, ['maxBytes']);
   const { maxBytes } = options;
   if (!Number.isSafeInteger(maxBytes) || maxBytes < 0) {
     throw new TypeError('bodyLimit: maxBytes must be an integer of 0 or more');

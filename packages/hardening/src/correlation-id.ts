@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { assertKnown } from './options.ts';
 import { formatTraceparent, isTracestate, parseTraceparent } from './trace-context.ts';
 
 /** What `correlationId` takes. */
@@ -42,9 +43,7 @@ const idPattern = /^[\w-]{1,64}$/;
 export function correlationId(
   options: CorrelationIdOptions = {},
 ): (fields: CorrelationFields) => Correlation {
-  for (const name of Object.keys(options)) {
-    if (name !== 'generate') throw new TypeError(`correlationId: unknown option "${name}"`);
-  }
+  assertKnown('correlationId', options, ['generate']);
   const { generate = randomUUID } = options;
   if (typeof generate !== 'function') {
     throw new TypeError('correlationId: generate must be a function');

@@ -1,3 +1,4 @@
+import { assertKnown } from './options.ts';
 import { frozen, type HeaderEntry } from './security-headers.ts';
 
 /** Every host below a domain, over one scheme and port; the domain itself is not among them. */
@@ -70,9 +71,7 @@ const known: readonly string[] = [
  * @throws TypeError for what would not protect or not work: an origin that is no origin, `'*'` with credentials, `null`.
  */
 export function cors(options: CorsOptions): Cors {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`cors: unknown option "${name}"`);
-  }
+  assertKnown('cors', options, known);
   const { origins, credentials = false, maxAgeSeconds = 3600 } = options;
   if (typeof credentials !== 'boolean') {
     throw new TypeError('cors: credentials must be true or false');
@@ -114,16 +113,10 @@ export function cors(options: CorsOptions): Cors {
     'Origin, Access-Control-Request-Method, Access-Control-Request-Headers',
   ];
 
-  const everybody: HeaderEntry = ['Access-Control-Allow-Origin', '*'];
-  const sameOrigin = decision(
-    'same-origin',
-    origins === '*' ? [vary, everybody, ...actual] : [vary],
-  );
   const refused = decision('refused', [vary]);
   const refusedPreflight = decision('refused-preflight', [preflightVary]);
   const allowedTo = (origin: string): Allowed => {
-    const allow: HeaderEntry =
-      origins === '*' ? everybody : ['Access-Control-Allow-Origin', origin];
+    const allow: HeaderEntry = ['Access-Control-Allow-Origin', origin];
     return {
       actual: decision('allowed', [vary, allow, ...actual]),
       preflight: decision('preflight', [preflightVary, allow, ...preflight]),
@@ -136,12 +129,15 @@ export function cors(options: CorsOptions): Cors {
     }
   }
 
+  const everyone = origins === '*' ? allowedTo('*') : undefined;
+  const sameOrigin = decision('same-origin', everyone?.actual.headers ?? [vary]);
+
   return ({ method, origin, requestMethod }) => {
     if (origin === undefined) return sameOrigin;
     const isPreflight = method === 'OPTIONS' && requestMethod !== undefined;
     const prepared = exact.get(origin);
     if (!prepared && !isAllowed(origin)) return isPreflight ? refusedPreflight : refused;
-    return (prepared ?? allowedTo(origin))[isPreflight ? 'preflight' : 'actual'];
+    return (prepared ?? everyone ?? allowedTo(origin))[isPreflight ? 'preflight' : 'actual'];
   };
 }
 
@@ -165,14 +161,13 @@ function admission(rules: readonly (string | SubdomainsOf)[]): (origin: string) 
   if (!Array.isArray(rules) || rules.length === 0) {
     throw new TypeError('cors: origins must be "*" or a list that is not empty');
   }
-  const exact = new Set<string>();
   const suffixes: {
     readonly scheme: string;
     readonly hostSuffix: string;
     readonly port: string;
   }[] = [];
   for (const rule of rules) {
-    if (typeof rule === 'string') exact.add(checkedOrigin(rule, 'origins'));
+    if (typeof rule === 'string') checkedOrigin(rule, 'origins');
     else {
       const { protocol, hostname, port } = new URL(
         checkedOrigin(rule?.subdomainsOf, 'origins.subdomainsOf'),
@@ -181,7 +176,6 @@ function admission(rules: readonly (string | SubdomainsOf)[]): (origin: string) 
     }
   }
   return (origin) => {
-    if (exact.has(origin)) return true;
     if (suffixes.length === 0 || !isOrigin(origin)) return false;
     const { protocol, hostname, port } = new URL(origin);
     // A host with an empty label is nobody's subdomain, though some resolvers would look it up.

@@ -12,6 +12,7 @@ import { publish } from './events.ts';
 import type { InputGuard } from './input-guard.ts';
 import type { Output } from './output.ts';
 import type { Ownership } from './owner.ts';
+import { problem } from './problem.ts';
 import { type ParamsOf, routePattern } from './route-pattern.ts';
 import { RoutedRequest } from './routed-request.ts';
 
@@ -151,9 +152,4 @@ function protect(
   return chain.use('answer', answering);
 }
 
-const failure: Reply = {
-  pass: false,
-  status: 500,
-  headers: [['content-type', 'application/problem+json']],
-  body: '{"type":"about:blank","title":"Internal Server Error","status":500}',
-};
+const failure: Reply = problem({ status: 500 });

@@ -1,6 +1,8 @@
-import type { Failure, Guard, HeaderEntry, Reply } from '@countersign/guard';
+import type { Failure, Guard, Reply } from '@countersign/guard';
 import { HardeningError } from './errors.ts';
 import { publish } from './events.ts';
+import { assertKnown } from './options.ts';
+import { problem } from './problem.ts';
 
 /** What a caller is told of an error, as a problem (RFC 9457). */
 export interface MappedError {
@@ -74,32 +76,6 @@ const statuses: Readonly<Record<string, number>> = {
   ERR_RETRY_DEADLINE_EXCEEDED: 504,
 };
 
-const titles: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
-  406: 'Not Acceptable',
-  408: 'Request Timeout',
-  409: 'Conflict',
-  410: 'Gone',
-  412: 'Precondition Failed',
-  413: 'Content Too Large',
-  415: 'Unsupported Media Type',
-  422: 'Unprocessable Content',
-  428: 'Precondition Required',
-  429: 'Too Many Requests',
-  431: 'Request Header Fields Too Large',
-  500: 'Internal Server Error',
-  501: 'Not Implemented',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-  504: 'Gateway Timeout',
-};
-
-const contentType: HeaderEntry = ['content-type', 'application/problem+json'];
-
 /**
  * A guard that decides what callers are told when a request fails behind it, on every adapter: a problem with the status and the request's id, and
  * nothing of what was thrown. Errors of this project's packages get the status that is the caller's business (400, 409, 429, 502, 503 …), those that `map`
@@ -109,11 +85,7 @@ const contentType: HeaderEntry = ['content-type', 'application/problem+json'];
 export function errorMapper<In = object>(
   options: ErrorMapperOptions<In> = {},
 ): Guard<undefined, In> {
-  for (const name of Object.keys(options)) {
-    if (!['map', 'requestId'].includes(name)) {
-      throw new TypeError(`errorMapper: unknown option "${name}"`);
-    }
-  }
+  assertKnown('errorMapper', options, ['map', 'requestId']);
   const { map, requestId } = options;
   return (_request, context) => ({
     pass: true,
@@ -163,15 +135,6 @@ function ownStatus(error: object, status: number): number {
     // A path that cannot be decoded, to the router of Express.
     error instanceof URIError;
   return isMeant ? status : 500;
-}
-
-function problem({ status, type = 'about:blank', title, ...rest }: MappedError): Reply {
-  return {
-    pass: false,
-    status,
-    headers: [contentType],
-    body: JSON.stringify({ type, title: title ?? titles[status] ?? 'Error', status, ...rest }),
-  };
 }
 
 function isErrorStatus(status: number): boolean {

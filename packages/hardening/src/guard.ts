@@ -1,5 +1,6 @@
 import type { Guard } from '@countersign/guard';
 import { type CorsOptions, cors as policy } from './cors.ts';
+import { problem } from './problem.ts';
 import { type SecurityHeadersOptions, securityHeaders as serialise } from './security-headers.ts';
 
 export type { Answer, Answered, AnswerOptions, Refusal } from './answer.ts';
@@ -57,6 +58,8 @@ export interface CorsGuardOptions extends CorsOptions {
   readonly refuse?: boolean;
 }
 
+const forbidden = problem({ status: 403 });
+
 /**
  * A guard that applies a CORS policy: answers preflights itself with 204, and puts on every other response what the browser must know. Mount it before
  * whatever identifies the caller, because a preflight carries no credentials (Fetch §3.3.2).
@@ -78,12 +81,7 @@ export function cors({ refuse = false, ...options }: CorsGuardOptions): Guard<Co
     if (kind === 'preflight') return { pass: false, status: 204, headers };
     const isForeign = kind === 'refused' || kind === 'refused-preflight';
     if (isForeign && refuse && request.headers.get('sec-fetch-site') !== 'same-origin') {
-      return {
-        pass: false,
-        status: 403,
-        headers: [...headers, ['content-type', 'application/problem+json']],
-        body: '{"type":"about:blank","title":"Forbidden","status":403}',
-      };
+      return { ...forbidden, headers: [...headers, ...forbidden.headers] };
     }
     if (kind === 'refused-preflight') return { pass: false, status: 204, headers };
     return { pass: true, context: { kind }, headers };

@@ -3,6 +3,7 @@ import type * as z from 'zod';
 import { HardeningError, type HardeningErrorCode } from './errors.ts';
 import { publish } from './events.ts';
 import { type InputOptions, queryShape, input as reader } from './input.ts';
+import { problem } from './problem.ts';
 import { upload as fileOf, type UploadedFile, type UploadOptions } from './upload.ts';
 
 /** What the input guard takes. */
@@ -67,19 +68,7 @@ function inputRefusal(error: unknown): Reply | undefined {
   const { code, message, errors } = error;
   const status = statuses[code];
   if (status === undefined) return undefined;
-  return {
-    pass: false,
-    status,
-    headers: [['content-type', 'application/problem+json']],
-    body: JSON.stringify({
-      type: 'about:blank',
-      title: titles[status],
-      status,
-      detail: message,
-      code,
-      ...(errors.length > 0 && { errors }),
-    }),
-  };
+  return problem({ status, detail: message, code, ...(errors.length > 0 && { errors }) });
 }
 
 const JSON_TYPE = /^application\/(?:[\w!#$&^.-]+\+)?json$/i;
@@ -92,12 +81,6 @@ const statuses: Partial<Readonly<Record<HardeningErrorCode, number>>> = {
   ERR_HARDENING_INPUT_MALFORMED: 400,
   ERR_HARDENING_INPUT_MEDIA_TYPE: 415,
   ERR_HARDENING_INPUT_INVALID: 400,
-};
-
-const titles: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  413: 'Content Too Large',
-  415: 'Unsupported Media Type',
 };
 
 async function answering<Value>(

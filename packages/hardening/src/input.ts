@@ -12,6 +12,7 @@ import {
   parseJson,
   tooManyKeys,
 } from './json.ts';
+import { assertKnown } from './options.ts';
 import { strict } from './strict.ts';
 
 /** What `input` takes. */
@@ -65,9 +66,7 @@ export function input<Schema extends z.ZodType>(
   schema: Schema,
   options: InputOptions = {},
 ): Input<Schema> {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`input: unknown option "${name}"`);
-  }
+  assertKnown('input', options, known);
   const bounds = inputBounds(options);
   const { maxQueryText = 500 } = options;
   if (!Number.isSafeInteger(maxQueryText) || maxQueryText < 1) {

@@ -89,7 +89,7 @@ export function malformed(message: string): HardeningError {
   return new HardeningError('ERR_HARDENING_INPUT_MALFORMED', message);
 }
 
-export function tooLarge({ maxBytes }: Bounds): HardeningError {
+function tooLarge({ maxBytes }: Bounds): HardeningError {
   return new HardeningError(
     'ERR_HARDENING_INPUT_TOO_LARGE',
     `The input is larger than ${maxBytes} bytes.`,

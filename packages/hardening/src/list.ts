@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { assertKnown } from './options.ts';
 
 /** What `list` takes. */
 export interface ListOptions {
@@ -18,9 +19,7 @@ export function list<Item extends z.ZodType>(
   item: Item,
   options: ListOptions = {},
 ): z.ZodArray<Item> {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`list: unknown option "${name}"`);
-  }
+  assertKnown('list', options, known);
   const { min = 0, max = 100 } = options;
   for (const [name, value, least] of [
     ['min', min, 0],

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { assertKnown } from './options.ts';
 import { text } from './text.ts';
 
 /** What `num` takes. */
@@ -37,9 +38,7 @@ const known: readonly string[] = [
 export function num(options: NumFromTextOptions): NumFromText;
 export function num(options: NumOptions): z.ZodNumber;
 export function num(options: NumOptions | NumFromTextOptions): NumFromText | z.ZodNumber {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`num: unknown option "${name}"`);
-  }
+  assertKnown('num', options, known);
   const { min, max, integer = false } = options;
   const isBound = integer ? Number.isSafeInteger : Number.isFinite;
   if (!isBound(min) || !isBound(max) || min > max) {

@@ -1,5 +1,7 @@
 import type { Guard, GuardRequest, Reply } from '@countersign/guard';
 import { type OwnerRefused, publish } from './events.ts';
+import { assertKnown } from './options.ts';
+import { problem } from './problem.ts';
 
 /** A resource, and whose it is. */
 export interface Owned<Resource> {
@@ -145,8 +147,8 @@ export function ability<Resource extends object, Able extends Ability, In = Iden
 }
 
 const replies: Readonly<Record<OwnerRefusal, Reply>> = {
-  403: problem(403, 'Forbidden'),
-  404: problem(404, 'Not Found'),
+  403: problem({ status: 403 }),
+  404: problem({ status: 404 }),
 };
 
 function refuse(
@@ -164,15 +166,6 @@ function whereOf({ method, route }: GuardRequest): { method: string; route?: str
   return route === undefined ? { method } : { method, route };
 }
 
-function problem(status: OwnerRefusal, title: string): Reply {
-  return {
-    pass: false,
-    status,
-    headers: [['content-type', 'application/problem+json']],
-    body: JSON.stringify({ type: 'about:blank', title, status }),
-  };
-}
-
 function principalOf(context: unknown): string | undefined {
   const { principal } = (context ?? {}) as { principal?: unknown };
   if (typeof principal !== 'object' || principal === null) return principal as string | undefined;
@@ -182,12 +175,6 @@ function principalOf(context: unknown): string | undefined {
 
 function isName(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
-}
-
-function assertKnown(what: string, options: object, names: readonly string[]): void {
-  for (const name of Object.keys(options)) {
-    if (!names.includes(name)) throw new TypeError(`${what}: unknown option "${name}"`);
-  }
 }
 
 function assertFunction(what: string, value: unknown): void {

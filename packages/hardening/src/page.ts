@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { type NumFromText, num } from './num.ts';
+import { assertKnown } from './options.ts';
 import { text } from './text.ts';
 
 /** What `page` takes. */
@@ -47,9 +48,7 @@ const known: readonly string[] = ['by', 'size', 'maxSize', 'maxOffset'] satisfie
 export function page(options: OffsetPageOptions): OffsetPage;
 export function page(options?: CursorPageOptions): CursorPage;
 export function page(options: OffsetPageOptions | CursorPageOptions = {}): OffsetPage | CursorPage {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`page: unknown option "${name}"`);
-  }
+  assertKnown('page', options, known);
   const { size = 20, maxSize = 100 } = options;
   if (!Number.isSafeInteger(size) || size < 1 || !Number.isSafeInteger(maxSize) || size > maxSize) {
     throw new TypeError('page: size must be an integer from 1 to maxSize');

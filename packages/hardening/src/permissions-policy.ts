@@ -75,7 +75,7 @@ const unneeded: PermissionsPolicy = {
  * The value of `Permissions-Policy` (W3C Permissions Policy §9.1).
  * @throws TypeError for what browsers would ignore in silence: a feature that does not exist, somebody who is no origin.
  */
-export function serialisePermissionsPolicy(policy: PermissionsPolicy = {}): string {
+export function serialisePermissionsPolicy(policy: PermissionsPolicy): string {
   if (typeof policy !== 'object' || policy === null || Array.isArray(policy)) {
     throw refusal('must be false or an object of features');
   }

@@ -1,5 +1,6 @@
 import type { Guard, GuardRequest, Pass } from '@countersign/guard';
 import { isHeard, publish, type RequestLogEntry } from './events.ts';
+import { assertKnown } from './options.ts';
 import { redaction } from './redaction.ts';
 
 /** What `requestLog` takes. `In` is what the guards before it found out. */
@@ -28,9 +29,7 @@ const untouched: Pass<undefined> = { pass: true, context: undefined };
  */
 export function requestLog<In = object>(options: RequestLogOptions<In> = {}): Guard<undefined, In> {
   const known = ['headers', 'redact', 'requestId', 'now'];
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`requestLog: unknown option "${name}"`);
-  }
+  assertKnown('requestLog', options, known);
   const { requestId, now = Date.now } = options;
   const names = fieldNames('headers', options.headers ?? usualHeaders);
   const redact = redaction(fieldNames('redact', options.redact ?? []));

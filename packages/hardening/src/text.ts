@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { assertKnown } from './options.ts';
 import { MAX_PATTERN_STEPS, patternSteps } from './pattern.ts';
 
 /** What `text` takes. Lengths are in UTF-16 units, as `String.length` counts them. */
@@ -29,9 +30,7 @@ const known: readonly string[] = [
  * @throws TypeError for bounds that are none, and for a pattern that could take longer than 5 ms on `max` characters.
  */
 export function text(options: TextOptions = {}): z.ZodString {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`text: unknown option "${name}"`);
-  }
+  assertKnown('text', options, known);
   const { min = 0, max = 10_000, pattern, trim = true } = options;
   const maxBytes = options.maxBytes ?? 4 * max;
   for (const [name, value, least] of [

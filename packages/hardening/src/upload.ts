@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { assertKnown } from './options.ts';
 
 /** What can be told apart by its first bytes. */
 export type UploadType = 'image/jpeg' | 'image/png' | 'application/pdf';
@@ -44,9 +45,7 @@ const known: readonly string[] = [
  * @throws TypeError for options that cannot work.
  */
 export function upload(options: UploadOptions = {}): Upload {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new TypeError(`upload: unknown option "${name}"`);
-  }
+  assertKnown('upload', options, known);
   const { maxBytes = 10_485_760, scan } = options;
   const types = options.types ?? (Object.keys(signatures) as UploadType[]);
   if (!Number.isSafeInteger(maxBytes) || maxBytes < 1) {

@@ -59,7 +59,7 @@ export class Leases {
     now: () => number,
     take: (cost: number) => Promise<Decision | undefined>,
   ): Promise<Decision | 'unavailable' | undefined> {
-    if (cost > this.size || now() < (this.#singlyUntilMs.get(key) ?? 0)) return undefined;
+    if (now() < (this.#singlyUntilMs.get(key) ?? 0)) return undefined;
     const underway = this.#taking.get(key) ?? this.#take(key, now, take);
     const decision = await underway;
     if (!decision) return 'unavailable';

@@ -1,6 +1,7 @@
 import type { Policy } from './policy.ts';
 import { type PolicyState, tolerance } from './state.ts';
 import type { PolicyStatus } from './store.ts';
+import { drainUs } from './token-bucket.ts';
 
 // The path of every request that is granted, for the kinds whose state is a few numbers: what their algorithms do in five
 // calls, with the same arithmetic in the same order, in two.
@@ -32,7 +33,7 @@ export function charge(
   if (policy.kind === 'token-bucket') {
     used = levelAt(policy, state, nowUs) + cost;
     left = limit - used;
-    clearUs = ((used > tolerance / 2 ? used - tolerance / 2 : 0) * 1e6) / policy.refillPerSecond;
+    clearUs = drainUs(used, policy.refillPerSecond);
     state.at = nowUs;
   } else if (policy.kind === 'sliding-window') {
     left = limit - ((state.previous * clearUs) / windowUs + used);

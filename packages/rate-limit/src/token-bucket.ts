@@ -23,6 +23,6 @@ export const tokenBucketAlgorithm: Algorithm = {
 };
 
 /** Without the half of the tolerance, the rounding of a sum could make a whole number of microseconds one more. */
-function drainUs(tokens: number, refillPerSecond: number): number {
+export function drainUs(tokens: number, refillPerSecond: number): number {
   return Math.ceil((Math.max(0, tokens - tolerance / 2) * 1e6) / refillPerSecond);
 }

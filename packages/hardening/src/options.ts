@@ -1,0 +1,6 @@
+/** Refuses misspelt options: one that is silently ignored protects nobody. */
+export function assertKnown(what: string, options: object, names: readonly string[]): void {
+  for (const name of Object.keys(options)) {
+    if (!names.includes(name)) throw new TypeError(`${what}: unknown option "${name}"`);
+  }
+}
