@@ -43,11 +43,8 @@ export function decide(
 ): Decision {
   const { policies, pausedMs } = answer;
   const granted = answer.granted && !impossible;
-  let binding = policies[0] as PolicyStatus;
-  for (let index = 1; index < policies.length; index += 1) {
-    const candidate = policies[index] as PolicyStatus;
-    if (binds(candidate, binding, granted)) binding = candidate;
-  }
+  const binding =
+    policies.length === 1 ? (policies[0] as PolicyStatus) : bindingOf(policies, granted);
   return {
     allowed: granted || set.shadow,
     policy: set.name,
@@ -62,6 +59,12 @@ export function decide(
     slot: granted ? slot : 0,
     policies,
   };
+}
+
+function bindingOf(policies: readonly PolicyStatus[], granted: boolean): PolicyStatus {
+  return policies.reduce((binding, candidate) =>
+    binds(candidate, binding, granted) ? candidate : binding,
+  );
 }
 
 function binds(candidate: PolicyStatus, binding: PolicyStatus, granted: boolean): boolean {

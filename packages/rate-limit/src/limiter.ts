@@ -168,16 +168,16 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   }
 
   checkSync(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Decision {
-    if (!this.sync) throw new TypeError('checkSync: the store is not in this process; use check');
+    if (!this.sync) throw notInThisProcess();
     const key = subjectKey(subject);
     assertCost(cost);
     const set = this.#setFor(subject, policy);
-    if (this.#deny?.(subject)) return this.#report(key, cost, denial(set));
+    if (this.#deny?.(subject)) return reported(key, cost, denial(set));
     const impossible = cost > set.largestCost;
     const slot = set.leasesSlots ? newSlot() : 0;
     const mode = impossible ? 'peek' : 'take';
     const answer = this.#store.consume(set.counter, key, set.limits, cost, mode, slot, 0);
-    return this.#report(key, cost, decide(set, answer as StoreAnswer, 'store', slot, impossible));
+    return reported(key, cost, decide(set, answer as StoreAnswer, 'store', slot, impossible));
   }
 
   check(subject: string, options: CheckOptions<Name> = {}): Promise<Decision> {
@@ -194,12 +194,12 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const key = subjectKey(subject);
     assertCost(cost);
     const set = this.#setFor(subject, policy);
-    if (this.#deny?.(subject)) return Promise.resolve(this.#report(key, cost, denial(set)));
+    if (this.#deny?.(subject)) return Promise.resolve(reported(key, cost, denial(set)));
     const local = localKey(set, key);
     const decided =
       this.#refusals.find(local, set, cost, this.#now()) ??
       (set.leasesSlots ? undefined : this.#leases?.spend(local, cost, this.#now()));
-    if (decided) return Promise.resolve(this.#report(key, cost, decided));
+    if (decided) return Promise.resolve(reported(key, cost, decided));
     const leased = set.leasesSlots || set.shadow ? undefined : this.#leases;
     return leased && cost <= leased.size && leased.size <= set.largestCost
       ? this.#takeLeased(leased, set, key, local, cost)
@@ -237,14 +237,14 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       local,
       cost,
       slot,
-      (decision) => this.#report(key, cost, decision),
+      (decision) => reported(key, cost, decision),
       () => this.#degrade(set, key, cost, slot),
     );
   }
 
   /** What remains when the store cannot be asked. */
   #degrade(set: CompiledSet, key: string, cost: number, slot: number): Decision {
-    return this.#report(key, cost, this.#fallback.decide(set, key, cost, slot));
+    return reported(key, cost, this.#fallback.decide(set, key, cost, slot));
   }
 
   /** Asks the store. Without `async`: this is the path of every request. */
@@ -430,7 +430,11 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   #setFor(subject: string, asked: Name | undefined): CompiledSet {
     const policy = asked ?? this.#onlyPolicy;
     const set = policy === undefined ? undefined : this.#sets.get(policy);
-    if (policy === undefined || set === undefined) throw unknownPolicy(policy);
+    if (set === undefined) throw unknownPolicy(policy);
+    return this.#overrides === undefined ? set : this.#overriddenSet(subject, policy as Name, set);
+  }
+
+  #overriddenSet(subject: string, policy: Name, set: CompiledSet): CompiledSet {
     const limits = this.#overrides?.(subject, policy);
     if (limits === undefined) return set;
     const known = this.#overridden.get(policy)?.get(limits);
@@ -439,12 +443,6 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const overridden = compileSet(policy, { limits, counter, shadow });
     this.#overridden.get(policy)?.set(limits, overridden);
     return overridden;
-  }
-
-  #report(subject: string, cost: number, decision: Decision): Decision {
-    if ((!decision.allowed || decision.shadowed) && refusedChannel.hasSubscribers)
-      refusedChannel.publish({ subject, cost, decision });
-    return decision;
   }
 
   async #orStoreError<T>(operation: () => T | Promise<T>): Promise<T> {
@@ -460,6 +458,12 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       );
     }
   }
+}
+
+function reported(subject: string, cost: number, decision: Decision): Decision {
+  if ((!decision.allowed || decision.shadowed) && refusedChannel.hasSubscribers)
+    refusedChannel.publish({ subject, cost, decision });
+  return decision;
 }
 
 /** The store answered, with an error: a record that cannot be read, say. Whoever can bring that about must not take the store from others. */
@@ -485,6 +489,10 @@ function assertCompatible(set: CompiledSet, other: CompiledSet): void {
     );
 }
 
+function notInThisProcess(): TypeError {
+  return new TypeError('checkSync: the store is not in this process; use check');
+}
+
 function denial(set: CompiledSet): Decision {
   const retryAfterMs = Number.POSITIVE_INFINITY;
   return decideWithoutLimits(set, { allowed: false, retryAfterMs, denied: true, source: 'local' });
@@ -506,16 +514,18 @@ function waitOf(decision: Decision, set: CompiledSet): number {
 }
 
 function assertCost(cost: number): void {
-  if (!Number.isSafeInteger(cost) || cost < 1)
-    throw new RateLimitError('ERR_RATE_LIMIT_COST', 'the cost must be an integer of at least 1');
+  if (!Number.isSafeInteger(cost) || cost < 1) throw badCost('the cost', 1);
 }
 
 function assertActualCost(cost: number): void {
-  if (!Number.isSafeInteger(cost) || cost < 0)
-    throw new RateLimitError(
-      'ERR_RATE_LIMIT_COST',
-      'the actual cost must be an integer of at least 0',
-    );
+  if (!Number.isSafeInteger(cost) || cost < 0) throw badCost('the actual cost', 0);
+}
+
+function badCost(what: string, least: number): RateLimitError {
+  return new RateLimitError(
+    'ERR_RATE_LIMIT_COST',
+    `${what} must be an integer of at least ${least}`,
+  );
 }
 
 function stateKey({ counter }: CompiledSet, subject: string): StateKey {

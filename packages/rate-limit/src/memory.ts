@@ -1,20 +1,11 @@
-import { Generations } from './generations.ts';
-import { assertInteger } from './policy.ts';
-import {
-  advanced,
-  commit,
-  consume,
-  freshRecord,
-  give,
-  isClear,
-  renew,
-  restrict,
-  type SubjectRecord,
-} from './record.ts';
-import type { RateLimitStore, StateKey, StoreAnswer } from './store.ts';
+import { assertInteger, type Policy } from './policy.ts';
+import { advanced, consume, freshRecord, give, isClear, renew, restrict } from './record.ts';
+import { takeAtOnce } from './scalar.ts';
+import type { ConsumeMode, RateLimitStore, StoreAnswer } from './store.ts';
+import { Subjects } from './subjects.ts';
 
 export interface MemoryRateLimitStoreOptions {
-  /** How many subjects are remembered; beyond that those not seen for longest are forgotten. Default 100,000. */
+  /** How many subjects are remembered for each counter; beyond that those not seen for longest are forgotten. Default 100,000. */
   readonly maxSubjects?: number;
   /** The time in milliseconds. Default `Date.now`. */
   readonly now?: () => number;
@@ -38,64 +29,84 @@ export function memoryRateLimitStore(
 ): MemoryRateLimitStore {
   const { maxSubjects = 100_000, now = Date.now } = options;
   assertInteger('maxSubjects', maxSubjects, 1e7);
-  const counters = new Map<string, Generations<string, SubjectRecord>>();
+  const counters = new Map<string, Subjects>();
   const nowUs = (): number => Math.floor(now() * 1000);
 
   let lastCounter: string | undefined;
-  let lastRecords: Generations<string, SubjectRecord> = new Generations(1);
-  const recordsOf = (counter: string): Generations<string, SubjectRecord> => {
-    if (counter === lastCounter) return lastRecords;
-    const records = counters.get(counter) ?? new Generations(maxSubjects);
-    counters.set(counter, records);
+  let lastSubjects = new Subjects(1);
+  const subjectsOf = (counter: string): Subjects =>
+    counter === lastCounter ? lastSubjects : otherSubjects(counter);
+  const otherSubjects = (counter: string): Subjects => {
+    const subjects = counters.get(counter) ?? new Subjects(maxSubjects);
+    counters.set(counter, subjects);
     lastCounter = counter;
-    lastRecords = records;
-    return records;
+    lastSubjects = subjects;
+    return subjects;
   };
-  const known = ({ counter, subject }: StateKey): SubjectRecord | undefined =>
-    counters.get(counter)?.get(subject);
 
   return {
     sync: true,
     get size() {
       let size = 0;
-      for (const records of counters.values()) size += records.size;
+      for (const subjects of counters.values()) size += subjects.size;
       return size;
     },
     consume(counter, subject, policies, cost, mode, slot) {
-      const records = recordsOf(counter);
-      let record = records.get(subject);
-      if (record === undefined) {
-        record = freshRecord(policies);
-        if (mode !== 'peek') records.set(subject, record);
-      }
-      return consume(record, policies, nowUs(), cost, mode, slot);
+      const subjects = subjectsOf(counter);
+      const { scalars } = subjects;
+      const offset = scalars.find(subject);
+      const taken =
+        offset >= 0 && mode === 'take'
+          ? takeAtOnce(scalars.values, offset, policies, cost, nowUs)
+          : undefined;
+      return taken ?? consumed(subjects, subject, policies, nowUs(), cost, mode, slot);
     },
-    give(key, policies, cost, slot) {
-      const record = known(key);
+    give({ counter, subject }, policies, cost, slot) {
+      const subjects = subjectsOf(counter);
+      const record = subjects.get(subject);
       if (!record) return;
       const moment = nowUs();
-      commit(record, policies, advanced(record, policies, moment).states);
+      record.states = advanced(record, policies, moment).states;
       give(record, cost, slot);
-      if (isClear(record, moment)) counters.get(key.counter)?.delete(key.subject);
+      if (isClear(record, policies, moment)) subjects.delete(subject);
+      else subjects.set(subject, record);
     },
-    renew(key, policies, slot) {
-      const record = known(key);
+    renew({ counter, subject }, policies, slot) {
+      const subjects = subjectsOf(counter);
+      const record = subjects.get(subject);
       if (!record) return false;
       const moment = nowUs();
       const { states } = advanced(record, policies, moment);
       const renewed = renew(states, moment, slot);
-      if (renewed) commit(record, policies, states);
+      if (renewed) subjects.set(subject, { ...record, states });
       return renewed;
     },
-    restrict(key, policies, remaining, durationMs) {
-      const record = known(key) ?? freshRecord(policies);
+    restrict({ counter, subject }, policies, remaining, durationMs) {
+      const subjects = subjectsOf(counter);
+      const record = subjects.get(subject) ?? freshRecord(policies);
       const moment = nowUs();
-      commit(record, policies, advanced(record, policies, moment).states);
+      record.states = advanced(record, policies, moment).states;
       restrict(record, moment, remaining, durationMs);
-      recordsOf(key.counter).set(key.subject, record);
+      subjects.set(subject, record);
     },
     reset({ counter, subject }) {
       counters.get(counter)?.delete(subject);
     },
   };
+}
+
+function consumed(
+  subjects: Subjects,
+  subject: string,
+  policies: readonly Policy[],
+  moment: number,
+  cost: number,
+  mode: ConsumeMode,
+  slot: number,
+): StoreAnswer {
+  const known = subjects.get(subject);
+  const record = known ?? freshRecord(policies);
+  const answer = consume(record, policies, moment, cost, mode, slot);
+  if (known || mode !== 'peek') subjects.set(subject, record);
+  return answer;
 }

@@ -1,13 +1,11 @@
 import { freshState } from './algorithm.ts';
 import type { Policy, PolicyKind } from './policy.ts';
-import { charge, fits } from './scalar.ts';
 import { type PolicyState, tolerance } from './state.ts';
 import type { ConsumeMode, PolicyStatus, StoreAnswer } from './store.ts';
 
 /** Everything that is remembered of one subject under one counter. */
 export interface SubjectRecord {
-  /** The policies that `states` belong to, in order; replaced when other ones are asked for. */
-  policies: readonly Policy[];
+  /** One for each policy, in order; replaced when other policies are asked for. */
   states: PolicyState[];
   /** At most so many more until `restrictedUntil`. */
   allowance: number;
@@ -16,7 +14,6 @@ export interface SubjectRecord {
 
 export function freshRecord(policies: readonly Policy[]): SubjectRecord {
   return {
-    policies,
     states: policies.map(({ kind, windowUs }) => freshState(kind, windowUs)),
     allowance: 0,
     restrictedUntil: 0,
@@ -32,10 +29,6 @@ export function consume(
   mode: ConsumeMode,
   slot: number,
 ): StoreAnswer {
-  if (mode === 'take' && record.policies === policies && record.restrictedUntil === 0) {
-    const answer = takeAtOnce(record, policies, nowUs, cost);
-    if (answer) return answer;
-  }
   const { states, steppedBack } = advanced(record, policies, nowUs);
   const restricted = record.restrictedUntil > nowUs;
   let granted = !(restricted && record.allowance < cost);
@@ -43,7 +36,7 @@ export function consume(
   for (let index = 0; granted && index < states.length; index += 1)
     granted = waitUs(policies[index] as Policy, states[index] as PolicyState, nowUs, cost) === 0;
   const charge = mode === 'force' || (mode === 'take' && granted);
-  if (charge || steppedBack) commit(record, policies, states);
+  if (charge || steppedBack) record.states = states;
   if (charge) {
     record.allowance = restricted ? Math.max(0, record.allowance - cost) : 0;
     if (!restricted) record.restrictedUntil = 0;
@@ -71,25 +64,6 @@ export function consume(
   return { granted, pausedMs, policies: statuses };
 }
 
-/** The common case: every policy is a bucket or a window and grants. Charges nothing when it is another case. */
-function takeAtOnce(
-  { states }: SubjectRecord,
-  policies: readonly Policy[],
-  nowUs: number,
-  cost: number,
-): StoreAnswer | undefined {
-  const count = states.length;
-  for (let index = 0; index < count; index += 1) {
-    if (!fits(policies[index] as Policy, states[index] as PolicyState, nowUs, cost))
-      return undefined;
-  }
-  const first = charge(policies[0] as Policy, states[0] as PolicyState, nowUs, cost);
-  const statuses = [first];
-  for (let index = 1; index < count; index += 1)
-    statuses.push(charge(policies[index] as Policy, states[index] as PolicyState, nowUs, cost));
-  return { granted: true, pausedMs: 0, policies: statuses };
-}
-
 /** What a record would be at a moment. */
 interface Advanced {
   readonly states: PolicyState[];
@@ -105,11 +79,11 @@ interface Advanced {
  * trace.
  */
 export function advanced(
-  { policies: before, states: old }: SubjectRecord,
+  { states: old }: SubjectRecord,
   policies: readonly Policy[],
   nowUs: number,
 ): Advanced {
-  const same = before === policies || sameStates(old, policies);
+  const same = sameStates(old, policies);
   const states = same
     ? old.map((state) => provisional(state, nowUs))
     : adopted(old, policies, nowUs);
@@ -143,15 +117,6 @@ function sameStates(states: readonly PolicyState[], policies: readonly Policy[])
   );
 }
 
-export function commit(
-  record: SubjectRecord,
-  policies: readonly Policy[],
-  states: PolicyState[],
-): void {
-  record.policies = policies;
-  record.states = states;
-}
-
 export function give(record: SubjectRecord, cost: number, slot: number): void {
   for (const state of record.states) {
     if (state.kind === 'concurrency' ? slot !== 0 : cost > 0)
@@ -159,12 +124,15 @@ export function give(record: SubjectRecord, cost: number, slot: number): void {
   }
 }
 
-export function isClear(record: SubjectRecord, nowUs: number): boolean {
+export function isClear(
+  { states, restrictedUntil }: SubjectRecord,
+  policies: readonly Policy[],
+  nowUs: number,
+): boolean {
   return (
-    record.restrictedUntil <= nowUs &&
-    record.states.every(
-      (state, index) =>
-        state.algorithm.clearUs(record.policies[index] as Policy, state, nowUs) === 0,
+    restrictedUntil <= nowUs &&
+    states.every(
+      (state, index) => state.algorithm.clearUs(policies[index] as Policy, state, nowUs) === 0,
     )
   );
 }

@@ -10,11 +10,7 @@ const hashMarkCode = hashMark.charCodeAt(0);
  * send never decides how much is stored.
  */
 export function subjectKey(subject: string): string {
-  if (typeof subject !== 'string' || subject === '')
-    throw new RateLimitError(
-      'ERR_RATE_LIMIT_SUBJECT',
-      'the subject must be a string that is not empty',
-    );
+  if (typeof subject !== 'string' || subject === '') throw noSubject();
   return subject.length <= longest && subject.charCodeAt(0) !== hashMarkCode
     ? subject
     : hashed(subject);
@@ -23,6 +19,13 @@ export function subjectKey(subject: string): string {
 /** The same for a store whose keys people look at: control characters are hashed away too. */
 export function printableKey(subject: string): string {
   return /^[\x21-\x7e]*$/.test(subject) ? subject : hashed(subject);
+}
+
+function noSubject(): RateLimitError {
+  return new RateLimitError(
+    'ERR_RATE_LIMIT_SUBJECT',
+    'the subject must be a string that is not empty',
+  );
 }
 
 function hashed(subject: string): string {
