@@ -5,6 +5,15 @@ export type PolicyKind =
   | 'fixed-window'
   | 'concurrency';
 
+/** What kinds are called where they are stored: in records of Redis, and in rows of numbers. */
+export const kindNumbers: Readonly<Record<PolicyKind, number>> = {
+  'token-bucket': 1,
+  'sliding-window': 2,
+  'fixed-window': 3,
+  'sliding-log': 4,
+  concurrency: 5,
+};
+
 /** One limit, as data. Made by `tokenBucket`, `slidingWindow`, `slidingLog`, `fixedWindow` or `concurrency`. */
 export interface Policy {
   readonly kind: PolicyKind;

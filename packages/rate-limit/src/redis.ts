@@ -1,6 +1,6 @@
 import { type RedisClient, type Script, script } from '@countersign/redis';
 import { body, prelude } from './lua.ts';
-import { assertName, type Policy, type PolicyKind } from './policy.ts';
+import { assertName, kindNumbers, type Policy } from './policy.ts';
 import { tolerance } from './state.ts';
 import type { PolicyStatus, RateLimitStore, StoreAnswer } from './store.ts';
 import { printableKey } from './subject.ts';
@@ -72,14 +72,6 @@ export function redisRateLimitStore(
     },
   };
 }
-
-const kindNumbers: Readonly<Record<PolicyKind, number>> = {
-  'token-bucket': 1,
-  'sliding-window': 2,
-  'fixed-window': 3,
-  'sliding-log': 4,
-  concurrency: 5,
-};
 
 interface Encoded {
   readonly spec: string;

@@ -1,5 +1,5 @@
 import { freshState } from './algorithm.ts';
-import type { Policy, PolicyKind } from './policy.ts';
+import { kindNumbers, type Policy, type PolicyKind } from './policy.ts';
 import type { SubjectRecord } from './record.ts';
 import { type PolicyState, tolerance } from './state.ts';
 import type { PolicyStatus, StoreAnswer } from './store.ts';
@@ -10,13 +10,7 @@ import { drainUs } from './token-bucket.ts';
 const headWidth = 3;
 const stateWidth = 5;
 
-const codes: Readonly<Record<PolicyKind, number>> = {
-  'token-bucket': 1,
-  'sliding-window': 2,
-  'fixed-window': 3,
-  'sliding-log': 4,
-  concurrency: 5,
-};
+/** The kinds whose state is a few numbers, in the order of their own numbers. */
 const kinds = ['token-bucket', 'sliding-window', 'fixed-window'] as const;
 
 /** How many numbers a record of so many states has. */
@@ -25,7 +19,7 @@ export function widthOf(states: number): number {
 }
 
 export function isScalar({ states }: SubjectRecord): boolean {
-  return states.every(({ kind }) => codes[kind] <= kinds.length);
+  return states.every(({ kind }) => kindNumbers[kind] <= kinds.length);
 }
 
 export function load(values: Float64Array, offset: number): SubjectRecord {
@@ -54,7 +48,7 @@ export function save(values: Float64Array, offset: number, record: SubjectRecord
   values[offset + 2] = states.length;
   let start = offset + headWidth;
   for (const { kind, windowUs, at, used, previous } of states) {
-    values[start] = codes[kind];
+    values[start] = kindNumbers[kind];
     values[start + 1] = windowUs;
     values[start + 2] = at;
     values[start + 3] = used;
@@ -121,16 +115,17 @@ function usedWith(
   if (kind === 'token-bucket') {
     const left = used - (elapsedUs * policy.refillPerSecond) / 1e6;
     const level = left > 0 ? left + cost : cost;
-    return values[start] === codes['token-bucket'] && level - limit <= tolerance ? level : -1;
+    return values[start] === kindNumbers['token-bucket'] && level - limit <= tolerance ? level : -1;
   }
   if (elapsedUs >= windowUs) return -1;
   if (kind === 'sliding-window') {
     const weighted = ((values[start + 4] as number) * (windowUs - elapsedUs)) / windowUs;
-    return values[start] === codes['sliding-window'] && weighted + used + cost <= limit + tolerance
+    return values[start] === kindNumbers['sliding-window'] &&
+      weighted + used + cost <= limit + tolerance
       ? used + cost
       : -1;
   }
-  return values[start] === codes['fixed-window'] && used + cost <= limit ? used + cost : -1;
+  return values[start] === kindNumbers['fixed-window'] && used + cost <= limit ? used + cost : -1;
 }
 
 /** Charges the cost if it fits. */
