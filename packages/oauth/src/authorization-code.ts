@@ -107,7 +107,7 @@ export async function authorizationUrl(
   }
   const { codeVerifier, codeChallenge } = pkce();
   const variant = variantOf(request.scope, request.resource);
-  const nonce = variant.scope?.split(' ').includes('openid') ? random() : undefined;
+  const nonce = isOpenId(variant.scope) ? random() : undefined;
   const state = random();
   const url = new URL(endpoint);
   for (const [name, value] of form(variant, undefined, parameters)) {
@@ -160,7 +160,7 @@ export class AuthorizationResult {
 /**
  * Ends an authorization code flow: checks what the browser brought back and exchanges the code, once.
  * @param callback - the URL the browser came back to, or its query.
- * @throws OAuthError `ERR_OAUTH_CALLBACK` when the answer is not for this request, or is a refusal (`error` says which).
+ * @throws OAuthError `ERR_OAUTH_CALLBACK` when the answer is not for this request, or is a refusal (`error` says which), or `pending` is not whole.
  */
 export async function authorizationCode(
   options: ConfiguredClient,
@@ -168,7 +168,26 @@ export async function authorizationCode(
   pending: PendingAuthorization,
 ): Promise<AuthorizationResult> {
   const client = clientFor(options);
-  return reporting(client, 'authorization_code', () => exchangeCode(client, callback, pending));
+  return reporting(client, 'authorization_code', () => {
+    assertWhole(pending);
+    return exchangeCode(client, callback, pending);
+  });
+}
+
+/** What a session lost of it could be a check that is not made. */
+function assertWhole(pending: PendingAuthorization): void {
+  const { redirectUri, state, codeVerifier, nonce, scope } = pending ?? {};
+  const isWhole =
+    [redirectUri, state, codeVerifier].every((part) => typeof part === 'string' && part !== '') &&
+    [nonce, scope].every((part) => part === undefined || typeof part === 'string') &&
+    (nonce !== undefined) === isOpenId(scope);
+  if (isWhole) return;
+  const message = 'pending is not what authorizationUrl gave: has the session lost some of it?';
+  throw new OAuthError('ERR_OAUTH_CALLBACK', message);
+}
+
+function isOpenId(scope: string | undefined): boolean {
+  return scope?.split(' ').includes('openid') ?? false;
 }
 
 async function exchangeCode(

@@ -3,6 +3,7 @@ import { answerTo } from './answer.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { parseJsonObject } from './json.ts';
+import { remainingMs } from './remaining.ts';
 import type { Transport } from './transport.ts';
 
 /** Endpoints under the names of RFC 8414. Only those in use need to be there. */
@@ -67,7 +68,7 @@ export function authorizationServer(
   return {
     issuer,
     metadata: async () => {
-      if (known && now() < known.untilMs) return known.metadata;
+      if (known && remainingMs(known.untilMs, now(), MAX_AGE_MS) > 0) return known.metadata;
       flight ??= refresh();
       return flight;
     },

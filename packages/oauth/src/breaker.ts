@@ -1,5 +1,6 @@
 import { exponentialBackoff } from '@countersign/retry';
 import { OAuthError } from './errors.ts';
+import { remainingMs } from './remaining.ts';
 
 /** Keeps a failing endpoint from being asked by everybody all the time. Times are milliseconds since the epoch. */
 export interface Breaker {
@@ -32,9 +33,8 @@ export function createBreaker(): Breaker {
   return {
     waitMs: (nowMs) => {
       if (failures < THRESHOLD) return 0;
-      const leftMs = openUntilMs - nowMs;
-      // It never opens for longer: if more is left, the clock was set back.
-      if (leftMs > 0 && leftMs <= PROBE_MS) return leftMs;
+      const leftMs = remainingMs(openUntilMs, nowMs, PROBE_MS);
+      if (leftMs > 0) return leftMs;
       // This caller probes; the rest wait for what it finds, or for its being lost.
       openUntilMs = nowMs + PROBE_MS;
       return 0;

@@ -5,6 +5,7 @@ import { OAuthError } from './errors.ts';
 import { reporting } from './events.ts';
 import { parseJsonObject } from './json.ts';
 import { type ClientOptions, oauthClient } from './oauth-client.ts';
+import { remainingMs } from './remaining.ts';
 
 export interface IntrospectorOptions extends ClientOptions {
   /** Who the tokens must be for (`aud`), one of these. */
@@ -77,12 +78,13 @@ export function introspector(options: IntrospectorOptions): Introspector {
   // Apart, so that a flood of made-up tokens does not push out the real ones.
   const active = new Map<string, Known>();
   const inactive = new Map<string, Known>();
+  const longestMs = Math.max(maxCacheSeconds, negativeCacheSeconds) * 1000;
   const flights = new Map<string, Promise<Known['claims']>>();
 
   const recall = (id: string): Known['claims'] | undefined => {
     for (const cache of [active, inactive]) {
       const known = cache.get(id);
-      if (known && client.now() < known.untilMs) return known.claims;
+      if (known && remainingMs(known.untilMs, client.now(), longestMs) > 0) return known.claims;
       cache.delete(id);
     }
     return undefined;

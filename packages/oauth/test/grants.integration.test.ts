@@ -308,6 +308,32 @@ describe('authorization code', () => {
     });
   });
 
+  it.each(['redirectUri', 'state', 'codeVerifier', 'nonce', 'scope'])(
+    'exchanges no code when the session lost %s',
+    async (lost) => {
+      await start();
+      const client = secretClient('web');
+      const { url, pending } = await authorizationUrl(client, {
+        redirectUri: redirectUri(),
+        scope: 'openid orders:read',
+      });
+      const callback = await server.authorize(url);
+      const rest = Object.fromEntries(Object.entries(pending).filter(([name]) => name !== lost));
+      await expect(
+        authorizationCode(client, callback, rest as unknown as typeof pending),
+      ).rejects.toMatchObject({ code: 'ERR_OAUTH_CALLBACK' });
+      expect(server.count('token')).toBe(0);
+    },
+  );
+
+  it('exchanges no code when the session lost everything', async () => {
+    await start();
+    const nothing = undefined as never;
+    await expect(
+      authorizationCode(secretClient('web'), 'https://app.example.com/?code=c&state=s', nothing),
+    ).rejects.toMatchObject({ code: 'ERR_OAUTH_CALLBACK' });
+  });
+
   it('refuses what would weaken it', async () => {
     await start();
     const client = secretClient('web');
@@ -401,6 +427,17 @@ describe('introspection', () => {
     clock.advance(10_001);
     await introspect(token);
     expect(server.count('introspection')).toBe(2);
+  });
+
+  it('asks again when the clock was set back, rather than remember for longer', async () => {
+    await start(opaque);
+    const token = await mint();
+    const { introspect } = build();
+    await introspect(token);
+    clock.advance(-3_600_000);
+    await introspect(token);
+    expect(server.count('introspection')).toBe(2);
+    clock.advance(3_600_000);
   });
 
   it('takes no answer whose times are no times', async () => {
