@@ -1,11 +1,12 @@
 import { createHmac, createSecretKey, KeyObject, timingSafeEqual } from 'node:crypto';
+import { JwtError } from './errors.ts';
 import { assertKnown, positive } from './options.ts';
 
 /** Nonces for DPoP proofs (RFC 9449 §9): a proof that holds one was not made long in advance. */
 export interface DpopNonces {
-  /** The nonce proofs should hold now. */
+  /** The nonce proofs should hold now. @throws JwtError `ERR_JWT_CLOCK` when the clock gives no time. */
   issue(): string;
-  /** Whether the nonce was issued in this period or the one before. */
+  /** Whether the nonce was issued in this period or the one before. @throws JwtError `ERR_JWT_CLOCK` as `issue`. */
   accepts(nonce: string): boolean;
 }
 
@@ -33,13 +34,20 @@ export function dpopNonces(options: DpopNoncesOptions): DpopNonces {
   if (current === undefined) throw new TypeError('secrets must hold at least one secret');
   const keys = [current, ...older];
 
+  const periodNow = (): number => {
+    const nowMs = now();
+    if (!(nowMs >= 0 && Number.isFinite(nowMs)))
+      throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+    return Math.floor(nowMs / periodMs);
+  };
+
   return {
-    issue: () => nonceOf(current, Math.floor(now() / periodMs)),
+    issue: () => nonceOf(current, periodNow()),
     accepts(nonce) {
-      const period = Math.floor(now() / periodMs);
+      const period = periodNow();
       const given = Buffer.from(nonce);
       return keys.some((key) =>
-        [period, period - 1].some((one) => {
+        [period, Math.max(0, period - 1)].some((one) => {
           const expected = Buffer.from(nonceOf(key, one));
           return expected.length === given.length && timingSafeEqual(expected, given);
         }),

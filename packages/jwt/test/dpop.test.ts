@@ -261,6 +261,20 @@ describe('RFC 9449 §4.3', () => {
   });
 });
 
+it.each([Number.NaN, Number.POSITIVE_INFINITY, -1])(
+  'a nonce is neither made nor accepted by a clock that gives no time: %d',
+  (time) => {
+    const nonces = dpopNonces({ secrets: [Buffer.alloc(32, 1)], now: () => time });
+    expect(() => nonces.issue()).toThrow(refusal('ERR_JWT_CLOCK'));
+    expect(() => nonces.accepts('nonce')).toThrow(refusal('ERR_JWT_CLOCK'));
+  },
+);
+
+it('a nonce of the first period there ever was is accepted in it', () => {
+  const nonces = dpopNonces({ secrets: [Buffer.alloc(32, 1)], now: () => 0 });
+  expect(nonces.accepts(nonces.issue())).toBe(true);
+});
+
 describe('DPoP and tokens that are not bound', () => {
   it('refuses a proof beside a token that is bound to no key', async () => {
     const plain = token(key);
