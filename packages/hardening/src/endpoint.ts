@@ -106,17 +106,18 @@ export interface Endpoints<Outer extends object = object> extends Guard<undefine
 
 /**
  * Endpoints side by side; the first that a request fits answers it.
- * @throws TypeError when two of them have the same method and path.
+ * @throws TypeError when one of them would never be reached, because an earlier one answers all that it would: `/orders/new` behind `/orders/:id`.
  */
 export function endpoints<Outer extends object = object>(
   all: readonly Endpoint<Outer>[],
 ): Endpoints<Outer> {
   const descriptions = all.map((one) => one.describe());
-  const routes = new Set<string>();
-  for (const { method, path } of descriptions) {
-    const route = `${method} ${path.replace(/:\w+/g, ':')}`;
-    if (routes.has(route)) throw new TypeError(`endpoints: there are two for ${method} ${path}`);
-    routes.add(route);
+  for (const [at, hidden] of descriptions.entries()) {
+    const first = descriptions.slice(0, at).find((earlier) => hides(earlier, hidden));
+    if (!first) continue;
+    throw new TypeError(
+      `endpoints: ${hidden.method} ${hidden.path} would never be reached behind ${first.method} ${first.path}`,
+    );
   }
   const guard: Guard<undefined, Outer> = (request, context) => {
     for (const one of all) {
@@ -126,6 +127,18 @@ export function endpoints<Outer extends object = object>(
     return pass;
   };
   return Object.assign(guard, { describe: () => descriptions });
+}
+
+/** Whether every request for the later of two endpoints is answered by the earlier one. */
+function hides(earlier: EndpointDescription, later: EndpointDescription): boolean {
+  // A parameter takes every other parameter, and every text that a pattern may have.
+  const parts = later.path.split('/').map((part) => part.replace(/^:.*/, ':'));
+  const pattern = earlier.path.split('/');
+  return (
+    earlier.method === later.method &&
+    parts.length === pattern.length &&
+    pattern.every((part, at) => part.startsWith(':') || part === parts[at])
+  );
 }
 
 /** The guards of an endpoint, and behind them its handler, which answers: it never passes. */

@@ -430,12 +430,20 @@ describe('endpoints side by side', () => {
     ]);
   });
 
-  test('are different ones', () => {
-    const same = { ...whole('/payments/:payment') };
-    expect(() => endpoints([show, endpoint(same)])).toThrow(
-      'there are two for GET /payments/:payment',
+  test.each(['/payments/:payment', '/payments/mine'])('can all be reached: %s', (path) => {
+    const later = endpoint(whole(path));
+    expect(() => endpoints([show, later])).toThrow(
+      `endpoints: GET ${path} would never be reached behind GET /payments/:id`,
     );
-    expect(() => endpoints([show, endpoint(whole('/payments/mine'))])).not.toThrow();
+    const other = endpoint({ ...whole(path), method: 'DELETE' });
+    expect(() => endpoints([show, other])).not.toThrow();
+  });
+
+  test('may answer what a later one would answer too', () => {
+    expect(() => endpoints([endpoint(whole('/payments/mine')), show])).not.toThrow();
+    expect(() => endpoints([show, endpoint(whole('/refunds/:id'))])).not.toThrow();
+    expect(() => endpoints([show, endpoint(whole('/payments/:id/mine'))])).not.toThrow();
+    expect(() => endpoints([show, endpoint(whole('/payments'))])).not.toThrow();
   });
 
   function whole(path: string) {
