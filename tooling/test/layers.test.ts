@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type Import, importsOf, packageNameOf } from '../imports.ts';
 import { packages, published, sourcesOf } from '../workspace.ts';
 
-const foundation = ['guard', 'retry', 'egress', 'redis'];
+const foundation = ['guard', 'retry', 'egress', 'redis', 'seal'];
 
 /** What the main code of each package may import besides its own files and `node:*`. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
@@ -11,7 +11,15 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   retry: [],
   egress: ['undici', 'ipaddr.js'],
   redis: ['ioredis', 'cluster-key-slot'],
-  oauth: ['@countersign/retry', 'openid-client', 'oauth4webapi', 'jose', 'undici'],
+  seal: [],
+  oauth: [
+    '@countersign/retry',
+    '@countersign/seal',
+    'openid-client',
+    'oauth4webapi',
+    'jose',
+    'undici',
+  ],
   jwt: ['jose'],
   client: ['@countersign/retry', '@countersign/egress', 'undici', 'zod'],
   webhooks: ['@countersign/retry', '@countersign/egress', 'undici'],

@@ -1,13 +1,11 @@
 import { type RedisClient, script } from '@countersign/redis';
+import { createSeal, type Seal, SealError, type SealKeySource } from '@countersign/seal';
 import { OAuthError } from './errors.ts';
-import { type EncryptionKey, sealing } from './sealing.ts';
 import type { Claim, TokenStore } from './store.ts';
 
-export type { EncryptionKey } from './sealing.ts';
-
 export interface RedisTokenStoreOptions {
-  /** Values are encrypted (AES-256-GCM) with the first; all of them decrypt. 32 random bytes each. */
-  readonly encryptionKeys: readonly EncryptionKey[];
+  /** Values are encrypted (`@countersign/seal`) with the first; all of them decrypt. 32 random bytes each, or a function that gets them. */
+  readonly encryptionKeys: readonly SealKeySource[];
   /** Begins every key; default `oauth:`. */
   readonly prefix?: string;
   /** How long an operation may take, in milliseconds; default 1000. */
@@ -18,12 +16,12 @@ export interface RedisTokenStoreOptions {
  * Shares tokens through Redis, Sentinel or Cluster: one key per token, one round trip per operation, Redis' own time.
  * Whoever reads Redis sees no token. For `refreshToken()` the server must persist (AOF) and must not evict: a lost
  * refresh token is a lost grant.
- * Operations reject with `StoreUnavailableError` of `@countersign/redis`.
+ * Operations reject with `StoreUnavailableError` of `@countersign/redis`, or with `SealError` of `@countersign/seal` when a key cannot be got.
  * @throws TypeError for a key that is not 32 bytes.
  */
 export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOptions): TokenStore {
   const { prefix = 'oauth:', timeoutMs = 1000 } = options;
-  const { seal, open } = sealing(options.encryptionKeys);
+  const seal = createSeal(options.encryptionKeys);
   const call = { timeoutMs };
 
   const ask = async (
@@ -40,7 +38,14 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
       call,
     );
     const unopened = status === 'current' ? first : second;
-    const value = unopened === undefined ? undefined : open(String(unopened), key);
+    const value =
+      unopened === undefined
+        ? undefined
+        : await opened(seal, String(unopened), key).catch(async (error) => {
+            // An intent that is never followed would have the grant ambiguous for a month.
+            await releaseScript(redis, [prefix + key], [owner, '', 0, 0], call);
+            throw error;
+          });
     const unreadable = unopened !== undefined && value === undefined;
     switch (status) {
       case 'current':
@@ -70,9 +75,14 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
   };
 
   return {
-    claim: (key, request) => ask(key, request, request.generation),
+    claim: async (key, request) => {
+      // Who could not store the replacement must not ask for one.
+      await seal.ready();
+      return ask(key, request, request.generation);
+    },
     complete: async (key, { owner, value, ttlMs, generation }) => {
-      const args = [owner, seal(value, key), Math.ceil(ttlMs), generation] as const;
+      const sealed = await seal.seal(Buffer.from(value), key);
+      const args = [owner, sealed.toString('base64url'), Math.ceil(ttlMs), generation] as const;
       const stored = await completeScript(redis, [prefix + key], args, call);
       return stored === 0 ? undefined : stored;
     },
@@ -82,6 +92,17 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
       await releaseScript(redis, [prefix + key], args, call);
     },
   };
+}
+
+/** `undefined` when it was altered, moved to another key, or closed with a key that is not there. */
+async function opened(seal: Seal, sealed: string, name: string): Promise<string | undefined> {
+  try {
+    return (await seal.open(Buffer.from(sealed, 'base64url'), name)).toString();
+  } catch (error) {
+    // With the key it may be readable: nothing may take its place.
+    if (error instanceof SealError && error.code !== 'ERR_SEAL_KEY_UNAVAILABLE') return undefined;
+    throw error;
+  }
 }
 
 function unreadableError(): OAuthError {

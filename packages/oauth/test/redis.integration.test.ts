@@ -107,6 +107,31 @@ describe('redisTokenStore', () => {
     expect(await store.claim('stolen', claim)).toEqual({ status: 'claimed', generation: 1 });
   });
 
+  it('claims nothing while the key that closes cannot be got', async () => {
+    const away = () => Promise.reject(new Error('no vault'));
+    const store = redisTokenStore(redis, { encryptionKeys: [away] });
+    const unavailable = { code: 'ERR_SEAL_KEY_UNAVAILABLE' };
+    await expect(store.claim('k', { ...claim, journal: true })).rejects.toMatchObject(unavailable);
+    expect(await redis.exists('oauth:k')).toBe(0);
+  });
+
+  it('replaces nothing, and leaves no intent, while a key that may open it cannot be got', async () => {
+    const older = randomBytes(32);
+    const store = redisTokenStore(redis, { encryptionKeys: [older] });
+    await store.claim('k', claim);
+    await store.complete('k', completion);
+    let vault = () => Promise.reject<Buffer>(new Error('no vault'));
+    const later = redisTokenStore(redis, { encryptionKeys: [key, () => vault()] });
+    for (const request of [claim, { ...claim, generation: 1, journal: true }]) {
+      await expect(later.claim('k', request)).rejects.toMatchObject({
+        code: 'ERR_SEAL_KEY_UNAVAILABLE',
+      });
+      expect(await redis.hmget('oauth:k', 'l', 'i', 'g')).toEqual([null, null, '1']);
+    }
+    vault = async () => older;
+    expect(await later.claim('k', claim)).toMatchObject({ value: 'the-secret-token' });
+  });
+
   it('refuses keys that are no keys', () => {
     expect(() => redisTokenStore(redis, { encryptionKeys: [] })).toThrow(TypeError);
     expect(() => redisTokenStore(redis, { encryptionKeys: [randomBytes(16)] })).toThrow(TypeError);
