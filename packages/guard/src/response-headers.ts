@@ -165,10 +165,30 @@ function composed(
   start = 0,
 ): Fields | undefined {
   const entries = start === 0 ? all : all.slice(start);
-  if (!readable && res.getHeaderNames().length === 0) return flat(given ?? {}, entries);
+  const isDelicate = entries.some(hasLetters);
+  if (!readable && !isDelicate && res.getHeaderNames().length === 0) {
+    return flat(given ?? {}, entries);
+  }
   if (given) setFields(res, given);
   merge(res, entries);
+  if (isDelicate) putLengthLast(res);
   return undefined;
+}
+
+/** Whether it is the one field whose letters beyond ASCII node:http treats by rules of their own. */
+function hasLetters([name, value]: HeaderEntry): boolean {
+  return (
+    name.length === 19 && name.toLowerCase() === 'content-disposition' && /[\x80-\xff]/.test(value)
+  );
+}
+
+/** Where node:http knows the body's length when it comes to that field, it spoils its letters, or throws at them in a list. */
+function putLengthLast(res: ServerResponse): void {
+  const length = res.getHeader('content-length');
+  Object.assign(res, { _contentLength: null });
+  if (length === undefined) return;
+  res.removeHeader('content-length');
+  res.setHeader('content-length', length);
 }
 
 function flat(given: Fields, entries: readonly HeaderEntry[]): OutgoingHttpHeader[] {

@@ -407,6 +407,24 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect([...response.body]).toEqual([...body]);
     });
 
+    test.each([
+      ['alone', []],
+      ['with the length before it', [['content-length', '4']]],
+      ['behind a guard that sees the response', []],
+    ] satisfies [string, HeaderEntry[]][])(
+      'keep the letters of a file name: %s',
+      async (how, before) => {
+        const named = ['content-disposition', 'attachment; filename="März.pdf"'] as const;
+        const headers = [...before, named];
+        const guard = chain()
+          .use('seen', how.startsWith('behind') ? settling(() => {}) : marking)
+          .use('no', () => ({ pass: false, status: 200, headers, body: Buffer.from('%PDF') }));
+        const response = await ask({ guard }, get('/hello'));
+        expect(response.header('content-disposition')).toBe(named[1]);
+        expect(response.body.toString()).toBe('%PDF');
+      },
+    );
+
     test('answer HEAD without a body', async () => {
       const guard = chain().use('no', () => problem({ status: 403 }));
       const connection = await connected({ guard });

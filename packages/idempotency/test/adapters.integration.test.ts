@@ -121,6 +121,15 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
     ['204', { status: 204 }],
     ['402', { status: 402, headers: [json], body: Buffer.from('{"error":"card_declined"}') }],
     ['500', { status: 500, headers: [json], body: Buffer.from('{"error":"half done"}') }],
+    ['without a type', { status: 200, body: Buffer.from('who knows') }],
+    [
+      'with letters in a header',
+      {
+        status: 200,
+        headers: [['content-disposition', 'attachment; filename="Quittung für März.pdf"']],
+        body: Buffer.from('%PDF'),
+      },
+    ],
     [
       'binary',
       { status: 200, headers: [['content-type', 'application/pdf']], body: randomBytes(999) },
