@@ -13,7 +13,7 @@ import {
 } from './gate.ts';
 import { heldResponse } from './held-response.ts';
 import { pathOf } from './node-request.ts';
-import type { Guard, GuardContext, Verdict } from './verdict.ts';
+import type { Guard, GuardContext, Reply, Verdict } from './verdict.ts';
 
 export type { AdapterOptions } from './gate.ts';
 
@@ -74,11 +74,14 @@ export function fastify<C>(guard: Guard<C>, options: AdapterOptions = {}): Fasti
   return Object.assign(plugin, { [Symbol.for('skip-override')]: true });
 }
 
-/** Through Fastify, so that the hooks that see every response see this one. */
-function refuse(
-  reply: FastifyReply,
-  { status, body }: Extract<Verdict<unknown>, { pass: false }>,
-): void {
+/** Through Fastify, so that the hooks that see every response see this one; but `onSend` must not rewrite what it has rewritten. */
+function refuse(reply: FastifyReply, refusal: Reply): void {
+  const { status, body, verbatim } = refusal;
+  if (verbatim) {
+    reply.hijack();
+    sendRefusal(reply.raw, refusal);
+    return;
+  }
   void reply.code(status).send(typeof body === 'string' ? Buffer.from(body) : body);
 }
 

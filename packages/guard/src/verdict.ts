@@ -58,6 +58,8 @@ export interface Reply {
   readonly status: number;
   readonly headers: readonly HeaderEntry[];
   readonly body?: Uint8Array | string;
+  /** It was sent before, byte by byte as it is: what rewrites answers on their way out had its say then, and has none now. */
+  readonly verbatim?: true;
   /** The answer of a handler that is mounted as a guard: to the guards that passed, and to `settle`, it is none of a refusal. */
   readonly handled?: Handled;
 }

@@ -296,6 +296,34 @@ describe('Fastify', () => {
     },
   );
 
+  test('sends what was sent before as it was, past what rewrites answers', async () => {
+    const app = fastifyApp();
+    const responses: number[] = [];
+    app.addHook('onSend', async (_request, reply, payload) => {
+      reply.header('x-rewritten', 'yes');
+      return `rewritten ${String(payload)}`;
+    });
+    app.addHook('onResponse', async (_request, { statusCode }) => void responses.push(statusCode));
+    const said = { pass: false, status: 201, headers: [], body: 'as it was' } as const;
+    await app.register(
+      fastify(
+        chain()
+          .use('mark', marking)
+          .use('again', ({ path }) => (path === '/again' ? { ...said, verbatim: true } : said)),
+      ),
+    );
+    app.get('/', () => 'unreachable');
+    app.get('/again', () => 'unreachable');
+    const at = await listen(app);
+    expect((await ask(at, '/')).text).toBe('rewritten as it was');
+    const response = await fetch(`${at}/again`);
+    expect([response.status, await response.text()]).toEqual([201, 'as it was']);
+    expect(response.headers.get('x-guard')).toBe('yes');
+    expect(response.headers.get('x-rewritten')).toBeNull();
+    expect(response.headers.get('content-type')).toBeNull();
+    await vi.waitFor(() => expect(responses).toEqual([201, 201]));
+  });
+
   test('keeps the status and the headers of an error', async () => {
     const app = fastifyApp();
     await app.register(fastify(marked));

@@ -169,7 +169,7 @@ export function idempotencyGuard<In = object>(
     }
     channels.replayed.publish({ id });
     const { status, headers, body } = stored;
-    const reply = { pass: false, status, headers: [...headers, ...marks] } as const;
+    const reply = { pass: false, status, headers: [...headers, ...marks], verbatim: true } as const;
     return body.byteLength > 0 ? { ...reply, body } : reply;
   };
 

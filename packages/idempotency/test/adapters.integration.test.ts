@@ -1,13 +1,17 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { channel } from 'node:diagnostics_channel';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { fastify as guards } from '@countersign/guard/fastify';
 import {
   type RedisClusterServers,
   type RedisServer,
   startRedis,
   startRedisCluster,
 } from '@countersign/testkit/redis';
+import { fastify } from 'fastify';
 import { Agent, request } from 'undici';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { idempotencyGuard } from '../src/guard.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import { redisIdempotencyStore } from '../src/redis.ts';
 import type { IdempotencyStore } from '../src/store.ts';
@@ -326,6 +330,25 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
       body: Buffer.from(await response.body.arrayBuffer()),
     };
   }
+});
+
+test('a hook of Fastify that rewrites responses does not rewrite their replays once more', async () => {
+  const app = fastify();
+  const guard = idempotencyGuard({ store: memoryIdempotencyStore(), principal: () => 'alice' });
+  await app.register(guards(guard));
+  app.addHook('onSend', async (_request, reply, payload) => {
+    reply.header('content-encoding', 'gzip').removeHeader('content-length');
+    return gzipSync(payload as string);
+  });
+  app.post('/payments', () => 'paid');
+  const pay = () =>
+    app.inject({ method: 'POST', url: '/payments', headers: { 'idempotency-key': 'k' } });
+  const [first, second] = [await pay(), await pay()];
+  expect(second.headers['idempotency-replayed']).toBe('true');
+  expect(gunzipSync(second.rawPayload).toString()).toBe('paid');
+  expect(second.rawPayload.equals(first.rawPayload)).toBe(true);
+  expect(lasting(second.headers)).toEqual(lasting(first.headers));
+  await app.close();
 });
 
 /** The header fields that a replay repeats: those of the connection, the framing and this one exchange aside. */
