@@ -127,7 +127,8 @@ export function sendFailure(
   reportHandlerFailure({ method: req.method ?? '', path: pathOf(req.url ?? ''), status, error });
   // A complete answer may still be on its way, and `settle` has seen it: it is what the caller gets.
   if (res.writableEnded) return;
-  if (res.headersSent || res.destroyed) res.destroy();
+  // With nobody there any more, those who hold the answer back still want to see it.
+  if (res.headersSent || (res.destroyed && !heldResponse(res))) res.destroy();
   else sendProblem(res, status, error);
 }
 

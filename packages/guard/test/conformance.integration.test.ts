@@ -774,7 +774,10 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect(told).toHaveBeenCalledOnce();
     });
 
-    test('sees the response of a handler whose caller has gone', async () => {
+    test.each([
+      ['sees the response', 200, undefined],
+      ['sees the answer to the failure', 500, new Error('secret reason')],
+    ])('%s of a handler whose caller has gone', async (_what, status, failure) => {
       const gate = promised<void>();
       const began = promised<void>();
       const outcomes: Outcome[] = [];
@@ -794,10 +797,13 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       connection.close();
       await left.promise;
       expect(outcomes).toEqual([]);
-      gate.resolve();
+      if (failure) gate.reject(failure);
+      else gate.resolve();
       await vi.waitFor(() => expect(outcomes).toHaveLength(1));
-      expect(outcomes).toMatchObject([{ status: 200, aborted: false }]);
-      expect(Buffer.from(outcomes[0]?.body ?? []).toString()).toBe('waited');
+      expect(outcomes).toMatchObject([{ status, aborted: false }]);
+      const body = Buffer.from(outcomes[0]?.body ?? []).toString();
+      if (failure) expect(JSON.parse(body)).toMatchObject({ type: 'about:blank', status });
+      else expect(body).toBe('waited');
     });
 
     testWhen(

@@ -15,7 +15,7 @@ export interface Attempt {
   readonly fingerprint: string;
   /** A function decides while it holds the record, so that nobody else decides or runs at the same time. */
   readonly onUnknown: 'refuse' | 'rerun' | ((fence: number) => Promise<Recovery>);
-  /** Ends waiting. Asked for when there is something to wait for. */
+  /** Nobody waits for the outcome any more. Asked for after the store was. */
   readonly signal?: () => AbortSignal | undefined;
 }
 
@@ -92,6 +92,11 @@ async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acqui
   const { fence, recovered } = begun;
   const held = { id, owner, fingerprint, leaseMs, ttlMs, fence };
   const lease = new Lease(held, { store, heartbeat, now, askedAt, recovered });
+  if (attempt.signal?.()?.aborted) {
+    // Nothing has begun, and who handles the request would not get its body from a caller that has left.
+    await lease.release().catch(() => {});
+    return { state: 'processing' };
+  }
   return recovered && typeof onUnknown === 'function'
     ? await recover(settings, lease, onUnknown)
     : { state: 'acquired', lease };

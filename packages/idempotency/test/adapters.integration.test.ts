@@ -298,6 +298,54 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
     expect(executions).toBe(1);
   });
 
+  test('a caller that leaves before its handler runs may come again: nothing was executed', async () => {
+    const { begin } = store;
+    const arrived = Promise.withResolvers<void>();
+    const left = Promise.withResolvers<void>();
+    store = {
+      ...store,
+      begin: async (claim, options) => {
+        arrived.resolve();
+        const begun = await begin(claim, options);
+        await left.promise;
+        return begun;
+      },
+    };
+    await run((_, body) => ({ status: 201, body }));
+    server?.listener.once('request', (_request, response) => response.once('close', left.resolve));
+    const released = counter('released', 1);
+    const caller = new AbortController();
+    const abandoned = pay({ signal: caller.signal });
+    await arrived.promise;
+    caller.abort();
+    await expect(abandoned).rejects.toThrow();
+    await released;
+    expect((await pay()).body.toString()).toBe('{"amount":100}');
+    expect(executions).toBe(1);
+  });
+
+  test('a handler that fails when its caller has left is a 500 that is replayed, as ever', async () => {
+    vi.spyOn(console, 'error').mockImplementation(() => {});
+    const began = Promise.withResolvers<void>();
+    const left = Promise.withResolvers<void>();
+    await run(async () => {
+      began.resolve();
+      await left.promise;
+      throw new Error('half done');
+    });
+    server?.listener.once('request', (_request, response) => response.once('close', left.resolve));
+    const completed = counter('completed', 1);
+    const caller = new AbortController();
+    const abandoned = pay({ signal: caller.signal });
+    await began.promise;
+    caller.abort();
+    await expect(abandoned).rejects.toThrow();
+    await completed;
+    const reply = await pay();
+    expect([reply.status, reply.headers['idempotency-replayed']]).toEqual([500, 'true']);
+    expect(executions).toBe(1);
+  });
+
   interface Payment {
     readonly method?: string;
     readonly body?: string;

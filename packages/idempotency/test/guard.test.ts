@@ -368,6 +368,17 @@ describe('a request in flight', () => {
     expect(refused(await waiting).status).toBe(409);
   });
 
+  test('is not begun when the caller has left meanwhile, nor is anybody asked how it ended before', async () => {
+    const onUnknown = vi.fn(async () => 'rerun' as const);
+    mount({ onUnknown });
+    expect(refused(await send({ signal: AbortSignal.abort() })).status).toBe(409);
+    await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
+    expect(refused(await send({ signal: AbortSignal.abort() })).status).toBe(409);
+    expect(onUnknown).not.toHaveBeenCalled();
+    passed(await send());
+    expect(onUnknown).toHaveBeenCalledTimes(1);
+  });
+
   test('stays in flight as long as its handler runs, however long', async () => {
     const { context } = passed(await send());
     await vi.advanceTimersByTimeAsync(10 * leaseMs);

@@ -27,6 +27,7 @@ export type Application = (execution: Execution, body: Buffer) => Answer | Promi
 
 export interface RunningServer {
   readonly origin: string;
+  readonly listener: Server;
   close(): Promise<void>;
 }
 
@@ -152,6 +153,7 @@ function running(server: Server): RunningServer {
   const { port } = server.address() as AddressInfo;
   return {
     origin: `http://127.0.0.1:${port}`,
+    listener: server,
     async close() {
       server.close();
       server.closeAllConnections();
