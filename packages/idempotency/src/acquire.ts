@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { IdempotencyError } from './errors.ts';
+import type { IdempotencyErrorCode } from './errors.ts';
 import { channels } from './events.ts';
 import { Lease } from './lease.ts';
 import type { Settings } from './settings.ts';
@@ -159,8 +159,10 @@ async function opened(
   }
 }
 
+/** By its code: a store may have its errors from another copy of this package. */
 function isUnreadable(error: unknown): boolean {
-  return error instanceof IdempotencyError && error.code === 'ERR_IDEMPOTENCY_RECORD_UNREADABLE';
+  const unreadable: IdempotencyErrorCode = 'ERR_IDEMPOTENCY_RECORD_UNREADABLE';
+  return (error as { readonly code?: unknown } | undefined)?.code === unreadable;
 }
 
 /** Whether the store may have done what it failed to confirm: it says `outcome: 'not-run'` when it has not. */

@@ -33,8 +33,9 @@ export type Begun =
 
 /**
  * Where the records are. Every operation is atomic, decides by the store's own clock, and either answers or rejects
- * within a bounded time; an error that carries `outcome: 'not-run'` certifies that nothing was changed. Each may arrive
- * twice (a client that lost the answer sends it again) and then says the same.
+ * within a bounded time; an error that carries `outcome: 'not-run'` certifies that nothing was changed, one whose `code` is
+ * `ERR_IDEMPOTENCY_RECORD_UNREADABLE` that there is a record, which must not be run over. Each may arrive twice (a client
+ * that lost the answer sends it again) and then says the same.
  *
  * A record is absent, `processing`, `unknown`, `completed` or `released`. A `processing` record whose lease is over is
  * `unknown` to everybody but its owner, who may still renew or settle it as long as nobody took it over.

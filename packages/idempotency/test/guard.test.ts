@@ -694,17 +694,53 @@ describe('a store that fails', () => {
     expect(refused(await send({ key: '"another"' })).status).toBe(503);
   });
 
-  test('with a record it cannot read refuses, even when it may pass', async () => {
-    const memory = memoryIdempotencyStore();
-    store = memory;
-    mount({ onStoreError: 'open' });
-    const { settle } = passed(await send());
-    store = memory;
-    await settle?.(created);
-    mount({ onStoreError: 'open', encryptionKeys: [Buffer.alloc(32, 1)] });
-    const reply = refused(await send());
-    expect(reply.status).toBe(503);
-    expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_RECORD_UNREADABLE' });
+  describe('with a record that cannot be read refuses, even when it may pass', () => {
+    const expectUnreadable = async (): Promise<void> => {
+      const reply = refused(await send());
+      expect(reply.status).toBe(503);
+      expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_RECORD_UNREADABLE' });
+    };
+
+    test('by us', async () => {
+      mount({ onStoreError: 'open' });
+      await passed(await send()).settle?.(created);
+      mount({ onStoreError: 'open', encryptionKeys: [Buffer.alloc(32, 1)] });
+      await expectUnreadable();
+    });
+
+    test('by a store of whatever origin', async () => {
+      const code = 'ERR_IDEMPOTENCY_RECORD_UNREADABLE';
+      const begin = async () => Promise.reject(Object.assign(new Error('version 2'), { code }));
+      store = { ...memoryIdempotencyStore(), begin, release: vi.fn() };
+      mount({ onStoreError: 'open' });
+      await expectUnreadable();
+      expect(store.release).not.toHaveBeenCalled();
+    });
+  });
+
+  test('is reported, with what it was asked', async () => {
+    const errors: unknown[] = [];
+    const listen = (message: unknown): void => void errors.push(message);
+    channel('countersign:idempotency:store-error').subscribe(listen);
+    store = { ...memoryIdempotencyStore(), begin: down, release: down };
+    mount();
+    await send();
+    mount({ encryptionKeys: [async () => Promise.reject(new Error('vault'))] });
+    await send();
+    store = memoryIdempotencyStore();
+    mount();
+    await passed(await send()).settle?.(created);
+    mount({ encryptionKeys: [Buffer.alloc(32, 1)] });
+    await send();
+    channel('countersign:idempotency:store-error').unsubscribe(listen);
+    const id = expect.stringMatching(/^[\w-]{43}$/);
+    expect(errors).toEqual(
+      ['begin', 'release', 'encrypt', 'decrypt'].map((operation) => ({
+        id,
+        operation,
+        error: expect.any(Error),
+      })),
+    );
   });
 });
 
