@@ -35,9 +35,18 @@ export type Acquired =
 const firstPauseMs = 20;
 const longestPauseMs = 500;
 
-// Owners need be unique, not secret: one random name per process and a counter spare every request the random bytes.
-const processName = randomBytes(9).toString('base64url');
+let processName: string | undefined;
 let attempts = 0;
+
+/**
+ * Need be unique, not secret: one random name per process and a counter spare every request the random bytes. The name is
+ * made late, and the time is in it, because processes that were started from one snapshot have all else in common.
+ */
+function ownerAt(ms: number): string {
+  processName ??= randomBytes(9).toString('base64url');
+  attempts += 1;
+  return processName + Math.floor(ms).toString(36) + attempts.toString(36);
+}
 
 /** Takes the request's record, or says why not. Asks the store once, unless it waits for another owner. */
 export function acquire(settings: Settings, attempt: Attempt): Promise<Acquired> {
@@ -70,10 +79,9 @@ async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acqui
     channels.storeError.publish({ id, operation: 'encrypt', error });
     return { state: 'store-failed', error };
   }
-  attempts += 1;
-  const owner = `${processName}${attempts.toString(36)}`;
-  const claim: Claim = { id, owner, fingerprint, leaseMs, ttlMs };
   const askedAt = now();
+  const owner = ownerAt(askedAt);
+  const claim: Claim = { id, owner, fingerprint, leaseMs, ttlMs };
   let begun: Begun;
   try {
     begun = await store.begin(claim, { takeover: onUnknown !== 'refuse' });
