@@ -225,6 +225,9 @@ export function idempotencyGuard<In = object>(
   return Object.assign(guard, { refusesStreams: streaming === 'refuse' });
 }
 
+/** Their responses have no content (RFC 9110 §15.3.5, §15.3.6, §15.4.5). */
+const withoutContent: ReadonlySet<number> = new Set([204, 205, 304]);
+
 /** Checked as node:http checks what a handler sends: it will be sent as often as it is asked for. */
 function responseOf(decided: Exclude<RequestRecovery, string>): StoredResponse {
   try {
@@ -238,7 +241,7 @@ function responseOf(decided: Exclude<RequestRecovery, string>): StoredResponse {
     }
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
     if (!(bytes instanceof Uint8Array)) throw new TypeError('body: expected a string or bytes');
-    return { status, headers, body: bytes };
+    return { status, headers, body: withoutContent.has(status) ? Buffer.of() : bytes };
   } catch (cause) {
     const expected = "onUnknown: expected it to give 'refuse', 'rerun' or a response";
     throw new TypeError(expected, { cause });

@@ -455,6 +455,18 @@ describe('an unknown outcome', () => {
     }
   });
 
+  test.each([204, 205, 304])(
+    'is answered without a body where HTTP knows none: %i',
+    async (status) => {
+      mount({ onUnknown: async () => ({ status, body: 'lost' }) });
+      await interrupt();
+      for (const _ of [1, 2]) {
+        expect(refused(await send())).toMatchObject({ status });
+        expect(refused(await send()).body).toBeUndefined();
+      }
+    },
+  );
+
   test('is in flight while the function decides', async () => {
     let decide: (decision: 'rerun') => void = () => {};
     const decision = new Promise<'rerun'>((resolve) => {
