@@ -57,6 +57,73 @@ describe('memoryIdempotencyStore', () => {
     expect(payload.buffer.byteLength).toBe(4);
   });
 
+  test('makes room behind a record that was renewed', async () => {
+    const clock = fakeClock();
+    const store = memoryIdempotencyStore({ now: clock.now });
+    const renewed = await acquire(store, claimOf('renewed'));
+    await acquire(store, claimOf('short'));
+    clock.advance(30_000);
+    await store.renew(renewed);
+    clock.advance(30_000);
+    await acquire(store, claimOf('3'));
+    expect(store.entries).toBe(2);
+  });
+
+  test('looks through all of its records once per second at most: that is dear', async () => {
+    const clock = fakeClock();
+    const store = memoryIdempotencyStore({ maxEntries: 2, now: clock.now });
+    await acquire(store, { ...claimOf('long'), ttlMs: 100_000 });
+    await acquire(store, { ...claimOf('short'), ttlMs: 30_500 });
+    clock.advance(30_000);
+    const full = expect.objectContaining({ code: 'ERR_IDEMPOTENCY_STORE_FULL' });
+    await expect(acquire(store, claimOf('3'))).rejects.toEqual(full);
+    clock.advance(999);
+    await expect(acquire(store, claimOf('3'))).rejects.toEqual(full);
+    clock.advance(1);
+    await acquire(store, claimOf('3'));
+    expect(store.entries).toBe(2);
+  });
+
+  test('holds as many bytes as it may, to the last one', async () => {
+    const record = 200 + 'i'.length + 'f'.length;
+    const exact = memoryIdempotencyStore({ maxBytes: 2 * record + 10 });
+    const held = await acquire(exact, claimOf('1'));
+    await exact.complete(held, Buffer.alloc(10));
+    await acquire(exact, claimOf('2'));
+    expect(exact.bytes).toBe(2 * record + 10);
+    const short = memoryIdempotencyStore({ maxBytes: 2 * record - 1 });
+    await acquire(short, claimOf('1'));
+    await expect(acquire(short, claimOf('2'))).rejects.toMatchObject({
+      code: 'ERR_IDEMPOTENCY_STORE_FULL',
+    });
+  });
+
+  test('drops what has expired before it leaves a payload out', async () => {
+    const clock = fakeClock();
+    const store = memoryIdempotencyStore({ maxBytes: 1000, now: clock.now });
+    await store.complete(await acquire(store, claimOf('1')), Buffer.alloc(500));
+    clock.advance(30_000);
+    const held = await acquire(store, claimOf('2'));
+    clock.advance(30_000);
+    await store.complete(held, Buffer.alloc(600));
+    expect(await store.begin(claimOf('2', 'other'), { takeover: false })).toMatchObject({
+      payload: expect.objectContaining({ byteLength: 600 }),
+    });
+  });
+
+  test('counts a record once, however often it is taken over or put back', async () => {
+    const clock = fakeClock();
+    const store = memoryIdempotencyStore({ now: clock.now });
+    const held = await acquire(store, claimOf('1'));
+    const before = store.bytes;
+    await store.complete(held, Buffer.alloc(500));
+    clock.advance(held.ttlMs);
+    await store.renew(held);
+    clock.advance(held.leaseMs);
+    await store.begin(claimOf('1', 'other'), { takeover: true });
+    expect(store).toMatchObject({ entries: 1, bytes: before });
+  });
+
   test('counts what it keeps, and nothing once it is gone', async () => {
     const clock = fakeClock();
     const store = memoryIdempotencyStore({ now: clock.now });

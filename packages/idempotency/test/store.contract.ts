@@ -226,6 +226,7 @@ export function idempotencyStoreContract(
         await under.advance(leaseMs);
         const held = await acquire(claimOf('b'), true);
         expect(await store.release(held)).toBe(true);
+        expect(await store.release(held)).toBe(true);
         expect(await begin(store, claimOf('c'))).toMatchObject({ state: 'unknown' });
       });
     });
