@@ -94,11 +94,19 @@ describe('Redis is killed', () => {
   });
 
   test('before complete, for good: the outcome is unknown, never a second execution', async () => {
+    const store = redisIdempotencyStore(redis, { timeoutMs: 250 });
+    const offers: Promise<boolean>[] = [];
+    const complete: typeof store.complete = (...outcome) => {
+      const offer = store.complete(...outcome);
+      offers.push(offer);
+      return offer;
+    };
+    mount({ store: { ...store, complete } });
     const { settle } = passed(await send());
     await server.kill();
     await expect(settle?.(created)).rejects.toMatchObject({ name: 'StoreUnavailableError' });
     await event('lease-lost');
-    redis.disconnect();
+    await Promise.allSettled(offers); // one may be under way, and would be taken
     await server.restart();
     mount();
     const reply = await eventually(async () => {
