@@ -165,6 +165,12 @@ describe('a response that cannot be kept', () => {
     expect(reply.headers).toContainEqual(['idempotency-replayed', 'true']);
   });
 
+  test('is one byte larger than one that can', async () => {
+    mount({ maxBodyBytes: 10 });
+    await passed(await send()).settle?.({ ...created, body: Buffer.alloc(10, 'x') });
+    expect(String(refused(await send()).body)).toBe('xxxxxxxxxx');
+  });
+
   test('is refused when it streams, in the place of its first byte, and for good', async () => {
     const { streaming, settle } = passed(await send());
     const reply = (streaming as () => Reply)();
@@ -455,6 +461,12 @@ describe('an unknown outcome', () => {
     }
   });
 
+  test.each([200, 599])('may be any final status: %i', async (status) => {
+    mount({ onUnknown: async () => ({ status }) });
+    await interrupt();
+    expect(refused(await send()).status).toBe(status);
+  });
+
   test.each([204, 205, 304])(
     'is answered without a body where HTTP knows none: %i',
     async (status) => {
@@ -540,7 +552,9 @@ describe('a decision about an unknown outcome', () => {
   test.each<[string, unknown]>([
     ['nothing', undefined],
     ['a word that means nothing', 'retry'],
-    ['no final status', { status: 99 }],
+    ['no final status', { status: 199 }],
+    ['a status that nobody knows', { status: 600 }],
+    ['a header without a name', { status: 201, headers: [['', 'x']] }],
     [
       'a header that smuggles another one',
       { status: 201, headers: [['etag', 'a\nset-cookie: b']] },
@@ -717,6 +731,14 @@ describe('a store that fails', () => {
       mount({ onStoreError: 'open' });
       await passed(await send()).settle?.(created);
       mount({ onStoreError: 'open', encryptionKeys: [Buffer.alloc(32, 1)] });
+      await expectUnreadable();
+    });
+
+    test('because it holds no response', async () => {
+      const payload = Buffer.from('{"value":1}');
+      const begin = async () => ({ state: 'completed', payload, expiresInMs: 1 }) as const;
+      store = { ...memoryIdempotencyStore(), begin };
+      mount({ onStoreError: 'open' });
       await expectUnreadable();
     });
 

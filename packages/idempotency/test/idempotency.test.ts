@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
 import { createIdempotency, type Idempotency, type JobOptions } from '../src/idempotency.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
@@ -136,6 +137,16 @@ describe('a handler that throws', () => {
     }
   });
 
+  test.each([
+    ['refuse', code('OUTCOME_UNKNOWN')],
+    ['rerun', { value: 'again', replayed: false }],
+  ] as const)('is left to a function, which may say %s', async (decision, expected) => {
+    const deciding = create({ onUnknown: async () => decision });
+    await expect(deciding.run('k', '', boom)).rejects.toThrow('boom');
+    const again = await deciding.run('k', '', () => 'again').catch((error: Error) => error);
+    expect(again).toEqual(expected);
+  });
+
   test('because its value is no JSON leaves the outcome unknown: it did run', async () => {
     await expect(jobs.run('k', '', () => 1n)).rejects.toThrow(TypeError);
     await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
@@ -143,7 +154,9 @@ describe('a handler that throws', () => {
 });
 
 test('a result that is too large is not kept, and not computed twice', async () => {
-  const small = create({ maxResultBytes: 20 });
+  const small = create({ maxResultBytes: '{"value":"x"}'.length });
+  await small.run('fits', '', () => 'x');
+  expect(await small.run('fits', '', () => 'y')).toEqual({ value: 'x', replayed: true });
   expect((await small.run('k', '', () => 'x'.repeat(50))).value).toHaveLength(50);
   await expect(small.run('k', '', () => 1)).rejects.toEqual(code('RESULT_NOT_STORED'));
 });
@@ -199,7 +212,30 @@ test('what is stored can be encrypted', async () => {
   const encrypted = create({ encryptionKeys: [Buffer.alloc(32, 7)] });
   await encrypted.run('k', '', () => 'secret');
   expect(await encrypted.run('k', '', () => 1)).toEqual({ value: 'secret', replayed: true });
-  await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('RECORD_UNREADABLE'));
+  const error = await jobs.run('k', '', () => 1).catch((thrown: Error) => thrown);
+  expect(error).toEqual(code('RECORD_UNREADABLE'));
+  expect((error as Error).cause).toBeInstanceOf(Error);
+});
+
+test('what became of a run is published', async () => {
+  const seen: [string, object][] = [];
+  const names = ['started', 'completed', 'replayed', 'refused'];
+  const listen = (message: unknown, name: string | symbol): void => {
+    seen.push([String(name).replace('countersign:idempotency:', ''), message as object]);
+  };
+  for (const name of names) channel(`countersign:idempotency:${name}`).subscribe(listen);
+  await jobs.run('k', '', () => 1);
+  await jobs.run('k', '', () => 1);
+  await jobs.run('k', 'other', () => 1).catch(() => {});
+  for (const name of names) channel(`countersign:idempotency:${name}`).unsubscribe(listen);
+  const id = expect.stringMatching(/^[\w-]{43}$/);
+  const fence = expect.any(Number);
+  expect(seen).toEqual([
+    ['started', { id, fence, recovered: false }],
+    ['completed', { id, fence, bytes: '{"value":1}'.length }],
+    ['replayed', { id }],
+    ['refused', { id, code: 'ERR_IDEMPOTENCY_KEY_REUSED' }],
+  ]);
 });
 
 test('a key that cannot be had keeps the handler from running, and leaves no timer behind', async () => {
