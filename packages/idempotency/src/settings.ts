@@ -9,12 +9,19 @@ export interface IdempotencyOptions {
   readonly store: IdempotencyStore;
   /**
    * For how long the record belongs to a handler that gives no sign of life, in milliseconds; default 30,000. It is
-   * renewed when a third of it has passed, while the handler runs, so it need not be as long as the handler takes.
+   * renewed when a third of it has passed, while the handler runs, so it need not be as long as the handler takes, only
+   * longer than anything ever blocks the event loop.
    */
   readonly leaseMs?: number;
-  /** How long an outcome is kept and replayed, in milliseconds; default 86,400,000 (24 hours). */
+  /**
+   * How long an outcome is kept and replayed, or known to be unknown, in milliseconds; default 86,400,000 (24 hours), at
+   * least twice `leaseMs`: then the key is new.
+   */
   readonly ttlMs?: number;
-  /** How long to wait for the outcome of the same request when it is in progress, in milliseconds; default 0. */
+  /**
+   * How long to wait for the outcome of the same request when it is in progress, in milliseconds; default 0. Whoever waits
+   * asks the store again after 20 ms, then less and less often, every 500 ms in the end.
+   */
   readonly waitMs?: number;
   /**
    * When the store fails: `closed` (default) refuses, `open` runs the request without protection against a second
@@ -48,7 +55,8 @@ export function settingsOf(options: IdempotencyOptions): Settings {
   if (typeof store?.begin !== 'function')
     throw new TypeError('store: expected an IdempotencyStore');
   assertInteger('leaseMs', leaseMs, 1);
-  assertInteger('ttlMs', ttlMs, leaseMs);
+  // What a crash leaves must be remembered for longer than its lease, or it would run again as if it were new.
+  assertInteger('ttlMs', ttlMs, 2 * leaseMs);
   assertInteger('waitMs', waitMs, 0);
   if (onStoreError !== 'closed' && onStoreError !== 'open') {
     throw new TypeError("onStoreError: expected 'closed' or 'open'");

@@ -421,6 +421,18 @@ describe('notExecuted', () => {
   });
 });
 
+test('what a crash leaves is remembered for longer than its lease, however short its lifetime', async () => {
+  const clock = fakeClock();
+  store = memoryIdempotencyStore({ now: clock.now });
+  mount({ ttlMs: 2 * leaseMs });
+  passed(await send());
+  vi.clearAllTimers(); // the process died
+  clock.advance(2 * leaseMs - 1);
+  expect(problemIn(refused(await send()))).toMatchObject({
+    code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+  });
+});
+
 describe('an unknown outcome', () => {
   const interrupt = async (): Promise<void> => {
     await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
@@ -832,7 +844,7 @@ test.each<[string, object]>([
   ['store', { store: undefined }],
   ['principal', { principal: 'alice' }],
   ['leaseMs', { leaseMs: 0 }],
-  ['ttlMs', { ttlMs: 1000 }],
+  ['ttlMs', { ttlMs: 2 * leaseMs - 1 }],
   ['waitMs', { waitMs: -1 }],
   ['maxBodyBytes', { maxBodyBytes: 0.5 }],
   ['onStoreError', { onStoreError: 'ignore' }],
