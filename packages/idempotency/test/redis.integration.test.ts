@@ -6,8 +6,10 @@ import {
 } from '@countersign/testkit/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { idempotencyGuard } from '../src/guard.ts';
 import { redisIdempotencyStore } from '../src/redis.ts';
 import type { Claim } from '../src/store.ts';
+import { passed, refused, requestOf } from './request.ts';
 import { rewind } from './rewind.ts';
 import { idempotencyStoreContract } from './store.contract.ts';
 
@@ -52,6 +54,28 @@ const claim: Claim = {
 };
 
 describe('redisIdempotencyStore', () => {
+  test('is asked twice for a first request and once for a replay, for anything else once too', async () => {
+    const store = redisIdempotencyStore(redis);
+    const guard = idempotencyGuard({ store, principal: () => 'alice' });
+    const send = async () => await guard(requestOf({ key: 'k' }), {});
+    const held = { ...claim, fence: 1 };
+    // Has the scripts loaded, and leaves a record that may be renewed.
+    await store.begin(claim, { takeover: false });
+    await store.renew(held);
+    const commands = async (during: () => Promise<unknown>): Promise<number> => {
+      await redis.config('RESETSTAT');
+      await during();
+      const calls = (await redis.info('commandstats')).matchAll(/cmdstat_eval\w*:calls=(\d+)/g);
+      return [...calls].reduce((sum, [, count]) => sum + Number(count), 0);
+    };
+    const outcome = { status: 201, headers: [], body: Buffer.from('paid'), aborted: false };
+    expect(await commands(async () => passed(await send()).settle?.(outcome))).toBe(2);
+    expect(await commands(async () => refused(await send()))).toBe(1);
+    expect(await commands(() => store.renew(held))).toBe(1);
+    expect(await commands(() => store.release(held))).toBe(1);
+    expect(await commands(() => store.abandon(held))).toBe(1);
+  });
+
   test('never leaves a key without an end', async () => {
     const store = redisIdempotencyStore(redis);
     const begun = await store.begin(claim, { takeover: false });
