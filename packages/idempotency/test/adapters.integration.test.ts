@@ -1,5 +1,4 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { channel } from 'node:diagnostics_channel';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { fastify as guards } from '@countersign/guard/fastify';
 import {
@@ -15,6 +14,7 @@ import { idempotencyGuard } from '../src/guard.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import { redisIdempotencyStore } from '../src/redis.ts';
 import type { IdempotencyStore } from '../src/store.ts';
+import { event } from './events.ts';
 import {
   type Answer,
   type Application,
@@ -76,7 +76,7 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
   };
 
   test('of a hundred requests at once one is executed, and the others are told to wait', async () => {
-    const refusals = counter('refused', 99);
+    const refusals = event('refused', 99);
     await run(async () => {
       await refusals;
       return { status: 201 };
@@ -91,22 +91,19 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
 
   test('of a hundred requests at once one is executed, and the others wait for its outcome', async () => {
     let begun = 0;
-    let allBegan: () => void = () => {};
-    const everybody = new Promise<void>((resolve) => {
-      allBegan = resolve;
-    });
+    const everybody = Promise.withResolvers<void>();
     const { begin } = store;
     store = {
       ...store,
       begin: async (claim, options) => {
         begun += 1;
-        if (begun === 100) allBegan();
+        if (begun === 100) everybody.resolve();
         return await begin(claim, options);
       },
     };
     await run(
       async () => {
-        await everybody;
+        await everybody.promise;
         return { status: 201, body: Buffer.from('paid') };
       },
       { waitMs: 30_000 },
@@ -241,24 +238,21 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
 
   test('a handler that takes longer than its lease keeps it', async () => {
     let renewals = 0;
-    let renewedOften: () => void = () => {};
-    const often = new Promise<void>((resolve) => {
-      renewedOften = resolve;
-    });
+    const often = Promise.withResolvers<void>();
     const { renew } = store;
     store = {
       ...store,
       renew: async (claim) => {
         const isHeld = await renew(claim);
         renewals += 1;
-        if (renewals === 6) renewedOften(); // two leases
+        if (renewals === 6) often.resolve(); // two leases
         return isHeld;
       },
     };
     let aborted = true;
     await run(
       async ({ signal }) => {
-        await often;
+        await often.promise;
         expect((await pay()).status).toBe(409);
         aborted = signal.aborted;
         return { status: 201 };
@@ -272,26 +266,20 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
   });
 
   test('a caller that leaves changes nothing: the work completes and is replayed', async () => {
-    let began: () => void = () => {};
-    let goOn: () => void = () => {};
-    const isRunning = new Promise<void>((resolve) => {
-      began = resolve;
-    });
-    const mayGoOn = new Promise<void>((resolve) => {
-      goOn = resolve;
-    });
+    const began = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
     await run(async ({ signal }) => {
-      began();
-      await mayGoOn;
+      began.resolve();
+      await goOn.promise;
       return { status: signal.aborted ? 500 : 201, body: Buffer.from('paid') };
     });
     const caller = new AbortController();
     const abandoned = pay({ signal: caller.signal });
-    await isRunning;
-    const completed = counter('completed', 1);
+    await began.promise;
+    const completed = event('completed');
     caller.abort();
     await expect(abandoned).rejects.toThrow();
-    goOn();
+    goOn.resolve();
     await completed;
     const reply = await pay();
     expect([reply.status, reply.body.toString()]).toEqual([201, 'paid']);
@@ -313,7 +301,7 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
     };
     await run((_, body) => ({ status: 201, body }));
     server?.listener.once('request', (_request, response) => response.once('close', left.resolve));
-    const released = counter('released', 1);
+    const released = event('released');
     const caller = new AbortController();
     const abandoned = pay({ signal: caller.signal });
     await arrived.promise;
@@ -334,7 +322,7 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
       throw new Error('half done');
     });
     server?.listener.once('request', (_request, response) => response.once('close', left.resolve));
-    const completed = counter('completed', 1);
+    const completed = event('completed');
     const caller = new AbortController();
     const abandoned = pay({ signal: caller.signal });
     await began.promise;
@@ -412,19 +400,4 @@ function lasting(headers: Readonly<Record<string, unknown>>): Record<string, unk
     'idempotency-expires',
   ];
   return Object.fromEntries(Object.entries(headers).filter(([name]) => !passing.includes(name)));
-}
-
-/** Resolves when so many events of this name have been published. */
-async function counter(name: string, count: number): Promise<void> {
-  const target = channel(`countersign:idempotency:${name}`);
-  let seen = 0;
-  await new Promise<void>((resolve) => {
-    const listen = (): void => {
-      seen += 1;
-      if (seen < count) return;
-      target.unsubscribe(listen);
-      resolve();
-    };
-    target.subscribe(listen);
-  });
 }

@@ -1,4 +1,3 @@
-import { channel } from 'node:diagnostics_channel';
 import {
   chain,
   type HeaderEntry,
@@ -12,6 +11,7 @@ import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts'
 import type { Execution } from '../src/idempotency.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import type { IdempotencyStore } from '../src/store.ts';
+import { record } from './events.ts';
 import { passed, problemIn, type RequestInit, refused, requestOf } from './request.ts';
 
 const key = '"8e03978e-40d5-43dd-bc93-6894a57f9324"';
@@ -765,9 +765,7 @@ describe('a store that fails', () => {
   });
 
   test('is reported, with what it was asked', async () => {
-    const errors: unknown[] = [];
-    const listen = (message: unknown): void => void errors.push(message);
-    channel('countersign:idempotency:store-error').subscribe(listen);
+    const { events, stop } = record();
     store = { ...memoryIdempotencyStore(), begin: down, release: down };
     mount();
     await send();
@@ -778,14 +776,14 @@ describe('a store that fails', () => {
     await passed(await send()).settle?.(created);
     mount({ encryptionKeys: [Buffer.alloc(32, 1)] });
     await send();
-    channel('countersign:idempotency:store-error').unsubscribe(listen);
+    stop();
     const id = expect.stringMatching(/^[\w-]{43}$/);
-    expect(errors).toEqual(
-      ['begin', 'release', 'encrypt', 'decrypt'].map((operation) => ({
-        id,
-        operation,
-        error: expect.any(Error),
-      })),
+    const error = expect.any(Error);
+    expect(events.filter(([name]) => name === 'store-error')).toEqual(
+      ['begin', 'release', 'encrypt', 'decrypt'].map((operation) => [
+        'store-error',
+        { id, operation, error },
+      ]),
     );
   });
 });
@@ -809,12 +807,7 @@ describe('refusals', () => {
 });
 
 test('every step is published, and no key with it', async () => {
-  const seen: [string, unknown][] = [];
-  const names = ['started', 'completed', 'released', 'abandoned', 'replayed', 'refused'];
-  const listen = (message: unknown, name: string | symbol): void => {
-    seen.push([String(name).replace('countersign:idempotency:', ''), message]);
-  };
-  for (const name of names) channel(`countersign:idempotency:${name}`).subscribe(listen);
+  const { events, stop } = record();
   await passed(await send()).settle?.(created);
   await send();
   await send({ body: 'other' });
@@ -826,8 +819,8 @@ test('every step is published, and no key with it', async () => {
     headers: [],
     aborted: true,
   });
-  for (const name of names) channel(`countersign:idempotency:${name}`).unsubscribe(listen);
-  expect(seen.map(([name]) => name)).toEqual([
+  stop();
+  expect(events.map(([name]) => name)).toEqual([
     'started',
     'completed',
     'replayed',
@@ -837,7 +830,7 @@ test('every step is published, and no key with it', async () => {
     'started',
     'abandoned',
   ]);
-  expect(JSON.stringify(seen)).not.toContain(key.slice(1, -1));
+  expect(JSON.stringify(events)).not.toContain(key.slice(1, -1));
 });
 
 test.each<[string, object]>([

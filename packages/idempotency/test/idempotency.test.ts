@@ -1,8 +1,8 @@
-import { channel } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
 import { createIdempotency, type Idempotency, type JobOptions } from '../src/idempotency.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import type { IdempotencyStore } from '../src/store.ts';
+import { record } from './events.ts';
 
 let store: IdempotencyStore;
 let jobs: Idempotency;
@@ -218,19 +218,14 @@ test('what is stored can be encrypted', async () => {
 });
 
 test('what became of a run is published', async () => {
-  const seen: [string, object][] = [];
-  const names = ['started', 'completed', 'replayed', 'refused'];
-  const listen = (message: unknown, name: string | symbol): void => {
-    seen.push([String(name).replace('countersign:idempotency:', ''), message as object]);
-  };
-  for (const name of names) channel(`countersign:idempotency:${name}`).subscribe(listen);
+  const { events, stop } = record();
   await jobs.run('k', '', () => 1);
   await jobs.run('k', '', () => 1);
   await jobs.run('k', 'other', () => 1).catch(() => {});
-  for (const name of names) channel(`countersign:idempotency:${name}`).unsubscribe(listen);
+  stop();
   const id = expect.stringMatching(/^[\w-]{43}$/);
   const fence = expect.any(Number);
-  expect(seen).toEqual([
+  expect(events).toEqual([
     ['started', { id, fence, recovered: false }],
     ['completed', { id, fence, bytes: '{"value":1}'.length }],
     ['replayed', { id }],

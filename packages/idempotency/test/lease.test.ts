@@ -1,8 +1,8 @@
-import { channel } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Heartbeat } from '../src/heartbeat.ts';
 import { beatsPerLease, Lease } from '../src/lease.ts';
 import type { HeldClaim } from '../src/store.ts';
+import { type Recording, record } from './events.ts';
 
 const leaseMs = 6000;
 const beatMs = leaseMs / beatsPerLease;
@@ -26,26 +26,21 @@ const store = {
 };
 const down = new Error('down');
 let heartbeat: Heartbeat;
-let events: [name: string, message: object][];
+let recording: Recording;
 
 const hold = (): Lease =>
   new Lease(claim, { store, heartbeat, now: Date.now, askedAt: Date.now(), recovered: false });
 const pass = async (ms: number): Promise<void> => void (await vi.advanceTimersByTimeAsync(ms));
-const names = ['completed', 'released', 'abandoned', 'lease-lost', 'store-error'];
-const listen = (message: unknown, name: string | symbol): void => {
-  events.push([String(name).replace('countersign:idempotency:', ''), message as object]);
-};
 
 beforeEach(() => {
   vi.useFakeTimers();
   heartbeat = new Heartbeat(beatMs);
-  events = [];
+  recording = record();
   for (const operation of Object.values(store)) operation.mockReset().mockResolvedValue(true);
-  for (const name of names) channel(`countersign:idempotency:${name}`).subscribe(listen);
 });
 
 afterEach(() => {
-  for (const name of names) channel(`countersign:idempotency:${name}`).unsubscribe(listen);
+  recording.stop();
   vi.useRealTimers();
 });
 
@@ -86,7 +81,9 @@ describe('a lease', () => {
     expect(store.renew).toHaveBeenCalledTimes(2);
     await pass(10 * leaseMs);
     expect(signal.aborted).toBe(false);
-    expect(events).toEqual([['store-error', { id: 'id', operation: 'renew', error: down }]]);
+    expect(recording.events).toEqual([
+      ['store-error', { id: 'id', operation: 'renew', error: down }],
+    ]);
   });
 
   test('that somebody else took is lost at once, once, and is asked for no more', async () => {
@@ -94,7 +91,7 @@ describe('a lease', () => {
     store.renew.mockResolvedValue(false);
     await pass(leaseMs / 3);
     expect(signal.reason).toMatchObject({ code: 'ERR_IDEMPOTENCY_LEASE_LOST' });
-    expect(events).toEqual([['lease-lost', { id: 'id', fence: 7 }]]);
+    expect(recording.events).toEqual([['lease-lost', { id: 'id', fence: 7 }]]);
     await pass(10 * leaseMs);
     expect(store.renew).toHaveBeenCalledTimes(1);
     expect(vi.getTimerCount()).toBe(0);
@@ -107,7 +104,7 @@ describe('a lease', () => {
     expect(signal.aborted).toBe(false);
     await pass(5 * leaseMs);
     expect(signal.aborted).toBe(true);
-    expect(events.filter(([name]) => name === 'lease-lost')).toHaveLength(1);
+    expect(recording.events.filter(([name]) => name === 'lease-lost')).toHaveLength(1);
     const before = store.renew.mock.calls.length;
     await pass(beatMs);
     expect(store.renew.mock.calls.length).toBeGreaterThan(before);
@@ -129,7 +126,7 @@ describe.each([
 ] as const)('%s', (operation, settle, event, more) => {
   test('ends the lease, and is reported', async () => {
     expect(await settle(hold())).toBe(true);
-    expect(events).toEqual([[event, { id: 'id', fence: 7, ...more }]]);
+    expect(recording.events).toEqual([[event, { id: 'id', fence: 7, ...more }]]);
     await pass(10 * leaseMs);
     expect(store.renew).not.toHaveBeenCalled();
     expect(vi.getTimerCount()).toBe(0);
@@ -143,7 +140,7 @@ describe.each([
     await pass(10 * leaseMs);
     expect(store.renew).not.toHaveBeenCalled();
     expect(store[operation]).toHaveBeenCalledTimes(2 + beatsPerLease);
-    expect(events.filter(([name]) => name === 'lease-lost')).toHaveLength(1);
+    expect(recording.events.filter(([name]) => name === 'lease-lost')).toHaveLength(1);
     expect(vi.getTimerCount()).toBe(0);
   });
 
@@ -153,13 +150,13 @@ describe.each([
     await expect(settle(lease)).rejects.toBe(down);
     await pass(10 * leaseMs);
     expect(store[operation]).toHaveBeenCalledTimes(2);
-    expect(events.map(([name]) => name)).toEqual(['store-error', event]);
+    expect(recording.events.map(([name]) => name)).toEqual(['store-error', event]);
   });
 
   test('of a record that somebody else has taken is told so', async () => {
     store[operation].mockResolvedValue(false);
     expect(await settle(hold())).toBe(false);
-    expect(events).toEqual([['lease-lost', { id: 'id', fence: 7 }]]);
+    expect(recording.events).toEqual([['lease-lost', { id: 'id', fence: 7 }]]);
     await pass(10 * leaseMs);
     expect(store[operation]).toHaveBeenCalledTimes(1);
   });
@@ -177,7 +174,7 @@ test('an outcome that is told twice, because a renewal was under way, is reporte
   const settled = lease.complete(payload);
   await pass(leaseMs);
   expect(await settled).toBe(true);
-  expect(events.map(([name]) => name)).toEqual(['completed']);
+  expect(recording.events.map(([name]) => name)).toEqual(['completed']);
 });
 
 test('an outcome that cannot be encrypted cannot be known: the lease is given up', async () => {

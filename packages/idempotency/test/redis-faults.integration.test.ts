@@ -1,4 +1,3 @@
-import { channel } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import type { Outcome, Verdict } from '@countersign/guard';
 import {
@@ -12,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
 import type { Execution } from '../src/idempotency.ts';
 import { redisIdempotencyStore } from '../src/redis.ts';
+import { event } from './events.ts';
 import { passed, problemIn, refused, requestOf } from './request.ts';
 import { type Application, adapters, type RunningServer } from './servers.ts';
 
@@ -320,18 +320,6 @@ describe('the master of a Cluster that has the record is killed', () => {
     expect(reply.status).toBe(201);
   });
 });
-
-/** The next event of this name. */
-async function event(name: string): Promise<unknown> {
-  return await new Promise((resolve) => {
-    const target = channel(`countersign:idempotency:${name}`);
-    const listen = (message: unknown): void => {
-      target.unsubscribe(listen);
-      resolve(message);
-    };
-    target.subscribe(listen);
-  });
-}
 
 /** Tries again until it works; the test's own time limit ends it. */
 async function eventually<T>(attempt: () => T | Promise<T>): Promise<T> {
