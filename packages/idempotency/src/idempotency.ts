@@ -11,7 +11,7 @@ export interface Execution {
   readonly key: string | undefined;
   /**
    * Grows with every execution under this key. Write it beside your own data and refuse a smaller one
-   * (`… WHERE fence < $1`), and an owner that lost its lease cannot write any more. A whole number of milliseconds'
+   * (`… WHERE fence <= $1`), and an owner that lost its lease cannot write any more. A whole number of milliseconds'
    * magnitude: it needs a 64-bit column. `undefined` when the request is not protected: without a key, or because the
    * store failed under `onStoreError: 'open'`.
    */

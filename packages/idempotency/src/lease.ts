@@ -131,7 +131,7 @@ export class Lease {
     }
     // A settlement that began meanwhile has the say, and may have made this renewal come too late.
     if (operation !== this.#operation || this.#isOver) return isHeld;
-    if (operation === 'renew') this.#validUntil = askedAt + this.claim.leaseMs;
+    this.#validUntil = askedAt + this.claim.leaseMs;
     if (operation !== 'renew' || !isHeld) this.#end();
     if (isHeld) this.#report(operation);
     else this.#lose();
