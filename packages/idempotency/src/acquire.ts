@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { IdempotencyErrorCode } from './errors.ts';
 import { channels } from './events.ts';
 import { Lease } from './lease.ts';
@@ -54,19 +53,31 @@ export function acquire(settings: Settings, attempt: Attempt): Promise<Acquired>
 }
 
 async function keepTrying(settings: Settings, attempt: Attempt): Promise<Acquired> {
-  let leftMs = settings.waitMs;
+  // By a clock that nobody sets.
+  const deadline = performance.now() + settings.waitMs;
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 1.5, longestPauseMs)) {
-    const askedAt = settings.now();
     const acquired = await tryToAcquire(settings, attempt);
+    const leftMs = deadline - performance.now();
     if (acquired.state !== 'processing' || leftMs <= 0) return acquired;
     const signal = attempt.signal?.();
-    const sleptMs = Math.min(pauseMs, leftMs);
-    await sleep(sleptMs, undefined, signal && { signal }).catch(() => {});
+    await sleep(Math.ceil(Math.min(pauseMs, leftMs)), signal);
     // Who does not wait for the outcome any more must not be the one to make it.
     if (signal?.aborted) return acquired;
-    // A clock that is put back must not prolong the waiting.
-    leftMs -= Math.max(sleptMs, settings.now() - askedAt);
   }
+}
+
+/** Ends early when the signal fires. */
+function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const wake = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, ms);
+    if (signal?.aborted) wake();
+    else signal?.addEventListener('abort', wake);
+  });
 }
 
 async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acquired> {

@@ -6,7 +6,7 @@ import {
   type Verdict,
 } from '@countersign/guard';
 import { fakeClock } from '@countersign/testkit/clock';
-import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, expectTypeOf, type Mock, test, vi } from 'vitest';
 import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
 import type { Execution } from '../src/idempotency.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
@@ -346,32 +346,82 @@ describe('a request in flight', () => {
     });
   });
 
-  test('is waited for when asked to', async () => {
-    mount({ waitMs: 1000 });
-    const { settle } = passed(await send());
-    const waiting = send();
-    await vi.advanceTimersByTimeAsync(500);
-    await settle?.(created);
-    await vi.advanceTimersByTimeAsync(500);
-    expect(refused(await waiting).status).toBe(201);
-  });
+  describe('is waited for when asked to', () => {
+    let begin: Mock<IdempotencyStore['begin']>;
 
-  test('is waited for no longer than asked to', async () => {
-    mount({ waitMs: 1000 });
-    passed(await send());
-    const waiting = send();
-    await vi.advanceTimersByTimeAsync(1000);
-    expect(refused(await waiting).status).toBe(409);
-  });
+    beforeEach(async () => {
+      begin = vi.fn(store.begin);
+      store = { ...store, begin };
+      mount({ waitMs: 10_000 });
+    });
 
-  test('is not waited for when the caller leaves', async () => {
-    mount({ waitMs: 60_000 });
-    passed(await send());
-    const caller = new AbortController();
-    const waiting = send({ signal: caller.signal });
-    await vi.advanceTimersByTimeAsync(100);
-    caller.abort();
-    expect(refused(await waiting).status).toBe(409);
+    test('and gets the outcome', async () => {
+      const { settle } = passed(await send());
+      const waiting = send();
+      await vi.advanceTimersByTimeAsync(5000);
+      await settle?.(created);
+      await vi.advanceTimersByTimeAsync(500);
+      expect(refused(await waiting).status).toBe(201);
+    });
+
+    test('no longer than asked to', async () => {
+      passed(await send());
+      const answered = vi.fn();
+      const waiting = send().finally(answered);
+      await vi.advanceTimersByTimeAsync(9999);
+      expect(answered).not.toHaveBeenCalled();
+      await vi.advanceTimersByTimeAsync(1);
+      expect(answered).toHaveBeenCalled();
+      expect(refused(await waiting).status).toBe(409);
+    });
+
+    test('ever less often, so that the store is not flooded', async () => {
+      passed(await send());
+      begin.mockClear();
+      const waiting = send();
+      for (const [ms, times] of [
+        [20, 2],
+        [30, 3],
+        [1000, 9],
+        [5000, 19],
+      ] as const) {
+        await vi.advanceTimersByTimeAsync(ms);
+        expect(begin).toHaveBeenCalledTimes(times);
+      }
+      await vi.advanceTimersByTimeAsync(10_000);
+      await waiting;
+    });
+
+    test('until the caller leaves', async () => {
+      passed(await send());
+      begin.mockClear();
+      const caller = new AbortController();
+      const waiting = send({ signal: caller.signal });
+      await vi.advanceTimersByTimeAsync(10);
+      caller.abort();
+      expect(refused(await waiting).status).toBe(409);
+      expect(begin).toHaveBeenCalledTimes(1);
+    });
+
+    test('by a clock that is put back, too', async () => {
+      passed(await send());
+      const waiting = send();
+      await vi.advanceTimersByTimeAsync(100);
+      vi.setSystemTime(Date.now() - 3_600_000);
+      await vi.advanceTimersByTimeAsync(9900);
+      expect(refused(await waiting).status).toBe(409);
+    });
+
+    test('including the time that the store takes to answer', async () => {
+      passed(await send());
+      begin.mockImplementation(async () => {
+        await new Promise((resolve) => setTimeout(resolve, 4000));
+        return { state: 'processing' };
+      });
+      const waiting = send();
+      await vi.advanceTimersByTimeAsync(3 * 4000 + 20 + 30);
+      expect(refused(await waiting).status).toBe(409);
+    });
   });
 
   test('is not begun when the caller has left meanwhile, nor is anybody asked how it ended before', async () => {
@@ -601,16 +651,6 @@ test('a clock that is put back does not stop the renewals', async () => {
   await vi.advanceTimersByTimeAsync(leaseMs / 2);
   clock.advance(leaseMs / 2);
   expect(problemIn(refused(await send()))).toMatchObject({ code: 'ERR_IDEMPOTENCY_IN_PROGRESS' });
-});
-
-test('a clock that is put back does not prolong the waiting', async () => {
-  mount({ waitMs: 1000 });
-  passed(await send());
-  const waiting = send();
-  await vi.advanceTimersByTimeAsync(100);
-  vi.setSystemTime(Date.now() - 3_600_000);
-  await vi.advanceTimersByTimeAsync(1000);
-  expect(refused(await waiting).status).toBe(409);
 });
 
 describe('an owner that lost its lease', () => {
