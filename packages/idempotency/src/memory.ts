@@ -80,24 +80,25 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
     bytes += sizeOf(id, record);
     return record;
   };
-  const dropExpired = (time: number): void => {
+  /** Drops what has expired. False: it does not fit all the same. */
+  const makeRoom = (time: number, fits: () => boolean): boolean => {
     for (const [id, record] of records) {
       if (record.expiresAt > time) break;
       drop(id, record);
     }
-    const isFull = records.size >= maxEntries || bytes >= maxBytes;
     // Records that expire earlier may hide behind others; looking at all of them is dear, so once per second.
-    if (!isFull || time - sweptAt < 1000) return;
+    if (fits() || time - sweptAt < 1000) return fits();
     sweptAt = time;
     for (const [id, record] of records) if (record.expiresAt <= time) drop(id, record);
+    return fits();
   };
   const acquire = (claim: Claim, before: MemoryRecord | undefined, recovered: boolean): Begun => {
     const time = now();
     if (before) drop(claim.id, before);
     else {
-      dropExpired(time);
-      const bytesAfter = bytes + overheadBytes + claim.id.length + claim.fingerprint.length;
-      if (records.size >= maxEntries || bytesAfter > maxBytes) {
+      const size = overheadBytes + claim.id.length + claim.fingerprint.length;
+      const fits = (): boolean => records.size < maxEntries && bytes + size <= maxBytes;
+      if (!makeRoom(time, fits)) {
         throw new IdempotencyError('ERR_IDEMPOTENCY_STORE_FULL', 'the memory store is full');
       }
     }
@@ -164,9 +165,9 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
     },
     complete: async (claim, payload) => {
       const fits = (): boolean => bytes + payload.byteLength <= maxBytes;
-      if (!fits()) dropExpired(now());
+      const isKept = fits() || makeRoom(now(), fits);
       // A copy: a small buffer may be a slice of a pool, all of which would live as long as the record.
-      return settle(claim, 'completed', fits() ? new Uint8Array(payload) : nothing);
+      return settle(claim, 'completed', isKept ? new Uint8Array(payload) : nothing);
     },
     release: async (claim) => settle(claim, 'released'),
     abandon: async (claim) => settle(claim, 'unknown'),

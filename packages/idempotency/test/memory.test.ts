@@ -1,5 +1,5 @@
 import { fakeClock } from '@countersign/testkit/clock';
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import type { Claim, HeldClaim } from '../src/store.ts';
 import { idempotencyStoreContract } from './store.contract.ts';
@@ -98,16 +98,31 @@ describe('memoryIdempotencyStore', () => {
     });
   });
 
-  test('drops what has expired before it leaves a payload out', async () => {
+  describe('looks behind records that live longer before it', () => {
     const clock = fakeClock();
-    const store = memoryIdempotencyStore({ maxBytes: 1000, now: clock.now });
-    await store.complete(await acquire(store, claimOf('1')), Buffer.alloc(500));
-    clock.advance(30_000);
-    const held = await acquire(store, claimOf('2'));
-    clock.advance(30_000);
-    await store.complete(held, Buffer.alloc(600));
-    expect(await store.begin(claimOf('2', 'other'), { takeover: false })).toMatchObject({
-      payload: expect.objectContaining({ byteLength: 600 }),
+    let store: ReturnType<typeof memoryIdempotencyStore>;
+    let held: HeldClaim;
+
+    // 1000 bytes, of which 300 are to expire.
+    beforeEach(async () => {
+      store = memoryIdempotencyStore({ maxBytes: 1000, now: clock.now });
+      held = await acquire(store, { ...claimOf('long'), ttlMs: 100_000 });
+      const short = await acquire(store, { ...claimOf('short'), ttlMs: 30_000 });
+      await store.complete(short, Buffer.alloc(300 - 200 - 'shortf'.length));
+      clock.advance(30_000);
+    });
+
+    test('leaves a payload out', async () => {
+      await store.complete(held, Buffer.alloc(700));
+      expect(await store.begin(claimOf('long', 'other'), { takeover: false })).toMatchObject({
+        payload: expect.objectContaining({ byteLength: 700 }),
+      });
+    });
+
+    test('refuses a request', async () => {
+      await store.complete(held, Buffer.alloc(400));
+      await acquire(store, claimOf('another'));
+      expect(store.entries).toBe(2);
     });
   });
 
