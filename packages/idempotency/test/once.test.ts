@@ -20,7 +20,7 @@ type End = 'answered' | 'not executed' | 'refused by a later guard' | 'left';
 
 const fault = fc.constantFrom<Fault>('none', 'none', 'not done', 'not said');
 const step = fc.oneof(
-  fc.record({ do: fc.constant('send' as const), fault }),
+  fc.record({ do: fc.constant('send' as const), isGone: fc.boolean(), fault }),
   fc.record({
     do: fc.constant('end' as const),
     how: fc.constantFrom<End>('answered', 'not executed', 'refused by a later guard', 'left'),
@@ -47,8 +47,10 @@ test('whatever the store does and however executions end, none is followed by a 
         if (taken.do === 'wait') {
           await vi.advanceTimersByTimeAsync(taken.ms);
         } else if (taken.do === 'send') {
-          const verdict = await guard(requestOf({ key: 'k' }), {});
+          const signal = taken.isGone ? AbortSignal.abort() : new AbortController().signal;
+          const verdict = await guard(requestOf({ key: 'k', signal }), {});
           if (verdict.pass) {
+            expect(taken.isGone).toBe(false);
             executions += 1;
             running = verdict;
           } else if (refused(verdict).status < 400) {
