@@ -8,7 +8,7 @@ import type { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { idempotencyGuard } from '../src/guard.ts';
 import { redisIdempotencyStore } from '../src/redis.ts';
-import type { Claim } from '../src/store.ts';
+import type { Claim, HeldClaim } from '../src/store.ts';
 import { passed, refused, requestOf } from './request.ts';
 import { rewind } from './rewind.ts';
 import { idempotencyStoreContract } from './store.contract.ts';
@@ -97,6 +97,33 @@ describe('redisIdempotencyStore', () => {
     const begun = await store.begin(claim, { takeover: false });
     await store.release({ ...claim, fence: begun.state === 'acquired' ? begun.fence : 0 });
     expect(await redis.pttl('idempotency:id')).toBeLessThanOrEqual(30_000);
+  });
+
+  test('writes records as docs/storage says, with the time of Redis', async () => {
+    const store = redisIdempotencyStore(redis);
+    const record = async (): Promise<string | null> => await redis.get('idempotency:id');
+    const begin = async (owner: string, takeover: boolean): Promise<HeldClaim> => {
+      const begun = await store.begin({ ...claim, owner }, { takeover });
+      if (begun.state !== 'acquired') throw new Error(begun.state);
+      return { ...claim, owner, fence: begun.fence };
+    };
+    const [seconds] = await redis.time();
+    const first = await begin('first', false);
+    expect(Math.abs(first.fence / 1000 - Number(seconds))).toBeLessThan(10);
+    expect(await record()).toBe(
+      `1 p ${first.fence} ${claim.fingerprint} ${first.fence + claim.leaseMs} first\n`,
+    );
+    await store.abandon(first);
+    expect(await record()).toBe(`1 u ${first.fence} ${claim.fingerprint}\n`);
+    const second = await begin('second', true);
+    const [, leaseUntil] = /(\d+) second\n$/.exec((await record()) ?? '') ?? [];
+    expect(await record()).toBe(`1 t ${second.fence} ${claim.fingerprint} ${leaseUntil} second\n`);
+    await store.complete(second, Buffer.from('paid'));
+    expect(await record()).toBe(`1 c ${second.fence} ${claim.fingerprint}\npaid`);
+    await redis.del('idempotency:id');
+    const third = await begin('third', false);
+    await store.release(third);
+    expect(await record()).toBe(`1 r ${third.fence} -\n`);
   });
 
   test('begins its keys as told', async () => {
