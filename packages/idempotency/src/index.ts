@@ -15,7 +15,6 @@ export {
   type MemoryStoreOptions,
   memoryIdempotencyStore,
 } from './memory.ts';
-export type { EncryptionKey, EncryptionKeySource } from './seal.ts';
 export type { IdempotencyOptions } from './settings.ts';
 export type { Begun, Claim, HeldClaim, IdempotencyStore } from './store.ts';
 export { defaultReplayHeaders } from './stored-response.ts';

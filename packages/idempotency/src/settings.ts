@@ -1,6 +1,7 @@
+import type { SealKeySource } from '@countersign/seal';
 import { Heartbeat } from './heartbeat.ts';
 import { beatsPerLease } from './lease.ts';
-import { type EncryptionKeySource, type Seal, sealWith, unsealed } from './seal.ts';
+import { type PayloadSeal, sealWith, unsealed } from './seal.ts';
 import type { IdempotencyStore } from './store.ts';
 
 /** What guards and jobs have in common. */
@@ -28,8 +29,11 @@ export interface IdempotencyOptions {
    * execution.
    */
   readonly onStoreError?: 'closed' | 'open';
-  /** Encrypts what is stored (AES-256-GCM). The first key encrypts, all of them decrypt. Default: not encrypted. */
-  readonly encryptionKeys?: readonly EncryptionKeySource[];
+  /**
+   * Encrypts what is stored (`@countersign/seal`). The first key encrypts, all of them decrypt; 32 random bytes each, or a
+   * function that gets them. Default: not encrypted.
+   */
+  readonly encryptionKeys?: readonly SealKeySource[];
   /** Milliseconds since the epoch; default `Date.now`. The store decides about leases by its own clock. */
   readonly now?: () => number;
 }
@@ -40,7 +44,7 @@ export interface Settings {
   readonly ttlMs: number;
   readonly waitMs: number;
   readonly onStoreError: 'closed' | 'open';
-  readonly seal: Seal;
+  readonly seal: PayloadSeal;
   readonly heartbeat: Heartbeat;
   readonly now: () => number;
 }
