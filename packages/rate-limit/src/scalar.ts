@@ -125,7 +125,11 @@ function usedWith(
       ? used + cost
       : -1;
   }
-  return values[start] === kindNumbers['fixed-window'] && used + cost <= limit ? used + cost : -1;
+  return kind === 'fixed-window' &&
+    values[start] === kindNumbers['fixed-window'] &&
+    used + cost <= limit
+    ? used + cost
+    : -1;
 }
 
 /** Charges the cost if it fits. */

@@ -212,6 +212,22 @@ export function rateLimitStoreContract(
       expect(less).toMatchObject({ granted: false, policies: [{ remaining: 0 }] });
     });
 
+    test('limits of another kind do not take what is stored for their own, whatever their window', async () => {
+      const numbers = { limit: 5, windowSeconds: 60 };
+      const all = [fixedWindow(numbers), slidingWindow(numbers), slidingLog(numbers)];
+      for (const before of all) {
+        for (const after of all.filter(({ kind }) => kind !== before.kind)) {
+          await take([before], 2);
+          expect((await take([after], 2)).policies[0]?.remaining).toBe(3);
+        }
+        await take([before]);
+        const slots = [concurrency({ limit: 5, leaseSeconds: 60 })];
+        expect((await take(slots, 1, 7)).policies[0]?.remaining).toBe(4);
+        await store.give({ counter: 'c', subject }, slots, 0, 7, timeoutMs);
+        expect((await take(slots, 1, 8)).policies[0]?.remaining).toBe(4);
+      }
+    });
+
     test('subjects and counters are kept apart', async () => {
       const policies = [fixedWindow({ limit: 1, windowSeconds: 60 })];
       expect(await granted(policies)).toBe(true);
