@@ -22,7 +22,7 @@ export const concurrencyAlgorithm: Algorithm = {
     return (ends[held - limit] as number) - nowUs;
   },
   take({ windowUs }, { entries }, nowUs, _cost, slot) {
-    entries.push(slot, nowUs + windowUs);
+    if (slot !== 0) entries.push(slot, nowUs + windowUs);
   },
   give({ entries }, _cost, slot) {
     for (let index = entries.length - 2; index >= 0; index -= 2) {

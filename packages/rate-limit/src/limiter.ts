@@ -4,7 +4,7 @@ import { RateLimitError } from './errors.ts';
 import { refusedChannel, restrictedChannel, storeFailedChannel } from './events.ts';
 import { type Fallback, fallback, type OnStoreError } from './fallback.ts';
 import { type LeaseOptions, Leases } from './lease.ts';
-import { assertInteger, type Policy } from './policy.ts';
+import { assertInteger, largestLimit, type Policy } from './policy.ts';
 import { type CompiledSet, compileSet, type PolicySetInput } from './policy-set.ts';
 import { Refusals } from './refusals.ts';
 import type { ConsumeMode, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
@@ -339,11 +339,13 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     assertActualCost(actualCost);
     const key = subjectKey(subject);
     const set = this.#setFor(subject, policy);
-    const difference = actualCost - cost;
-    // With a slot, charging takes the same slot once more; it is given back right after.
-    if (difference > 0)
-      await this.#orStoreError(() => this.#consume(set, key, difference, 'force', slot));
-    if (difference < 0 || slot !== 0) await this.#give(set, key, Math.max(0, -difference), slot);
+    // More than the largest limit is of no consequence.
+    const difference = Math.min(actualCost - cost, largestLimit);
+    // Both at once: a slot must not stay taken because a charge failed.
+    await Promise.all([
+      difference > 0 && this.#orStoreError(() => this.#consume(set, key, difference, 'force', 0)),
+      (difference < 0 || slot !== 0) && this.#give(set, key, Math.max(0, -difference), slot),
+    ]);
   }
 
   async refund(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<void> {

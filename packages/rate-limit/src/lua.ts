@@ -1,3 +1,5 @@
+import { longestDebtSeconds } from './token-bucket.ts';
+
 /**
  * The algorithms once more, for Redis. Each function here has its twin in TypeScript (`record.ts` and one file per kind), with the
  * same arithmetic in the same order: the model-based suite demands the same answers from both.
@@ -6,7 +8,7 @@
  * restriction (not stored where both are 0), and five numbers for each policy (`o` is where they begin): kind, window, at, used, previous. Kinds: 1 token bucket,
  * 2 sliding window, 3 fixed window, 4 sliding log, 5 concurrency. The last two also have a list of pairs each, behind the array.
  */
-export const prelude = `
+export const prelude: string = `
 local time = redis.call('TIME')
 local redis_now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local never = 1 / 0
@@ -17,6 +19,7 @@ local specs, requests, formats, lives = {}, {}, {}, {}
 local one_policy, two_policies = '<BBBdddd', '<BBBddddBdddd'
 -- Versions of records: without a restriction, and with one. What is short is much cheaper to keep.
 local plain, paused = 2, 3
+local largest_entry, longest_debt = 2 ^ 32 - 1, ${longestDebtSeconds}
 
 local function parse_policies(spec)
   local policies = {scalar = true}
@@ -109,6 +112,7 @@ local function advance(record, o, entries, rate, now)
   local kind, window, at = record[o], record[o + 1], record[o + 2]
   if kind == 1 then
     if now > at then record[o + 3] = max(0, record[o + 3] - ((now - at) * rate) / 1000000) end
+    record[o + 3] = min(record[o + 3], rate * longest_debt)
     record[o + 2] = now
     return now < at
   end
@@ -195,16 +199,18 @@ local function wait_us(record, o, entries, policy, now, cost)
   return window
 end
 
-local function take(record, o, entries, now, cost, slot)
+local function take(record, o, entries, rate, now, cost, slot)
   local kind = record[o]
   if kind == 5 then
+    if slot == 0 then return end
     entries[#entries + 1] = slot
     entries[#entries + 1] = now + record[o + 1]
     return
   end
   record[o + 3] = record[o + 3] + cost
+  if kind == 1 then record[o + 3] = min(record[o + 3], rate * longest_debt) end
   if kind ~= 4 then return end
-  if entries[#entries - 1] == now then
+  if entries[#entries - 1] == now and entries[#entries] + cost <= largest_entry then
     entries[#entries] = entries[#entries] + cost
   else
     entries[#entries + 1] = now
@@ -485,7 +491,7 @@ local function at_length(key, value, request, policies, now)
   for index = 1, count do
     local o, entries, policy = header + 5 * index - 4, lists[index], policies[index]
     local wait = granted and 0 or wait_us(record, o, entries, policy, now, cost)
-    if charge then take(record, o, entries, now, cost, slot) end
+    if charge then take(record, o, entries, policy.rate, now, cost, slot) end
     local remaining = max(0, floor(policy.limit - used_at(record, o, entries, now) + 0.000001))
     if restricted then remaining = min(remaining, record[3]) end
     local own_clear = clear_us(record, o, entries, policy.rate, now)

@@ -55,22 +55,22 @@ export interface ConcurrencyOptions extends Named {
   readonly leaseSeconds?: number;
 }
 
-const maxLimit = 1e9;
+export const largestLimit: number = 1e9;
 const maxListed = 10_000;
-const maxWindowSeconds = 366 * 86_400;
+export const longestWindowSeconds: number = 366 * 86_400;
 
 /**
  * Bursts up to `capacity`, then a steady `refillPerSecond`. Inside it is GCRA in its leaky-bucket form (ITU-T I.371 §5.4.4
  * calls the two equivalent): a level that drains and a time of last update, so limits can change without loss of state.
  */
 export function tokenBucket({ capacity, refillPerSecond, name }: TokenBucketOptions): Policy {
-  assertInteger('capacity', capacity, maxLimit);
+  assertInteger('capacity', capacity, largestLimit);
   if (
     !(
       typeof refillPerSecond === 'number' &&
       refillPerSecond > 0 &&
-      capacity / refillPerSecond <= maxWindowSeconds &&
-      refillPerSecond <= maxLimit
+      capacity / refillPerSecond <= longestWindowSeconds &&
+      refillPerSecond <= largestLimit
     )
   )
     throw new TypeError(
@@ -90,7 +90,7 @@ export function tokenBucket({ capacity, refillPerSecond, name }: TokenBucketOpti
  * worst case (all of them at its very end) nearly twice the limit passes within one window. `slidingLog` is exact.
  */
 export function slidingWindow(options: WindowOptions): Policy {
-  return windowPolicy('sliding-window', options, maxLimit);
+  return windowPolicy('sliding-window', options, largestLimit);
 }
 
 /** At most `limit` in any window whatever, exactly. Keeps a time per request: up to 12 bytes × `limit` for each subject. */
@@ -100,7 +100,7 @@ export function slidingLog(options: WindowOptions): Policy {
 
 /** At most `limit` in each window that begins at a multiple of its length. Twice the limit can pass around a boundary. */
 export function fixedWindow(options: WindowOptions): Policy {
-  return windowPolicy('fixed-window', options, maxLimit);
+  return windowPolicy('fixed-window', options, largestLimit);
 }
 
 /** At most `limit` at the same time. Each call takes one slot, whatever its cost, until it is released or its lease ends. */
@@ -144,7 +144,7 @@ function tier(perMinute: number, perHour: number): PolicySet {
 function windowPolicy(kind: PolicyKind, options: WindowOptions, largest: number): Policy {
   const { limit, windowSeconds, name } = options;
   assertInteger('limit', limit, largest);
-  assertInteger('windowSeconds', windowSeconds, maxWindowSeconds);
+  assertInteger('windowSeconds', windowSeconds, longestWindowSeconds);
   const windowUs = windowSeconds * 1e6;
   return policy(kind, name ?? `${windowSeconds}s`, {
     limit,

@@ -1,5 +1,8 @@
 import type { Algorithm } from './algorithm.ts';
 
+/** Redis keeps the cost of an entry in four bytes. */
+const largestEntry = 2 ** 32 - 1;
+
 export const slidingLogAlgorithm: Algorithm = {
   advance({ windowUs }, state, nowUs) {
     const { entries } = state;
@@ -30,11 +33,9 @@ export const slidingLogAlgorithm: Algorithm = {
   take(_policy, state, nowUs, cost) {
     const { entries } = state;
     const newest = entries.length - 2;
-    if (newest >= 0 && entries[newest] === nowUs) {
-      entries[newest + 1] = (entries[newest + 1] as number) + cost;
-    } else {
-      entries.push(nowUs, cost);
-    }
+    const together = entries[newest] === nowUs ? (entries[newest + 1] as number) + cost : cost;
+    if (entries[newest] === nowUs && together <= largestEntry) entries[newest + 1] = together;
+    else entries.push(nowUs, cost);
     state.used += cost;
   },
   give(state, cost) {

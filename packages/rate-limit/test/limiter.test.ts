@@ -284,6 +284,15 @@ describe('a cost known afterwards', () => {
     expect(await limiter.peek('s')).toMatchObject({ remaining: 0, allowed: false });
   });
 
+  test('is settled however large it is', async () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    const reservation = await limiter.reserve('s');
+    await reservation.settle(Number.MAX_SAFE_INTEGER);
+    const refused = await limiter.check('s');
+    expect(refused).toMatchObject({ allowed: false, remaining: 0 });
+    expect(refused.retryAfterMs).toBeLessThanOrEqual(60_000);
+  });
+
   test('a refused reservation settles nothing', async () => {
     const limiter = limiterOf({ policies: { p: five } });
     await limiter.check('s', { cost: 5 });
@@ -319,6 +328,23 @@ describe('a slot', () => {
     clock.advance(1000);
     expect((await limiter.check('s')).allowed).toBe(true);
     expect(await limiter.renew('s', { slot: second.slot })).toBe(false);
+  });
+
+  test('is given back even where the charge that comes with it fails', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({
+      store: {
+        ...store,
+        consume: async (...args) => {
+          if (args[4] === 'force') throw new Error('down');
+          return await store.consume(...args);
+        },
+      },
+      policies: { p: [...policies.p, fixedWindow({ limit: 10, windowSeconds: 60 })] },
+    });
+    const reservation = await limiter.reserve('s', { cost: 2 });
+    await expect(reservation.settle(5)).rejects.toMatchObject({ code: 'ERR_RATE_LIMIT_STORE' });
+    expect((await limiter.check('s')).allowed).toBe(true);
   });
 
   test('of a settled reservation is given back', async () => {

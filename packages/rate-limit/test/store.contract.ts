@@ -228,6 +228,41 @@ export function rateLimitStoreContract(
       }
     });
 
+    describe('a charge by force', () => {
+      const force = async (policies: readonly Policy[], cost: number) =>
+        await store.consume('c', subject, policies, cost, 'force', 0, timeoutMs);
+      const daysMs = 86_400_000;
+
+      test('of any size, by any rate, is forgotten after two years', async () => {
+        const fast = [tokenBucket({ capacity: 1e9, refillPerSecond: 1e9 })];
+        const slow = [tokenBucket({ capacity: 1, refillPerSecond: 1e-7 })];
+        for (const policies of [slow, fast, slow]) {
+          const forced = await force(policies, 1e9);
+          expect(forced.policies[0]?.resetMs).toBeLessThanOrEqual(732 * daysMs);
+        }
+        nowMs += 732 * daysMs;
+        expect(await granted(slow)).toBe(true);
+      });
+
+      test('is in a log no longer than its window, however much came in one moment', async () => {
+        const policies = [slidingLog({ limit: 5, windowSeconds: 60 })];
+        for (let count = 0; count < 5; count += 1) await force(policies, 1e9);
+        nowMs += 59_999;
+        expect(await take(policies)).toMatchObject({
+          granted: false,
+          policies: [{ retryAfterMs: 1 }],
+        });
+        nowMs += 1;
+        expect(await passing(policies, 8)).toBe(5);
+      });
+
+      test('takes no slot', async () => {
+        const policies = [concurrency({ limit: 1 }), fixedWindow({ limit: 5, windowSeconds: 60 })];
+        const forced = await force(policies, 3);
+        expect(forced.policies.map(({ remaining }) => remaining)).toEqual([1, 2]);
+      });
+    });
+
     test('subjects and counters are kept apart', async () => {
       const policies = [fixedWindow({ limit: 1, windowSeconds: 60 })];
       expect(await granted(policies)).toBe(true);
