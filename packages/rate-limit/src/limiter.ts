@@ -6,6 +6,7 @@ import { type Fallback, fallback, type OnStoreError } from './fallback.ts';
 import { type LeaseOptions, Leases } from './lease.ts';
 import { assertInteger, largestLimit, type Policy } from './policy.ts';
 import { type CompiledSet, compileSet, type PolicySetInput } from './policy-set.ts';
+import { longestRestrictionMs } from './record.ts';
 import { Refusals } from './refusals.ts';
 import type { ConsumeMode, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
 import { StoreHealth } from './store-health.ts';
@@ -393,7 +394,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const { policy, remaining, durationMs } = options;
     if (!Number.isSafeInteger(remaining) || remaining < 0)
       throw new TypeError('remaining: expected an integer of at least 0');
-    assertInteger('durationMs', durationMs, 86_400_000);
+    assertInteger('durationMs', durationMs, longestRestrictionMs);
     const set = this.#setFor(subject, policy);
     const key = subjectKey(subject);
     this.#leases?.forget(localKey(set, key));

@@ -1,3 +1,4 @@
+import { longestRestrictionMs } from './record.ts';
 import { longestDebtSeconds } from './token-bucket.ts';
 
 /**
@@ -19,7 +20,7 @@ local specs, requests, formats, lives = {}, {}, {}, {}
 local one_policy, two_policies = '<BBBdddd', '<BBBddddBdddd'
 -- Versions of records: without a restriction, and with one. What is short is much cheaper to keep.
 local plain, paused = 2, 3
-local largest_entry, longest_debt = 2 ^ 32 - 1, ${longestDebtSeconds}
+local largest_entry, longest_debt, longest_restriction = 2 ^ 32 - 1, ${longestDebtSeconds}, ${longestRestrictionMs * 1000}
 
 local function parse_policies(spec)
   local policies = {scalar = true}
@@ -332,7 +333,9 @@ local function fetch(record, lists, policies, now)
   local same = matches(record, policies)
   if not same then record, lists = adopt(record, lists, policies, now) end
   lists = lists or no_lists
-  local stepped_back = false
+  local latest = now + longest_restriction
+  local stepped_back = record[4] > latest
+  record[4] = min(record[4], latest)
   for index = 1, #policies do
     local o = header + 5 * index - 4
     stepped_back = advance(record, o, lists[index], policies[index].rate, now) or stepped_back
@@ -465,8 +468,10 @@ local function at_length(key, value, request, policies, now)
 
   local restricted = record[4] > now
   if operation == 'restrict' then
-    record[3] = restricted and min(record[3], cost) or cost
-    record[4] = max(record[4], now + slot * 1000)
+    local ends = now + slot * 1000
+    if not restricted or cost < record[3] or (cost == record[3] and ends > record[4]) then
+      record[3], record[4] = cost, ends
+    end
     store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
     return 1
   end
@@ -497,7 +502,7 @@ local function at_length(key, value, request, policies, now)
     local own_clear = clear_us(record, o, entries, policy.rate, now)
     clear = max(clear, own_clear)
     answer[#answer + 1] = remaining
-    answer[#answer + 1] = own_clear
+    answer[#answer + 1] = restricted and max(own_clear, record[4] - now) or own_clear
     if not granted then answer[#answer + 1] = wait end
   end
   if charge or stepped_back then store(key, policies, record, lists, clear, now, grace) end

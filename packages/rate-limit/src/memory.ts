@@ -1,5 +1,5 @@
 import { assertInteger, type Policy } from './policy.ts';
-import { advanced, consume, freshRecord, give, isClear, renew, restrict } from './record.ts';
+import { advance, consume, freshRecord, give, isClear, renew, restrict } from './record.ts';
 import { takeAtOnce } from './scalar.ts';
 import type { ConsumeMode, RateLimitStore, StoreAnswer } from './store.ts';
 import { Subjects } from './subjects.ts';
@@ -66,7 +66,7 @@ export function memoryRateLimitStore(
       const record = subjects.get(subject);
       if (!record) return;
       const moment = nowUs();
-      record.states = advanced(record, policies, moment).states;
+      advance(record, policies, moment);
       give(record, cost, slot);
       if (isClear(record, policies, moment)) subjects.delete(subject);
       else subjects.set(subject, record);
@@ -76,16 +76,17 @@ export function memoryRateLimitStore(
       const record = subjects.get(subject);
       if (!record) return false;
       const moment = nowUs();
-      const { states } = advanced(record, policies, moment);
-      const renewed = renew(states, moment, slot);
-      if (renewed) subjects.set(subject, { ...record, states });
+      const changed = { ...record };
+      advance(changed, policies, moment);
+      const renewed = renew(changed, moment, slot);
+      if (renewed) subjects.set(subject, changed);
       return renewed;
     },
     restrict({ counter, subject }, policies, remaining, durationMs) {
       const subjects = subjectsOf(counter);
       const record = subjects.get(subject) ?? freshRecord(policies);
       const moment = nowUs();
-      record.states = advanced(record, policies, moment).states;
+      advance(record, policies, moment);
       restrict(record, moment, remaining, durationMs);
       subjects.set(subject, record);
     },

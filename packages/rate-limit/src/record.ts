@@ -3,6 +3,9 @@ import type { Policy, PolicyKind } from './policy.ts';
 import { type PolicyState, tolerance } from './state.ts';
 import type { ConsumeMode, PolicyStatus, StoreAnswer } from './store.ts';
 
+/** No restriction is longer than a day. */
+export const longestRestrictionMs = 86_400_000;
+
 /** Everything that is remembered of one subject under one counter. */
 export interface SubjectRecord {
   /** One for each policy, in order; replaced when other policies are asked for. */
@@ -29,14 +32,17 @@ export function consume(
   mode: ConsumeMode,
   slot: number,
 ): StoreAnswer {
-  const { states, steppedBack } = advanced(record, policies, nowUs);
-  const restricted = record.restrictedUntil > nowUs;
+  const { states, restrictedUntil, steppedBack } = advanced(record, policies, nowUs);
+  const restricted = restrictedUntil > nowUs;
   let granted = !(restricted && record.allowance < cost);
-  const pausedMs = granted ? 0 : Math.ceil((record.restrictedUntil - nowUs) / 1000);
+  const pausedMs = granted ? 0 : Math.ceil((restrictedUntil - nowUs) / 1000);
   for (let index = 0; granted && index < states.length; index += 1)
     granted = waitUs(policies[index] as Policy, states[index] as PolicyState, nowUs, cost) === 0;
   const charge = mode === 'force' || (mode === 'take' && granted);
-  if (charge || steppedBack) record.states = states;
+  if (charge || steppedBack) {
+    record.states = states;
+    record.restrictedUntil = restrictedUntil;
+  }
   if (charge) {
     record.allowance = restricted ? Math.max(0, record.allowance - cost) : 0;
     if (!restricted) record.restrictedUntil = 0;
@@ -51,13 +57,16 @@ export function consume(
     if (charge) algorithm.take(policy, state, nowUs, cost, slot);
     const left = policy.limit - algorithm.used(policy, state, nowUs);
     const remaining = Math.max(0, Math.floor(left + tolerance));
+    const clearUs = algorithm.clearUs(policy, state, nowUs);
     statuses.push({
       name: policy.name,
       limit: policy.limit,
       windowSeconds: policy.windowSeconds,
       concurrent: policy.kind === 'concurrency',
       remaining: restricted ? Math.min(remaining, record.allowance) : remaining,
-      resetMs: Math.ceil(algorithm.clearUs(policy, state, nowUs) / 1000),
+      resetMs: Math.ceil(
+        (restricted ? Math.max(clearUs, restrictedUntil - nowUs) : clearUs) / 1000,
+      ),
       retryAfterMs: wait === 0 ? 0 : Math.ceil(wait / 1000),
     });
   }
@@ -67,6 +76,7 @@ export function consume(
 /** What a record would be at a moment. */
 interface Advanced {
   readonly states: PolicyState[];
+  readonly restrictedUntil: number;
   /**
    * The clock stepped back: that must be remembered even if nothing is charged, or refusals would last until the clock is where
    * it was. What another set of policies counts is not touched by a refusal under this one.
@@ -75,11 +85,11 @@ interface Advanced {
 }
 
 /**
- * The states at a moment and for the policies in force: copies until they are committed, so that a refusal or a peek leaves no
+ * The states and the restriction at a moment and for the policies in force: copies until they are committed, so that a refusal or a peek leaves no
  * trace.
  */
-export function advanced(
-  { states: old }: SubjectRecord,
+function advanced(
+  { states: old, restrictedUntil }: SubjectRecord,
   policies: readonly Policy[],
   nowUs: number,
 ): Advanced {
@@ -87,13 +97,26 @@ export function advanced(
   const states = same
     ? old.map((state) => provisional(state, nowUs))
     : adopted(old, policies, nowUs);
-  let steppedBack = false;
+  // Nobody is restricted for longer than that from now, wherever the clock was when it began.
+  const latest = nowUs + longestRestrictionMs * 1000;
+  let steppedBack = restrictedUntil > latest;
   for (let index = 0; index < states.length; index += 1) {
     const state = states[index] as PolicyState;
     const ahead = state.algorithm.advance(policies[index] as Policy, state, nowUs);
     steppedBack = ahead || steppedBack;
   }
-  return { states, steppedBack: same && steppedBack };
+  return {
+    states,
+    restrictedUntil: Math.min(restrictedUntil, latest),
+    steppedBack: same && steppedBack,
+  };
+}
+
+/** Brings the record itself to a moment and to the policies in force. */
+export function advance(record: SubjectRecord, policies: readonly Policy[], nowUs: number): void {
+  const { states, restrictedUntil } = advanced(record, policies, nowUs);
+  record.states = states;
+  record.restrictedUntil = restrictedUntil;
 }
 
 /** A copy that can be advanced. What is charged is committed first, so a list that advancing leaves alone need not be copied. */
@@ -192,7 +215,7 @@ function converted(policy: Policy, old: PolicyState, nowUs: number): PolicyState
 }
 
 /** Leases a slot anew; `false` when nobody holds it any more. */
-export function renew(states: readonly PolicyState[], nowUs: number, slot: number): boolean {
+export function renew({ states }: SubjectRecord, nowUs: number, slot: number): boolean {
   let renewed = false;
   for (const { kind, entries, windowUs } of states) {
     if (kind !== 'concurrency') continue;
@@ -205,14 +228,23 @@ export function renew(states: readonly PolicyState[], nowUs: number, slot: numbe
   return renewed;
 }
 
-/** Grants at most `remaining` more for a while; a restriction that is in force is only ever tightened. */
+/**
+ * Grants at most `remaining` more for a while, unless a restriction is in force that leaves less, or as much and for longer.
+ * One is kept, with its own end: the least of both amounts until the later of both ends would be what nobody asked for.
+ */
 export function restrict(
   record: SubjectRecord,
   nowUs: number,
   remaining: number,
   durationMs: number,
 ): void {
-  const restricted = record.restrictedUntil > nowUs;
-  record.allowance = restricted ? Math.min(record.allowance, remaining) : remaining;
-  record.restrictedUntil = Math.max(record.restrictedUntil, nowUs + durationMs * 1000);
+  const { allowance, restrictedUntil } = record;
+  const until = nowUs + durationMs * 1000;
+  const tighter =
+    restrictedUntil <= nowUs ||
+    remaining < allowance ||
+    (remaining === allowance && until > restrictedUntil);
+  if (!tighter) return;
+  record.allowance = remaining;
+  record.restrictedUntil = until;
 }

@@ -293,12 +293,40 @@ export function rateLimitStoreContract(
         expect(await granted(policies)).toBe(true);
       });
 
-      test('is only ever tightened while it holds', async () => {
+      test('is not loosened while it holds', async () => {
         await restrict(2, 5000);
-        await restrict(5, 1000);
+        await restrict(5, 60_000);
+        await restrict(2, 1000);
         expect(await passing(policies, 5)).toBe(2);
-        nowMs += 1001;
+        nowMs += 4999;
         expect(await granted(policies)).toBe(false);
+        nowMs += 1;
+        expect(await granted(policies)).toBe(true);
+      });
+
+      test('gives way to a tighter one, which ends when it said', async () => {
+        await restrict(5, 3_600_000);
+        await restrict(0, 1000);
+        expect((await take(policies)).pausedMs).toBe(1000);
+        nowMs += 1000;
+        expect(await granted(policies)).toBe(true);
+      });
+
+      test('is part of the time until everything can be had again', async () => {
+        await restrict(2, 5_000_000);
+        expect((await take(policies)).policies[0]?.resetMs).toBe(5_000_000);
+        nowMs += 4_999_999;
+        expect((await take(policies)).policies[0]?.resetMs).toBe(3_600_000 - 1_399_999);
+      });
+
+      test('lasts no longer than a day when the clock is set back', async () => {
+        await restrict(0, 1000);
+        nowMs -= 366 * 86_400_000;
+        expect((await take(policies)).pausedMs).toBe(86_400_000);
+        nowMs += 86_399_999;
+        expect((await take(policies)).pausedMs).toBe(1);
+        nowMs += 1;
+        expect(await granted(policies)).toBe(true);
       });
 
       test('holds for a subject that was never seen', async () => {
