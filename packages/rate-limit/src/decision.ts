@@ -73,6 +73,18 @@ function binds(candidate: PolicyStatus, binding: PolicyStatus, granted: boolean)
     : candidate.retryAfterMs > binding.retryAfterMs;
 }
 
+/**
+ * What the store was charged for a request that passed, once it is known what it cost: where that was nothing, because the store
+ * could not be asked or refused in shadow mode, there is nothing to charge more or less of.
+ */
+export function chargedCost(
+  { source, shadowed }: Decision,
+  estimate: number,
+  actualCost: number,
+): number {
+  return source === 'degraded' || shadowed ? actualCost : estimate;
+}
+
 /** A decision that no limit was asked for. */
 export function decideWithoutLimits(
   set: CompiledSet,

@@ -1,6 +1,6 @@
 import type { Guard, GuardRequest, Pass, Reply, Verdict } from '@countersign/guard';
 import { addressKey } from './address.ts';
-import type { Decision } from './decision.ts';
+import { chargedCost, type Decision } from './decision.ts';
 import { type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
 import type { RateLimiter } from './limiter.ts';
 
@@ -73,8 +73,7 @@ function pass<Name extends string, In>(
     ...passed,
     async settle({ status, body }) {
       const actual = actualCost?.(status, body) ?? asked.cost;
-      // Where the store was never charged there is nothing to charge more or less of.
-      const cost = decision.source === 'degraded' ? actual : asked.cost;
+      const cost = chargedCost(decision, asked.cost, actual);
       await limiter.settle(subject, { ...asked, cost, actualCost: actual, slot: decision.slot });
     },
   };

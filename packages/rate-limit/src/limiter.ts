@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { type Decision, decide, decideWithoutLimits } from './decision.ts';
+import { chargedCost, type Decision, decide, decideWithoutLimits } from './decision.ts';
 import { RateLimitError } from './errors.ts';
 import { refusedChannel, restrictedChannel, storeFailedChannel } from './events.ts';
 import { type Fallback, fallback, type OnStoreError } from './fallback.ts';
@@ -321,15 +321,13 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   async reserve(subject: string, options: CheckOptions<Name> = {}): Promise<Reservation> {
     const { cost: estimate = 1 } = options;
     const decision = await this.check(subject, options);
-    let settled = !decision.allowed || decision.shadowed;
+    let settled = !decision.allowed;
     const settle = async (actualCost: number): Promise<void> => {
       assertActualCost(actualCost);
       if (settled) return;
       settled = true;
-      const { slot, source } = decision;
-      // The store was never charged: there is nothing to charge more or less of.
-      const cost = source === 'degraded' ? actualCost : estimate;
-      await this.settle(subject, { ...options, cost, actualCost, slot });
+      const cost = chargedCost(decision, estimate, actualCost);
+      await this.settle(subject, { ...options, cost, actualCost, slot: decision.slot });
     };
     return { ...decision, settle };
   }

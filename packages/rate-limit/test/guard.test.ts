@@ -171,6 +171,18 @@ describe('rateLimitGuard', () => {
   });
 });
 
+test('a request that passed only because its set is a shadow gives nothing back that it was not charged', async () => {
+  const limiter = createRateLimiter({
+    store: memoryRateLimitStore(),
+    policies: { p: { limits: two, shadow: true } },
+  });
+  await limiter.check('ip:192.0.2.1', { cost: 2 });
+  const guard = rateLimitGuard(limiter, { cost: 2, actualCost: () => 1 });
+  const { settle } = passed(await guard(request(), {}));
+  await settle?.({ ...outcome, status: 200 });
+  expect((await limiter.peek('ip:192.0.2.1')).remaining).toBe(0);
+});
+
 describe('addressKey', () => {
   test.each([
     ['192.0.2.1', 'ip:192.0.2.1'],
