@@ -14,7 +14,9 @@ export type OnStoreError = 'open' | 'closed' | 'local';
 
 export interface Fallback {
   decide(set: CompiledSet, subject: string, cost: number, slot: number): Decision;
-  /** Gives back a slot that was leased here; `false` when none of that name was. */
+  /** Leases a slot anew that was leased here; `false` when none of that name is. */
+  renew(set: CompiledSet, subject: string, slot: number): boolean;
+  /** Gives back a slot that was leased here; `false` when none of that name is. */
   release(set: CompiledSet, subject: string, slot: number): boolean;
 }
 
@@ -29,6 +31,7 @@ export function fallback(choice: OnStoreError, replicas: number, now: () => numb
           denied: false,
           source: 'degraded',
         }),
+      renew: () => false,
       release: () => false,
     };
   }
@@ -39,19 +42,23 @@ export function fallback(choice: OnStoreError, replicas: number, now: () => numb
     shares.set(limits, share);
     return share;
   };
+  const renew: Fallback['renew'] = (set, subject, slot) =>
+    store.renew({ counter: set.counter, subject }, sharesOf(set), slot, 0);
   return {
     decide(set, subject, cost, slot) {
       const share = sharesOf(set);
+      const impossible = cost > set.largestCost;
       // A cost that the whole limit allows must not become impossible because the share is smaller.
       const counted = share.filter(({ kind }) => kind !== 'concurrency');
-      const affordable = Math.min(cost, ...counted.map(({ limit }) => limit));
-      const answer = store.consume(set.counter, subject, share, affordable, 'take', slot, 0);
-      return decide(set, answer, 'degraded', slot, false);
+      const asked = impossible ? cost : Math.min(cost, ...counted.map(({ limit }) => limit));
+      const mode = impossible ? 'peek' : 'take';
+      const answer = store.consume(set.counter, subject, share, asked, mode, slot, 0);
+      return decide(set, answer, 'degraded', slot, impossible);
     },
+    renew,
     release(set, subject, slot) {
-      const key = { counter: set.counter, subject };
-      const held = store.renew(key, sharesOf(set), slot, 0);
-      if (held) store.give(key, sharesOf(set), 0, slot, 0);
+      const held = renew(set, subject, slot);
+      if (held) store.give({ counter: set.counter, subject }, sharesOf(set), 0, slot, 0);
       return held;
     },
   };

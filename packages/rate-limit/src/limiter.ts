@@ -372,9 +372,10 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   async renew(subject: string, { policy, slot }: SlotOptions<Name>): Promise<boolean> {
     if (slot === 0) return false;
     const set = this.#setFor(subject, policy);
-    const key = stateKey(set, subjectKey(subject));
+    const key = subjectKey(subject);
+    if (this.#fallback.renew(set, key, slot)) return true;
     return await this.#orStoreError(() =>
-      this.#store.renew(key, set.limits, slot, this.#timeoutMs),
+      this.#store.renew(stateKey(set, key), set.limits, slot, this.#timeoutMs),
     );
   }
 

@@ -377,13 +377,6 @@ describe('refusals are remembered', () => {
     expect((await limiter.check('s')).allowed).toBe(true);
   });
 
-  test('for no smaller cost', async () => {
-    const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
-    await limiter.check('s', { cost: 4 });
-    expect((await limiter.check('s', { cost: 3 })).allowed).toBe(false);
-    expect((await limiter.check('s', { cost: 1 })).allowed).toBe(true);
-  });
-
   test('until something is given back, or limits change', async () => {
     const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
     expect(await allowed(limiter as never, 6)).toBe(5);
@@ -464,6 +457,19 @@ describe('a store that fails', () => {
     });
   });
 
+  test('local: what a limit can never grant is not granted meanwhile', async () => {
+    const store = remoteStore();
+    store.failing = true;
+    const limiter = limiterOf({ store, policies: { p: five }, onStoreError: 'local', replicas: 2 });
+    expect(await limiter.check('s', { cost: 6 })).toMatchObject({
+      allowed: false,
+      impossible: true,
+      retryAfterMs: Number.POSITIVE_INFINITY,
+      source: 'degraded',
+    });
+    expect(await allowed(limiter as never, 5)).toBe(2);
+  });
+
   test('for one subject only does not keep others from being asked for', async () => {
     const store = remoteStore();
     const { consume } = store;
@@ -521,6 +527,9 @@ describe('a store that fails', () => {
     const limiter = limiterOf({ store, policies, onStoreError: 'local' });
     store.failing = true;
     const { slot } = await limiter.check('s');
+    clock.advance(50_000);
+    expect(await limiter.renew('s', { slot })).toBe(true);
+    clock.advance(50_000);
     expect((await limiter.check('s')).allowed).toBe(false);
     await limiter.release('s', { slot });
     const reservation = await limiter.reserve('s');
