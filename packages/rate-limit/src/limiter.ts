@@ -268,7 +268,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
         const decision = decide(set, answer, 'store', slot, impossible);
         // Slots are freed at any moment; time alone ends other refusals.
         if (!decision.allowed && !set.leasesSlots)
-          this.#refusals.add(local, set, cost, decision, askedAtMs);
+          this.#refusals.add(local, set, cost, decision, askedAtMs, this.#now());
         return decided(decision);
       },
       (error: unknown) => {

@@ -11,42 +11,45 @@ interface Refusal {
   readonly set: CompiledSet;
   readonly decision: Decision;
   readonly cost: number;
-  /** When the same request can be granted. */
-  readonly endsAtMs: number;
-  /** When this is forgotten, never later. */
-  readonly forgottenAtMs: number;
+  readonly askedAtMs: number;
+  readonly answeredAtMs: number;
+  /** How long after it was asked for this is forgotten. */
+  readonly heldMs: number;
 }
 
 /** Remembers who was refused, for as long as a refusal certainly holds, so that a flood of refusals never reaches the store. */
 export class Refusals {
   readonly #refusals: Generations<string, Refusal> = new Generations(maxRefusals);
 
-  /** The refusal by the same limits that still holds for this cost or a larger one. */
+  /** The refusal by the same limits that still holds for this cost. A larger one would have longer to wait, a smaller one less. */
   find(key: string, set: CompiledSet, cost: number, nowMs: number): Decision | undefined {
     const refusal = this.#refusals.get(key);
-    if (refusal === undefined || refusal.set !== set || cost < refusal.cost) return undefined;
-    if (nowMs >= refusal.forgottenAtMs) {
+    if (refusal === undefined || refusal.set !== set || refusal.cost !== cost) return undefined;
+    const sinceMs = nowMs - refusal.askedAtMs;
+    // Below 0: the clock was set back, and nobody knows how much time has passed.
+    if (sinceMs < 0 || sinceMs >= refusal.heldMs) {
       this.#refusals.delete(key);
       return undefined;
     }
-    const { decision, endsAtMs } = refusal;
-    const retryAfterMs = Math.ceil(endsAtMs - nowMs);
-    const passedMs = decision.retryAfterMs - retryAfterMs;
-    return {
-      ...decision,
-      source: 'blocked',
-      retryAfterMs,
-      resetMs: Math.max(0, decision.resetMs - passedMs),
-    };
+    return aged(refusal.decision, nowMs - refusal.answeredAtMs);
   }
 
-  /** @param askedAtMs - when the store was asked: counting from then, a refusal never outlasts the truth. */
-  add(key: string, set: CompiledSet, cost: number, decision: Decision, askedAtMs: number): void {
+  /**
+   * @param askedAtMs - when the store was asked: counting from then, a refusal never outlasts the truth.
+   * @param answeredAtMs - when its answer came: counting from then, what is left to wait is never less than the truth.
+   */
+  add(
+    key: string,
+    set: CompiledSet,
+    cost: number,
+    decision: Decision,
+    askedAtMs: number,
+    answeredAtMs: number,
+  ): void {
     if (decision.allowed || decision.impossible || decision.shadowed) return;
-    const endsAtMs = askedAtMs + decision.retryAfterMs;
     // The store rounds up to whole milliseconds.
-    const forgottenAtMs = askedAtMs + Math.min(decision.retryAfterMs - 1, longestMs);
-    this.#refusals.set(key, { set, decision, cost, endsAtMs, forgottenAtMs });
+    const heldMs = Math.min(decision.retryAfterMs - 1, longestMs);
+    this.#refusals.set(key, { set, decision, cost, askedAtMs, answeredAtMs, heldMs });
   }
 
   forget(key: string): void {
@@ -56,4 +59,20 @@ export class Refusals {
   clear(): void {
     this.#refusals.clear();
   }
+}
+
+/** What a refusal says some time later. */
+function aged(decision: Decision, passedMs: number): Decision {
+  const left = (ms: number): number => Math.max(0, Math.ceil(ms - passedMs));
+  return {
+    ...decision,
+    source: 'blocked',
+    retryAfterMs: left(decision.retryAfterMs),
+    resetMs: left(decision.resetMs),
+    policies: decision.policies.map((policy) => ({
+      ...policy,
+      resetMs: left(policy.resetMs),
+      retryAfterMs: left(policy.retryAfterMs),
+    })),
+  };
 }

@@ -377,6 +377,72 @@ describe('refusals are remembered', () => {
     expect((await limiter.check('s')).allowed).toBe(true);
   });
 
+  test('for no other cost: a smaller one may be granted, a larger one has longer to wait', async () => {
+    const limiter = limiterOf({
+      store: remoteStore(),
+      policies: { p: [tokenBucket({ capacity: 5, refillPerSecond: 1 })] },
+    });
+    await limiter.check('s', { cost: 4 });
+    expect(await limiter.check('s', { cost: 3 })).toMatchObject({ retryAfterMs: 2000 });
+    expect(await limiter.check('s', { cost: 5 })).toMatchObject({ retryAfterMs: 4000 });
+    expect(await limiter.check('s', { cost: 3 })).toMatchObject({ retryAfterMs: 2000 });
+    expect((await limiter.check('s', { cost: 1 })).allowed).toBe(true);
+    expect((await limiter.check('s', { cost: 1 })).allowed).toBe(false);
+    expect(await limiter.check('s', { cost: 6 })).toMatchObject({
+      impossible: true,
+      retryAfterMs: Number.POSITIVE_INFINITY,
+    });
+  });
+
+  test('and tell of every limit how it stands by now, never too early', async () => {
+    const store = remoteStore();
+    const slow: RateLimitStore = {
+      ...store,
+      // The store decides when half of the time has passed, its answer comes after all of it.
+      consume: async (...args) => {
+        clock.advance(20);
+        const answer = await store.consume(...args);
+        clock.advance(20);
+        return answer;
+      },
+    };
+    const limiter = limiterOf({
+      store: slow,
+      policies: {
+        p: [
+          tokenBucket({ capacity: 1, refillPerSecond: 1, name: 'second' }),
+          tokenBucket({ capacity: 1, refillPerSecond: 0.1, name: 'ten' }),
+        ],
+      },
+    });
+    await limiter.check('s');
+    const refused = await limiter.check('s');
+    clock.advance(2000);
+    const blocked = await limiter.check('s');
+    expect(blocked).toMatchObject({
+      source: 'blocked',
+      retryAfterMs: refused.retryAfterMs - 2000,
+      resetMs: refused.resetMs - 2000,
+    });
+    expect(blocked.policies).toMatchObject([
+      { retryAfterMs: 0, resetMs: 0 },
+      { retryAfterMs: refused.retryAfterMs - 2000, resetMs: refused.resetMs - 2000 },
+    ]);
+  });
+
+  test('no longer when the clock is set back', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies: { p: five } });
+    expect(await allowed(limiter as never, 6)).toBe(5);
+    const { asked } = store;
+    await limiter.check('s');
+    expect(store.asked).toBe(asked);
+    clock.advance(-3_600_000);
+    await limiter.check('s');
+    expect(store.asked).toBe(asked + 1);
+    clock.advance(3_600_000);
+  });
+
   test('until something is given back, or limits change', async () => {
     const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
     expect(await allowed(limiter as never, 6)).toBe(5);
