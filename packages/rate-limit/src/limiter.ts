@@ -357,7 +357,6 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   }
 
   async #give(set: CompiledSet, key: string, cost: number, slot: number): Promise<void> {
-    const local = localKey(set, key);
     if (slot === 0 || !this.#fallback.release(set, key, slot)) {
       const { limits } = set;
       await this.#orStoreError(() =>
@@ -365,8 +364,26 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       );
     }
     // Not before: a refusal may have been on its way.
-    this.#refusals.forget(local);
-    this.#turnstile.wake(local);
+    this.#moreLeft(set, key);
+  }
+
+  /** Something was given back: refusals need not hold any more, and who waits may try. */
+  #moreLeft(set: CompiledSet, key: string): void {
+    for (const local of this.#localKeys(set, key)) {
+      this.#refusals.forget(local);
+      this.#turnstile.wake(local);
+    }
+  }
+
+  #giveUpLeases(set: CompiledSet, key: string): void {
+    for (const local of this.#localKeys(set, key)) this.#leases?.forget(local);
+  }
+
+  /** Under what this process knows the subject, in every set that shares the counter. */
+  #localKeys({ counter }: CompiledSet, key: string): string[] {
+    return [...this.#sets.values()]
+      .filter((set) => set.counter === counter)
+      .map((set) => localKey(set, key));
   }
 
   async renew(subject: string, { policy, slot }: SlotOptions<Name>): Promise<boolean> {
@@ -383,10 +400,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const set = this.#setFor(subject, policy);
     const key = subjectKey(subject);
     await this.#orStoreError(() => this.#store.reset(stateKey(set, key), this.#timeoutMs));
-    const local = localKey(set, key);
-    this.#refusals.forget(local);
-    this.#leases?.forget(local);
-    this.#turnstile.wake(local);
+    this.#giveUpLeases(set, key);
+    this.#moreLeft(set, key);
   }
 
   async restrict(subject: string, options: RestrictOptions<Name>): Promise<void> {
@@ -396,7 +411,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     assertInteger('durationMs', durationMs, longestRestrictionMs);
     const set = this.#setFor(subject, policy);
     const key = subjectKey(subject);
-    this.#leases?.forget(localKey(set, key));
+    this.#giveUpLeases(set, key);
     await this.#orStoreError(() =>
       this.#store.restrict(stateKey(set, key), set.limits, remaining, durationMs, this.#timeoutMs),
     );

@@ -443,6 +443,20 @@ describe('refusals are remembered', () => {
     clock.advance(3_600_000);
   });
 
+  test('until something is given back under another set with the same counter', async () => {
+    const limiter = limiterOf({
+      store: remoteStore(),
+      policies: { a: { limits: five, counter: 'c' }, b: { limits: five, counter: 'c' } },
+    });
+    await limiter.check('s', { policy: 'a', cost: 5 });
+    expect((await limiter.check('s', { policy: 'b' })).allowed).toBe(false);
+    await limiter.refund('s', { policy: 'a' });
+    expect((await limiter.check('s', { policy: 'b' })).allowed).toBe(true);
+    expect((await limiter.check('s', { policy: 'b' })).allowed).toBe(false);
+    await limiter.reset('s', { policy: 'a' });
+    expect((await limiter.check('s', { policy: 'b' })).allowed).toBe(true);
+  });
+
   test('until something is given back, or limits change', async () => {
     const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
     expect(await allowed(limiter as never, 6)).toBe(5);
@@ -666,6 +680,27 @@ describe('leases', () => {
     expect(await allowed(limiter as never, 1)).toBe(1);
     clock.advance(200);
     expect(await allowed(limiter as never, 300)).toBe(9 + 100);
+  });
+
+  test('are given up by whoever restricts, resets or changes limits, under any set with the same counter', async () => {
+    const store = remoteStore();
+    const sets = {
+      a: { limits: policies.p, counter: 'c' },
+      b: { limits: policies.p, counter: 'c' },
+    };
+    const limiter = limiterOf({ store, policies: sets, lease: { size: 10 } });
+    const remaining = async (): Promise<number> =>
+      (await limiter.check('s', { policy: 'b' })).remaining;
+    expect(await remaining()).toBe(99);
+    await limiter.restrict('s', { policy: 'a', remaining: 0, durationMs: 1000 });
+    expect((await limiter.check('s', { policy: 'b' })).allowed).toBe(false);
+    await limiter.reset('s', { policy: 'a' });
+    expect(await remaining()).toBe(99);
+    limiter.setPolicies('b', {
+      limits: [fixedWindow({ limit: 50, windowSeconds: 60 })],
+      counter: 'c',
+    });
+    expect(await remaining()).toBe(39);
   });
 
   test('end, and what was not used is lost', async () => {
