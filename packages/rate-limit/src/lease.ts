@@ -1,6 +1,7 @@
 import type { Decision } from './decision.ts';
 import { Generations } from './generations.ts';
 import { assertInteger } from './policy.ts';
+import type { CompiledSet } from './policy-set.ts';
 
 export interface LeaseOptions {
   /** How many units of cost a process takes at once. An integer from 2 to 1e6. */
@@ -10,9 +11,11 @@ export interface LeaseOptions {
 }
 
 interface Lease {
-  left: number;
-  readonly endsAtMs: number;
+  /** The limits that granted it. */
+  readonly set: CompiledSet;
   readonly decision: Decision;
+  left: number;
+  readonly askedAtMs: number;
 }
 
 const maxLeases = 10_000;
@@ -27,8 +30,8 @@ export class Leases {
   readonly #maxAgeMs: number;
   readonly #leases: Generations<string, Lease> = new Generations(maxLeases);
   readonly #taking = new Map<string, Promise<Decision | undefined>>();
-  /** Too little was left for a whole lease: ask for single costs until then. */
-  readonly #singlyUntilMs: Generations<string, number> = new Generations(maxLeases);
+  /** When too little was left for a whole lease: single costs are asked for meanwhile. */
+  readonly #singlySinceMs: Generations<string, number> = new Generations(maxLeases);
 
   constructor({ size, maxAgeMs = 1000 }: LeaseOptions) {
     if (size < 2) throw new TypeError('lease.size: expected at least 2');
@@ -39,10 +42,10 @@ export class Leases {
   }
 
   /** Spends from a lease; `undefined` when there is none that covers the cost. */
-  spend(key: string, cost: number, nowMs: number): Decision | undefined {
+  spend(key: string, set: CompiledSet, cost: number, nowMs: number): Decision | undefined {
     const lease = this.#leases.get(key);
-    if (lease === undefined) return undefined;
-    if (nowMs >= lease.endsAtMs || lease.left < cost) return undefined;
+    if (lease === undefined || lease.set !== set || lease.left < cost) return undefined;
+    if (!this.#lasts(lease.askedAtMs, nowMs)) return undefined;
     lease.left -= cost;
     const { decision } = lease;
     return { ...decision, source: 'local', remaining: decision.remaining + lease.left };
@@ -55,29 +58,36 @@ export class Leases {
    */
   async renew(
     key: string,
+    set: CompiledSet,
     cost: number,
     now: () => number,
     take: (cost: number) => Promise<Decision | undefined>,
   ): Promise<Decision | 'unavailable' | undefined> {
-    if (now() < (this.#singlyUntilMs.get(key) ?? 0)) return undefined;
-    const underway = this.#taking.get(key) ?? this.#take(key, now, take);
+    if (this.#lasts(this.#singlySinceMs.get(key), now())) return undefined;
+    const underway = this.#taking.get(key) ?? this.#take(key, set, now, take);
     const decision = await underway;
     if (!decision) return 'unavailable';
-    return decision.allowed ? this.spend(key, cost, now()) : undefined;
+    return decision.allowed ? this.spend(key, set, cost, now()) : undefined;
   }
 
   forget(key: string): void {
     this.#leases.delete(key);
-    this.#singlyUntilMs.delete(key);
+    this.#singlySinceMs.delete(key);
   }
 
   clear(): void {
     this.#leases.clear();
-    this.#singlyUntilMs.clear();
+    this.#singlySinceMs.clear();
+  }
+
+  /** Whether less than a lease's time has passed; a clock that was set back says that nobody knows. */
+  #lasts(sinceMs: number | undefined, nowMs: number): boolean {
+    return sinceMs !== undefined && nowMs >= sinceMs && nowMs - sinceMs < this.#maxAgeMs;
   }
 
   async #take(
     key: string,
+    set: CompiledSet,
     now: () => number,
     take: (cost: number) => Promise<Decision | undefined>,
   ): Promise<Decision | undefined> {
@@ -87,9 +97,8 @@ export class Leases {
     try {
       const decision = await taking;
       if (decision?.allowed) {
-        const endsAtMs = askedAtMs + this.#maxAgeMs;
-        this.#leases.set(key, { left: this.size, endsAtMs, decision });
-      } else if (decision) this.#singlyUntilMs.set(key, askedAtMs + this.#maxAgeMs);
+        this.#leases.set(key, { set, decision, left: this.size, askedAtMs });
+      } else if (decision) this.#singlySinceMs.set(key, askedAtMs);
       return decision;
     } finally {
       this.#taking.delete(key);

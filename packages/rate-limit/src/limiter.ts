@@ -108,6 +108,8 @@ export interface RateLimiter<Name extends string = string> {
 }
 
 const defaultMaxWaitMs = 30_000;
+/** A store whose answers are late should still get to know, and nobody waits for it. */
+const abandonTimeoutMs = 5000;
 /** A slot may be released before its lease ends: look again this often. */
 const slotPollMs = 100;
 
@@ -199,7 +201,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const local = localKey(set, key);
     const decided =
       this.#refusals.find(local, set, cost, this.#now()) ??
-      (set.leasesSlots ? undefined : this.#leases?.spend(local, cost, this.#now()));
+      (set.leasesSlots ? undefined : this.#leases?.spend(local, set, cost, this.#now()));
     if (decided) return Promise.resolve(reported(key, cost, decided));
     const leased = set.leasesSlots || set.shadow ? undefined : this.#leases;
     return leased && cost <= leased.size && leased.size <= set.largestCost
@@ -225,7 +227,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
         (decision) => decision,
         () => undefined,
       );
-    const decision = await leases.renew(local, cost, this.#now, take);
+    const decision = await leases.renew(local, set, cost, this.#now, take);
     if (decision === 'unavailable') return this.#degrade(set, key, cost, 0);
     return decision ?? (await this.#take(set, key, local, cost));
   }
@@ -262,22 +264,35 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const askedAtMs = this.#now();
     const impossible = cost > set.largestCost;
     const mode = impossible ? 'peek' : 'take';
-    return this.#askStore(set, key, cost, mode, slot).then(
-      (answer) => {
-        this.#health.succeeded();
-        const decision = decide(set, answer, 'store', slot, impossible);
-        // Slots are freed at any moment; time alone ends other refusals.
-        if (!decision.allowed && !set.leasesSlots)
-          this.#refusals.add(local, set, cost, decision, askedAtMs, this.#now());
-        return decided(decision);
-      },
-      (error: unknown) => {
-        if (!concernsOneCall(error)) this.#health.failed();
-        if (storeFailedChannel.hasSubscribers)
-          storeFailedChannel.publish({ policy: set.name, error });
-        return unavailable();
-      },
-    );
+    const failed = (error: unknown): T => {
+      if (!concernsOneCall(error)) this.#health.failed();
+      if (slot !== 0) this.#abandon(set, key, slot);
+      if (storeFailedChannel.hasSubscribers)
+        storeFailedChannel.publish({ policy: set.name, error });
+      return unavailable();
+    };
+    return this.#askStore(set, key, cost, mode, slot).then((answer) => {
+      let decision: Decision;
+      try {
+        decision = decide(set, answer, 'store', slot, impossible);
+      } catch (error) {
+        // What it answered is no answer.
+        return failed(error);
+      }
+      this.#health.succeeded();
+      // Slots are freed at any moment; time alone ends other refusals.
+      if (!decision.allowed && !set.leasesSlots)
+        this.#refusals.add(local, set, cost, decision, askedAtMs, this.#now());
+      return decided(decision);
+    }, failed);
+  }
+
+  /** Gives back a slot that was perhaps taken, by a check whose answer was lost: nobody knows its name but this process. */
+  #abandon({ counter, limits }: CompiledSet, subject: string, slot: number): void {
+    this.#orStoreError(
+      () => this.#store.give({ counter, subject }, limits, 0, slot, abandonTimeoutMs),
+      // Then it frees itself when its lease ends.
+    ).catch(() => {});
   }
 
   #askStore(
@@ -415,6 +430,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     await this.#orStoreError(() =>
       this.#store.restrict(stateKey(set, key), set.limits, remaining, durationMs, this.#timeoutMs),
     );
+    // Once more: one may have been on its way.
+    this.#giveUpLeases(set, key);
     if (restrictedChannel.hasSubscribers)
       restrictedChannel.publish({ subject: key, policy: set.name, remaining, durationMs });
   }

@@ -11,7 +11,7 @@ export class StoreHealth {
   readonly #now: () => number;
   #failures = 0;
   #downSince = 0;
-  #nextProbeAt = 0;
+  #askedAt = 0;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -21,8 +21,10 @@ export class StoreHealth {
   shouldAsk(): boolean {
     if (this.#failures < failuresBeforePause) return true;
     const now = this.#now();
-    if (now < this.#nextProbeAt) return false;
-    this.#nextProbeAt = now + probeIntervalMs;
+    const sinceMs = now - this.#askedAt;
+    // Below 0: the clock was set back, and nobody knows how long ago that was.
+    if (sinceMs >= 0 && sinceMs < probeIntervalMs) return false;
+    this.#askedAt = now;
     return true;
   }
 
@@ -36,6 +38,6 @@ export class StoreHealth {
   failed(): void {
     if (this.#failures === 0) this.#downSince = this.#now();
     this.#failures += 1;
-    this.#nextProbeAt = this.#now() + probeIntervalMs;
+    this.#askedAt = this.#now();
   }
 }

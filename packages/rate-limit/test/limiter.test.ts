@@ -550,6 +550,41 @@ describe('a store that fails', () => {
     expect(await allowed(limiter as never, 5)).toBe(2);
   });
 
+  test.each([
+    ['nothing', undefined],
+    ['no policies', { granted: true, pausedMs: 0, policies: [] }],
+  ])('answers with %s', async (_, answer) => {
+    const store = { ...remoteStore(), consume: async () => answer as never };
+    const limiter = limiterOf({ store, policies: { p: five } });
+    expect(await limiter.check('s')).toMatchObject({ allowed: false, source: 'degraded' });
+  });
+
+  test('and throws instead of answering', async () => {
+    const store: RateLimitStore = {
+      ...remoteStore(),
+      consume: () => {
+        throw new Error('down');
+      },
+    };
+    const limiter = limiterOf({ store, policies: { p: five } });
+    expect(await limiter.check('s')).toMatchObject({ allowed: false, source: 'degraded' });
+  });
+
+  test('and loses the answer of a check: the slot that it may have taken is given back', async () => {
+    const store = remoteStore();
+    const late: RateLimitStore = {
+      ...store,
+      consume: async (...args) => {
+        await store.consume(...args);
+        throw new Error('timeout');
+      },
+    };
+    const limiter = limiterOf({ store: late, policies: { p: [concurrency({ limit: 1 })] } });
+    expect(await limiter.check('s')).toMatchObject({ allowed: false, source: 'degraded' });
+    const other = limiterOf({ store, policies: { p: [concurrency({ limit: 1 })] } });
+    expect((await other.check('s')).allowed).toBe(true);
+  });
+
   test('for one subject only does not keep others from being asked for', async () => {
     const store = remoteStore();
     const { consume } = store;
@@ -634,12 +669,15 @@ describe('a store that fails', () => {
     clock.advance(1);
     await allowed(limiter as never, 5);
     expect(store.asked).toBe(4);
+    clock.advance(-3_600_000);
+    await allowed(limiter as never, 5);
+    expect(store.asked).toBe(5);
     store.failing = false;
     clock.advance(1000);
     expect((await limiter.check('s')).source).toBe('store');
     expect((await limiter.check('s')).source).toBe('store');
     for (const name of names) channel(name).unsubscribe(record);
-    expect(events).toEqual([...Array(4).fill(names[0]), names[1]]);
+    expect(events).toEqual([...Array(5).fill(names[0]), names[1]]);
   });
 
   test('is an error where nothing can be decided without it', async () => {
@@ -682,6 +720,16 @@ describe('leases', () => {
     expect(await allowed(limiter as never, 300)).toBe(9 + 100);
   });
 
+  test('end when the clock is set back', async () => {
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies, lease: { size: 10 } });
+    await limiter.check('s');
+    clock.advance(-3_600_000);
+    await limiter.check('s');
+    expect(store.asked).toBe(2);
+    clock.advance(3_600_000);
+  });
+
   test('are given up by whoever restricts, resets or changes limits, under any set with the same counter', async () => {
     const store = remoteStore();
     const sets = {
@@ -701,6 +749,27 @@ describe('leases', () => {
       counter: 'c',
     });
     expect(await remaining()).toBe(39);
+  });
+
+  test('serve only the limits that granted them, and none that was on its way when the subject was restricted', async () => {
+    const store = remoteStore();
+    const few = [fixedWindow({ limit: 20, windowSeconds: 60 })];
+    let downgraded = false;
+    const limiter = limiterOf({
+      store,
+      policies,
+      lease: { size: 10 },
+      overrides: () => (downgraded ? few : undefined),
+    });
+    await limiter.check('s');
+    downgraded = true;
+    expect(await limiter.check('s')).toMatchObject({ limit: 20, remaining: 9 });
+    downgraded = false;
+    await Promise.all([
+      limiter.check('s'),
+      limiter.restrict('s', { remaining: 0, durationMs: 1000 }),
+    ]);
+    expect((await limiter.check('s')).allowed).toBe(false);
   });
 
   test('end, and what was not used is lost', async () => {
