@@ -92,6 +92,8 @@ export class Leases {
     take: (cost: number) => Promise<Decision | undefined>,
   ): Promise<Decision | undefined> {
     const askedAtMs = now();
+    // What is left of another is lost: spent beside the new one it would be more than one lease.
+    this.#leases.delete(key);
     const taking = take(this.size);
     this.#taking.set(key, taking);
     try {
