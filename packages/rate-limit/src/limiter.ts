@@ -442,15 +442,27 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const set = this.#setFor(subject, policy);
     const local = localKey(set, subjectKey(subject));
     const giveUpAtMs = this.#now() + maxWaitMs;
-    const leave = await this.#turnstile.enter(local, signal, maxWaitMs);
+    const attempt = async (): Promise<Decision | number> => {
+      signal?.throwIfAborted();
+      const decision = await this.check(subject, options);
+      if (decision.allowed) return decision;
+      const waitMs = waitOf(decision, set);
+      const leftMs = giveUpAtMs - this.#now();
+      if (waitMs > leftMs) throw waitTooLong(decision.retryAfterMs);
+      return Math.min(jittered(waitMs), leftMs);
+    };
+    // As long as nobody has to wait, nobody waits for the answers of others.
+    if (!this.#turnstile.occupied(local)) {
+      const outcome = await attempt();
+      if (typeof outcome !== 'number') return outcome;
+    }
+    const leave = await this.#turnstile.enter(local, signal, giveUpAtMs - this.#now());
     try {
       for (;;) {
-        signal?.throwIfAborted();
-        const decision = await this.check(subject, options);
-        if (decision.allowed) return decision;
-        const waitMs = waitOf(decision, set);
-        if (this.#now() + waitMs > giveUpAtMs) throw waitTooLong(decision.retryAfterMs);
-        await this.#turnstile.sleep(local, waitMs, signal);
+        this.#turnstile.tries(local);
+        const outcome = await attempt();
+        if (typeof outcome !== 'number') return outcome;
+        await this.#turnstile.sleep(local, outcome, signal);
       }
     } finally {
       leave();
@@ -540,11 +552,12 @@ function waitOf(decision: Decision, set: CompiledSet): number {
       'ERR_RATE_LIMIT_IMPOSSIBLE',
       'the cost is more than a limit ever grants',
     );
-  const soonest = set.leasesSlots
-    ? Math.min(decision.retryAfterMs, slotPollMs)
-    : decision.retryAfterMs;
-  // Processes that were all refused until the same moment should not all come back at it.
-  return soonest + Math.random() * Math.min(50, soonest / 4 + 1);
+  return set.leasesSlots ? Math.min(decision.retryAfterMs, slotPollMs) : decision.retryAfterMs;
+}
+
+/** Processes that were all refused until the same moment should not all come back at it. */
+function jittered(waitMs: number): number {
+  return waitMs + Math.random() * Math.min(50, waitMs / 4 + 1);
 }
 
 function assertCost(cost: number): void {

@@ -2,11 +2,23 @@ import { RateLimitError } from './errors.ts';
 
 const maxWaiters = 10_000;
 
+/** Who waits for the same thing: the first of them tries, the others stand behind. */
+interface Line {
+  readonly behind: { readonly turn: () => void }[];
+  /** Ends the sleep of the first; `undefined` while it does not sleep. */
+  wake: (() => void) | undefined;
+  /** Something was given back while the first did not sleep. */
+  woken: boolean;
+}
+
 /** Lets those who wait for the same thing try one at a time, in the order in which they came. */
 export class Turnstile {
-  /** Who waits behind the one whose turn it is. */
-  readonly #queues = new Map<string, { readonly turn: () => void }[]>();
-  readonly #sleepers = new Map<string, () => void>();
+  readonly #lines = new Map<string, Line>();
+
+  /** Whether somebody waits: who comes now must not overtake. */
+  occupied(key: string): boolean {
+    return this.#lines.has(key);
+  }
 
   /** Waits for the turn; the returned function passes it on and must be called. */
   async enter(
@@ -15,20 +27,21 @@ export class Turnstile {
     maxWaitMs: number,
   ): Promise<() => void> {
     signal?.throwIfAborted();
-    const queue = this.#queues.get(key);
-    if (queue === undefined) this.#queues.set(key, []);
+    const line = this.#lines.get(key);
+    if (line === undefined) this.#lines.set(key, { behind: [], wake: undefined, woken: false });
     else {
-      if (queue.length >= maxWaiters) throw waitTooLong();
+      const { behind } = line;
+      if (behind.length >= maxWaiters) throw waitTooLong();
       const place = { turn: (): void => {} };
       const outcome = await pause(maxWaitMs, signal, {
         began: (wake) => {
           place.turn = wake;
-          queue.push(place);
+          behind.push(place);
         },
         // At once, so that the turn is never passed to somebody who has left.
         ended: () => {
-          const position = queue.indexOf(place);
-          if (position >= 0) queue.splice(position, 1);
+          const position = behind.indexOf(place);
+          if (position >= 0) behind.splice(position, 1);
         },
       });
       if (outcome === 'expired') throw waitTooLong();
@@ -36,23 +49,38 @@ export class Turnstile {
     return () => this.#next(key);
   }
 
-  /** Sleeps, at the head of the queue, until the time is over or somebody wakes it. */
+  /** To be called by the first of the line before it tries: what is given back from now on must not be missed. */
+  tries(key: string): void {
+    const line = this.#lines.get(key);
+    if (line) line.woken = false;
+  }
+
+  /** Sleeps, as the first of the line, until the time is over or somebody wakes it, which may have happened already. */
   async sleep(key: string, ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const line = this.#lines.get(key);
+    if (line === undefined || line.woken) return;
     await pause(ms, signal, {
-      began: (wake) => this.#sleepers.set(key, wake),
-      ended: () => this.#sleepers.delete(key),
+      began: (wake) => {
+        line.wake = wake;
+      },
+      ended: () => {
+        line.wake = undefined;
+      },
     });
   }
 
-  /** Something was given back: the head of the queue may try now. */
+  /** Something was given back: the first of the line may try now. */
   wake(key: string): void {
-    this.#sleepers.get(key)?.();
+    const line = this.#lines.get(key);
+    if (line === undefined) return;
+    line.woken = true;
+    line.wake?.();
   }
 
   #next(key: string): void {
-    const next = this.#queues.get(key)?.shift();
+    const next = this.#lines.get(key)?.behind.shift();
     if (next) next.turn();
-    else this.#queues.delete(key);
+    else this.#lines.delete(key);
   }
 }
 

@@ -857,6 +857,106 @@ describe('acquire', () => {
     await expect(limiter.acquire('bad')).rejects.toBeInstanceOf(RateLimitError);
   });
 
+  test('asks for everybody at once as long as nobody has to wait', async () => {
+    const store = remoteStore();
+    const underway: (() => void)[] = [];
+    const limiter = limiterOf({
+      store: {
+        ...store,
+        consume: async (...args) => {
+          await new Promise<void>((resolve) => void underway.push(resolve));
+          return await store.consume(...args);
+        },
+      },
+      policies: { p: [fixedWindow({ limit: 3, windowSeconds: 60 })] },
+    });
+    const order: number[] = [];
+    const all = Array.from({ length: 6 }, (_, index) =>
+      limiter.acquire('s', { maxWaitMs: 200_000 }).then(() => order.push(index)),
+    );
+    await pass(0);
+    expect(underway).toHaveLength(6);
+    const late = limiter.acquire('s', { maxWaitMs: 200_000 }).then(() => order.push(6));
+    for (let second = 0; second < 190; second += 1) {
+      for (const answer of underway.splice(0)) answer();
+      await pass(1000);
+    }
+    await Promise.all([...all, late]);
+    expect(order).toEqual([0, 1, 2, 3, 4, 5, 6]);
+  });
+
+  test.each([
+    ['when it asks with everybody else', 0],
+    ['when it is the first who waits', 1],
+  ])('misses nothing that is given back while a refusal is on its way, %s', async (_, before) => {
+    const store = remoteStore();
+    const late: (() => void)[] = [];
+    const limiter = limiterOf({
+      store: {
+        ...store,
+        consume: async (...args) => {
+          const answer = await store.consume(...args);
+          await new Promise<void>((resolve) => void late.push(resolve));
+          return answer;
+        },
+      },
+      policies: { p: [concurrency({ limit: 1 })] },
+    });
+    const answered = async (): Promise<void> => {
+      for (const answer of late.splice(0)) answer();
+      await pass(0);
+    };
+    const held = limiter.check('s');
+    await pass(0);
+    await answered();
+    const waiting = limiter.acquire('s');
+    await pass(0);
+    for (let refusal = 0; refusal < before; refusal += 1) await answered();
+    await limiter.release('s', { slot: (await held).slot });
+    await answered();
+    await answered();
+    expect((await waiting).allowed).toBe(true);
+  });
+
+  test('with jitter does not give up on what comes in time', async () => {
+    const limiter = limiterOf({ policies: bucket });
+    await limiter.acquire('s');
+    const waiting = limiter.acquire('s', { maxWaitMs: 1000 });
+    await pass(0);
+    await pass(1000);
+    expect((await waiting).allowed).toBe(true);
+  });
+
+  test('takes what is there without any wait, or fails at once', async () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    const some = Array.from({ length: 5 }, () => limiter.acquire('s', { maxWaitMs: 0 }));
+    expect((await Promise.all(some)).every((decision) => decision.allowed)).toBe(true);
+    await expect(limiter.acquire('s', { maxWaitMs: 0 })).rejects.toMatchObject({
+      code: 'ERR_RATE_LIMIT_WAIT',
+    });
+  });
+
+  test('of 10,000 who wait nobody is forgotten, and one more is refused', async () => {
+    const limiter = limiterOf({
+      policies: { p: [fixedWindow({ limit: 5000, windowSeconds: 1 })] },
+    });
+    await limiter.check('s', { cost: 5000 });
+    const aborted = new AbortController();
+    const all = Array.from({ length: 10_001 }, (_, index) =>
+      limiter.acquire('s', index % 2 === 0 ? {} : { signal: aborted.signal }).then(
+        () => 'served',
+        (error: Error) => error.message,
+      ),
+    );
+    await pass(0);
+    await expect(limiter.acquire('s')).rejects.toMatchObject({ code: 'ERR_RATE_LIMIT_WAIT' });
+    aborted.abort(new Error('gone'));
+    for (let step = 0; step < 30; step += 1) await pass(100);
+    const outcomes = await Promise.all(all);
+    expect(outcomes.filter((outcome) => outcome === 'gone')).toHaveLength(5000);
+    expect(outcomes.filter((outcome) => outcome === 'served')).toHaveLength(5001);
+  });
+
   test('takes a slot as soon as it is released', async () => {
     const limiter = limiterOf({ policies: { p: [concurrency({ limit: 1 })] } });
     const { slot } = await limiter.acquire('s');
