@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { Stream } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Decision } from './decision.ts';
 import type { RateLimiter } from './limiter.ts';
@@ -57,6 +58,7 @@ export function pace<Name extends string>(
         ...(maxWaitMs !== undefined && { maxWaitMs }),
         signal: paced.signal,
       })
+      .finally(watchBody(request.body, (error) => paced.abort(error)))
       .then(
         (decision) => {
           paced.decision = decision;
@@ -67,6 +69,20 @@ export function pace<Name extends string>(
       .catch((error: Error) => paced.onResponseError(paced, error));
     return true;
   };
+}
+
+/**
+ * A body that streams and fails while its request waits is the request's failure; nobody else listens to it before it is sent, and
+ * an error that nobody listens to ends the process.
+ * @returns ends it.
+ */
+function watchBody(
+  body: Dispatcher.DispatchOptions['body'],
+  failed: (error: Error) => void,
+): () => void {
+  if (!(body instanceof Stream)) return () => {};
+  body.on('error', failed);
+  return () => void body.off('error', failed);
 }
 
 interface Told {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, request } from 'undici';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
@@ -8,6 +9,7 @@ import {
   createRateLimiter,
   fixedWindow,
   memoryRateLimitStore,
+  type Policy,
   type RateLimiter,
   type RateLimitStore,
 } from '../src/index.ts';
@@ -39,7 +41,7 @@ const thousand = { p: [fixedWindow({ limit: 1000, windowSeconds: 3600 })] };
 function member(
   store: RateLimitStore,
   options: PaceOptions<'p'> = {},
-  policies: typeof thousand = thousand,
+  policies: { readonly p: readonly Policy[] } = thousand,
 ): { limiter: RateLimiter<'p'>; dispatcher: Dispatcher } {
   const limiter = createRateLimiter({ store, policies });
   const agent = new Agent();
@@ -83,6 +85,27 @@ describe('pace', () => {
     controller.abort(new Error('never mind'));
     await expect(waiting).rejects.toThrow('never mind');
     expect(requests).toBe(1);
+  });
+
+  test('holds a body that streams until its turn comes, and fails with it when it fails', async () => {
+    const { limiter, dispatcher } = member(memoryRateLimitStore(), { maxWaitMs: 3_600_000 });
+    const received: string[] = [];
+    answer = async (incoming, response) => {
+      incoming.setEncoding('utf8').on('data', (text: string) => void received.push(text));
+      await once(incoming, 'end');
+      response.end('ok');
+    };
+    const send = (body: Readable): Promise<number> =>
+      request(origin, { dispatcher, method: 'POST', body }).then(({ statusCode }) => statusCode);
+    await limiter.check(origin, { cost: 1000 });
+    const broken = new Readable({ read() {} });
+    const [failing, waiting] = [send(broken), send(Readable.from(['one ', 'two']))];
+    broken.destroy(new Error('the file is gone'));
+    await expect(failing).rejects.toThrow('the file is gone');
+    expect(requests).toBe(0);
+    await limiter.reset(origin);
+    expect(await waiting).toBe(200);
+    expect(received.join('')).toBe('one two');
   });
 
   test('gives a slot back when its request is over, however that ended', async () => {
