@@ -108,8 +108,16 @@ function restrictionOf(
       remaining: 0,
       durationMs: tightest?.remaining === 0 ? tightest.resetMs : unspecifiedMs,
     };
-  if (!tightest || tightest.remaining >= decision.remaining) return undefined;
+  if (!tightest || tightest.remaining >= countedLeft(decision)) return undefined;
   return { remaining: tightest.remaining, durationMs: tightest.resetMs };
+}
+
+/** What is left of our own limits. Free slots are none of the server's business: they come back by themselves. */
+function countedLeft({ policies, remaining }: Decision): number {
+  const counted = policies.filter(({ concurrent }) => !concurrent);
+  return counted.length === policies.length
+    ? remaining
+    : Math.min(...counted.map((policy) => policy.remaining));
 }
 
 function originOf({ origin }: Dispatcher.DispatchOptions): string | undefined {

@@ -169,6 +169,26 @@ describe('pace', () => {
     expect(requests).toBe(3);
   });
 
+  test('what the server has left is compared with what we count, not with free slots', async () => {
+    const both = { p: [concurrency({ limit: 2 }), ...thousand.p] };
+    const { limiter, dispatcher } = member(memoryRateLimitStore(), {}, both);
+    answer = (_incoming, response) =>
+      response.writeHead(200, { ratelimit: '"q";r=100;t=60' }).end();
+    await get(dispatcher);
+    await expect.poll(async () => (await limiter.peek(origin)).policies[1]?.remaining).toBe(100);
+  });
+
+  test('a server that says that a second is used up, in a quarter of an hour of which little is left, is left alone for a second', async () => {
+    const { limiter, dispatcher } = member(memoryRateLimitStore());
+    const fields = ['"second";r=9;t=1, "hour";r=8;t=3000', '"second";r=0;t=1, "hour";r=7;t=3000'];
+    answer = (_incoming, response) => response.writeHead(200, { ratelimit: fields.shift() }).end();
+    await get(dispatcher);
+    await expect.poll(async () => (await limiter.peek(origin)).remaining).toBe(8);
+    await get(dispatcher);
+    await expect.poll(async () => (await limiter.peek(origin)).remaining).toBe(0);
+    expect((await limiter.peek(origin)).retryAfterMs).toBeLessThanOrEqual(1000);
+  });
+
   test('a server that knows more than we have left changes nothing', async () => {
     const { limiter, dispatcher } = member(memoryRateLimitStore());
     answer = (_incoming, response) =>
