@@ -191,6 +191,12 @@ describe('addressKey', () => {
     ['2001:db8:1:ff:ffff:ffff:ffff:ffff', 'ip:2001:db8:1::/56'],
     ['2001:db8:1:100::1', 'ip:2001:db8:1:100::/56'],
     ['fe80::1%eth0', 'ip:fe80::/56'],
+    // Behind a translator all of IPv4 comes from one network.
+    ['64:ff9b::192.0.2.1', 'ip:192.0.2.1'],
+    ['64:ff9b::c000:202', 'ip:192.0.2.2'],
+    ['::ffff:0:192.0.2.1', 'ip:192.0.2.1'],
+    ['0x7f.1', 'ip:unknown'],
+    ['010.0.0.1', 'ip:unknown'],
     ['', 'ip:unknown'],
     ['not an address', 'ip:unknown'],
   ])('%s → %s', (address, key) => {
