@@ -30,7 +30,7 @@ export function rateLimitHeaders(
   const lines: HeaderLine[] = [];
   const known = decision.policies.length > 0;
   if (known && style !== 'ietf') {
-    const untilMs = decision.allowed ? decision.resetMs : resetOf(decision, decision);
+    const untilMs = comesBack(decision) ? decision.retryAfterMs : decision.resetMs;
     lines.push(
       ['x-ratelimit-limit', String(decision.limit)],
       ['x-ratelimit-remaining', String(decision.remaining)],
@@ -43,8 +43,7 @@ export function rateLimitHeaders(
       ['ratelimit', decision.policies.map((policy) => statusItem(policy, decision)).join(', ')],
     );
   }
-  if (!decision.allowed && Number.isFinite(decision.retryAfterMs))
-    lines.push(['retry-after', String(seconds(decision.retryAfterMs))]);
+  if (comesBack(decision)) lines.push(['retry-after', String(seconds(decision.retryAfterMs))]);
   return lines;
 }
 
@@ -60,13 +59,17 @@ function statusItem(policy: PolicyStatus, decision: Decision): string {
 }
 
 /** The moment to come back at is the same in every field (draft-10 §5): that of `Retry-After` for who was refused. */
-function resetOf(
-  { resetMs, retryAfterMs }: Pick<PolicyStatus, 'resetMs' | 'retryAfterMs'>,
-  decision: Decision,
-): number {
-  return !decision.allowed && retryAfterMs > 0 && Number.isFinite(retryAfterMs)
-    ? retryAfterMs
-    : resetMs;
+function resetOf({ resetMs, retryAfterMs }: PolicyStatus, decision: Decision): number {
+  if (!comesBack(decision)) return resetMs;
+  const { policies, retryAfterMs: wholeMs } = decision;
+  // No limit asks for so long: the subject is paused as a whole.
+  const paused = policies.every((policy) => policy.retryAfterMs < wholeMs);
+  return paused ? wholeMs : retryAfterMs || resetMs;
+}
+
+/** It was refused, and waiting helps. */
+function comesBack({ allowed, retryAfterMs }: Decision): boolean {
+  return !allowed && Number.isFinite(retryAfterMs);
 }
 
 function seconds(ms: number): number {

@@ -53,6 +53,20 @@ describe('rateLimitHeaders', () => {
     });
   });
 
+  test('tells who is paused as a whole to come back when the pause ends, everywhere', async () => {
+    limiter.checkSync('h', { policy: 'free', cost: 60 });
+    await limiter.restrict('h', { policy: 'free', remaining: 0, durationMs: 100_001 });
+    await limiter.restrict('i', { policy: 'free', remaining: 0, durationMs: 4001 });
+    expect(fieldsOf(limiter.checkSync('h', { policy: 'free' }))).toMatchObject({
+      ratelimit: '"free-60s";r=0;t=101, "free-3600s";r=0;t=101',
+      'retry-after': '101',
+    });
+    expect(fieldsOf(limiter.checkSync('i', { policy: 'free' }))).toMatchObject({
+      ratelimit: '"free-60s";r=0;t=5, "free-3600s";r=0;t=5',
+      'retry-after': '5',
+    });
+  });
+
   test('does not tell who can never be granted to come back', () => {
     expect(fieldsOf(limiter.checkSync('c', { policy: 'free', cost: 61 }))).not.toHaveProperty(
       'retry-after',
