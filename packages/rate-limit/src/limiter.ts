@@ -4,7 +4,7 @@ import { RateLimitError } from './errors.ts';
 import { refusedChannel, restrictedChannel, storeFailedChannel } from './events.ts';
 import { type Fallback, fallback, type OnStoreError } from './fallback.ts';
 import { type LeaseOptions, Leases } from './lease.ts';
-import { assertInteger, largestLimit, type Policy } from './policy.ts';
+import { assertFunction, assertInteger, largestLimit, type Policy } from './policy.ts';
 import { type CompiledSet, compileSet, type PolicySetInput } from './policy-set.ts';
 import { longestRestrictionMs } from './record.ts';
 import { Refusals } from './refusals.ts';
@@ -144,6 +144,9 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       throw new TypeError('store: expected a RateLimitStore');
     if (!['open', 'closed', 'local'].includes(onStoreError))
       throw new TypeError("onStoreError: expected 'open', 'closed' or 'local'");
+    assertFunction('overrides', options.overrides);
+    assertFunction('deny', options.deny);
+    assertFunction('now', now);
     assertInteger('timeoutMs', timeoutMs, 60_000);
     assertInteger('replicas', replicas, 100_000);
     this.#store = store;
@@ -155,7 +158,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     this.#fallback = fallback(onStoreError, replicas, this.#now);
     this.#health = new StoreHealth(this.#now);
     this.#leases = options.lease && new Leases(options.lease);
-    const names = Object.keys(options.policies) as Name[];
+    const names = Object.keys(options.policies ?? {}) as Name[];
     if (names.length === 0) throw new TypeError('policies: expected at least one set of limits');
     this.#onlyPolicy = names.length === 1 ? names[0] : undefined;
     for (const name of names) this.setPolicies(name, options.policies[name]);
@@ -163,7 +166,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   setPolicies(policy: Name, limits: PolicySetInput): void {
     const set = compileSet(policy, limits);
-    for (const other of this.#sets.values()) assertCompatible(set, other);
+    this.#assertCompatible(set);
     this.#sets.set(policy, set);
     this.#overridden.set(policy, new WeakMap());
     this.#refusals.clear();
@@ -473,6 +476,18 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     await this.#store.close?.();
   }
 
+  /** What one set does not know, it forgets: sets that share a counter must know the same. */
+  #assertCompatible(set: CompiledSet): void {
+    const kinds = (of: CompiledSet): string => of.limits.map(({ kind }) => kind).join();
+    for (const other of this.#sets.values()) {
+      if (other.counter !== set.counter || other.name === set.name) continue;
+      if (kinds(set) !== kinds(other))
+        throw new TypeError(
+          `policies.${set.name}: shares the counter "${set.counter}" with ${other.name}, so both need the same kinds of limits in the same order`,
+        );
+    }
+  }
+
   #setFor(subject: string, asked: Name | undefined): CompiledSet {
     const policy = asked ?? this.#onlyPolicy;
     const set = policy === undefined ? undefined : this.#sets.get(policy);
@@ -487,6 +502,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     if (known) return known;
     const { counter, shadow } = set;
     const overridden = compileSet(policy, { limits, counter, shadow });
+    this.#assertCompatible(overridden);
     this.#overridden.get(policy)?.set(limits, overridden);
     return overridden;
   }
@@ -523,16 +539,6 @@ function unknownPolicy(name: string | undefined): RateLimitError {
       ? 'several sets of limits: say which by `policy`'
       : `no policy is named ${JSON.stringify(String(name).slice(0, 64))}`;
   return new RateLimitError('ERR_RATE_LIMIT_POLICY', message);
-}
-
-/** What one set does not know, it forgets: sets that share a counter must know the same. */
-function assertCompatible(set: CompiledSet, other: CompiledSet): void {
-  if (set.counter !== other.counter || set.name === other.name) return;
-  const kinds = (of: CompiledSet): string => of.limits.map(({ kind }) => kind).join();
-  if (kinds(set) !== kinds(other))
-    throw new TypeError(
-      `policies.${set.name}: shares the counter "${set.counter}" with ${other.name}, so both need the same kinds of limits in the same order`,
-    );
 }
 
 function notInThisProcess(): TypeError {

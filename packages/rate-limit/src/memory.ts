@@ -1,4 +1,4 @@
-import { assertInteger, type Policy } from './policy.ts';
+import { assertFunction, assertInteger, type Policy } from './policy.ts';
 import { advance, consume, freshRecord, give, isClear, renew, restrict } from './record.ts';
 import { takeAtOnce } from './scalar.ts';
 import type { ConsumeMode, RateLimitStore, StoreAnswer } from './store.ts';
@@ -29,6 +29,7 @@ export function memoryRateLimitStore(
 ): MemoryRateLimitStore {
   const { maxSubjects = 100_000, now = Date.now } = options;
   assertInteger('maxSubjects', maxSubjects, 1e7);
+  assertFunction('now', now);
   const counters = new Map<string, Subjects>();
   const nowUs = (): number => Math.floor(now() * 1000);
 

@@ -17,10 +17,16 @@ export type PolicySetInput = PolicySet | readonly Policy[];
 
 export function compileSet(name: string, input: PolicySetInput): CompiledSet {
   assertName('policies', name);
-  const { limits, counter = name, shadow = false } = isList(input) ? { limits: input } : input;
+  const {
+    limits = [],
+    counter = name,
+    shadow = false,
+  }: Partial<PolicySet> = isList(input) ? { limits: input } : (input ?? {});
   assertName('counter', counter);
   if (!Array.isArray(limits) || limits.length === 0 || limits.length > 16)
     throw new TypeError(`policies.${name}: expected 1 to 16 limits`);
+  if (typeof shadow !== 'boolean')
+    throw new TypeError(`policies.${name}: shadow: expected a boolean`);
   // Names are unique over all sets, as the RateLimit fields want them.
   const named = limits.map((given): Policy => {
     const policy = checked(name, given);

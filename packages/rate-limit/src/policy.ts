@@ -188,6 +188,11 @@ export function assertName(option: string, name: string): void {
     throw new TypeError(`${option}: expected 1 to 64 of A-Z a-z 0-9 . _ -`);
 }
 
+export function assertFunction(option: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function')
+    throw new TypeError(`${option}: expected a function`);
+}
+
 export function assertInteger(option: string, value: number, largest: number): void {
   if (!Number.isInteger(value) || value < 1 || value > largest)
     throw new TypeError(`${option}: expected an integer from 1 to ${largest}`);

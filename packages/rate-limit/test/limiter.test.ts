@@ -146,6 +146,17 @@ describe('options that make no sense are refused, by name', () => {
   const nonsense: [string, () => unknown][] = [
     ['store', () => createRateLimiter({ store: {} as RateLimitStore, policies: { p: five } })],
     ['policies', () => limiterOf({ policies: {} })],
+    ['policies', () => limiterOf({ policies: undefined as never })],
+    ['policies.p', () => limiterOf({ policies: { p: null as never } })],
+    // Whoever reads it from the environment has a text, and every text but one is true.
+    [
+      'policies.p',
+      () => limiterOf({ policies: { p: { limits: five, shadow: 'false' as never } } }),
+    ],
+    ['deny', () => limiterOf({ policies: { p: five }, deny: new Set(['bad']) as never })],
+    ['overrides', () => limiterOf({ policies: { p: five }, overrides: {} as never })],
+    ['now', () => limiterOf({ policies: { p: five }, now: 5 as never })],
+    ['now', () => memoryRateLimitStore({ now: 5 as never })],
     ['policies', () => limiterOf({ policies: { 'white space': five } })],
     ['policies.p', () => limiterOf({ policies: { p: [] } })],
     ['policies.p', () => limiterOf({ policies: { p: [...five, ...five] } })],
@@ -238,6 +249,18 @@ describe('tiers', () => {
     expect(limiter.checkSync('vip')).toMatchObject({ allowed: true, limit: 9, remaining: 3 });
     limiter.setPolicies('p', [fixedWindow({ limit: 7, windowSeconds: 60 })]);
     expect(limiter.checkSync('s')).toMatchObject({ allowed: true, remaining: 1 });
+  });
+
+  test('limits of a single subject are of the same kinds as those of the sets that share the counter', async () => {
+    const limiter = limiterOf({
+      policies: { a: { limits: five, counter: 'c' }, b: { limits: five, counter: 'c' } },
+      overrides: (_, policy) =>
+        policy === 'a' ? [tokenBucket({ capacity: 5, refillPerSecond: 1 })] : undefined,
+    });
+    await expect(limiter.check('s', { policy: 'a' })).rejects.toThrow(
+      /^policies.a: shares the counter/,
+    );
+    expect((await limiter.check('s', { policy: 'b' })).allowed).toBe(true);
   });
 
   test('a set that goes into shadow mode takes the limits of single subjects with it', () => {
