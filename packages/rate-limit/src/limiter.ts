@@ -476,14 +476,15 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     await this.#store.close?.();
   }
 
-  /** What one set does not know, it forgets: sets that share a counter must know the same. */
+  /** What one set does not know, it forgets, and what it knows for a minute does not last an hour: sets that share a counter must know the same. */
   #assertCompatible(set: CompiledSet): void {
-    const kinds = (of: CompiledSet): string => of.limits.map(({ kind }) => kind).join();
+    const shape = (of: CompiledSet): string =>
+      of.limits.map(({ kind, windowUs }) => `${kind} ${windowUs}`).join();
     for (const other of this.#sets.values()) {
       if (other.counter !== set.counter || other.name === set.name) continue;
-      if (kinds(set) !== kinds(other))
+      if (shape(set) !== shape(other))
         throw new TypeError(
-          `policies.${set.name}: shares the counter "${set.counter}" with ${other.name}, so both need the same kinds of limits in the same order`,
+          `policies.${set.name}: shares the counter "${set.counter}" with ${other.name}, so both need the same kinds of limits with the same windows in the same order`,
         );
     }
   }

@@ -251,6 +251,19 @@ describe('tiers', () => {
     expect(limiter.checkSync('s')).toMatchObject({ allowed: true, remaining: 1 });
   });
 
+  test('with windows of different lengths do not share: a check under one would convert, and so end, what the other counts', () => {
+    const hour = [slidingWindow({ limit: 1000, windowSeconds: 3600 })];
+    const minute = [slidingWindow({ limit: 60, windowSeconds: 60 })];
+    const limiter = limiterOf({
+      policies: { a: { limits: hour, counter: 'c' }, b: { limits: hour, counter: 'c' } },
+    });
+    expect(() => limiter.setPolicies('b', { limits: minute, counter: 'c' })).toThrow(
+      /^policies.b: shares the counter/,
+    );
+    limiter.setPolicies('b', minute);
+    expect(limiter.checkSync('s', { policy: 'b' }).limit).toBe(60);
+  });
+
   test('limits of a single subject are of the same kinds as those of the sets that share the counter', async () => {
     const limiter = limiterOf({
       policies: { a: { limits: five, counter: 'c' }, b: { limits: five, counter: 'c' } },
