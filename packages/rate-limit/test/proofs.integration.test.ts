@@ -1,22 +1,28 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import {
   type RedisClusterServers,
   type RedisServer,
   startRedis,
   startRedisCluster,
 } from '@countersign/testkit/redis';
-import type { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
+import { Agent, request } from 'undici';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   createRateLimiter,
   defaultTiers,
   fixedWindow,
+  type RateLimitError,
   type RateLimiter,
   slidingWindow,
   tokenBucket,
 } from '../src/index.ts';
 import { redisRateLimitStore } from '../src/redis.ts';
+import { pace } from '../src/undici.ts';
+import { type Contest, contests } from './contests.ts';
 
 let server: RedisServer;
 let redis: Redis;
@@ -39,16 +45,50 @@ async function calls(command: string): Promise<number> {
   return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
 }
 
-test('of 4 processes that make 5,000 concurrent checks each, exactly the limit passes', async () => {
+test('of 4 processes that make 5,000 concurrent checks each, and some of every kind, exactly the limit passes', async () => {
   const worker = new URL('./worker.ts', import.meta.url);
-  const workers: ChildProcess[] = Array.from({ length: 4 }, () =>
-    fork(worker, [server.url, '5000']),
-  );
-  const passed = await Promise.all(
-    workers.map(async (child) => Number((await once(child, 'message'))[0])),
-  );
-  expect(passed.reduce((sum, count) => sum + count, 0)).toBe(1000);
+  const workers: ChildProcess[] = Array.from({ length: 4 }, () => fork(worker, [server.url]));
+  const passed = (await Promise.all(workers.map(resultOf))) as number[][];
+  const names = Object.keys(contests) as Contest[];
+  const sums = names.map((name, index) => [
+    name,
+    passed.reduce((sum, counts) => sum + (counts[index] as number), 0),
+  ]);
+  expect(sums).toEqual(names.map((name) => [name, contests[name].passing]));
 });
+
+test('what one process is told by a server that it paces itself for holds for another process', async () => {
+  let requests = 0;
+  const upstream = createServer((_, response) => {
+    requests += 1;
+    response.writeHead(429, { 'retry-after': '30' }).end();
+  }).listen(0, '127.0.0.1');
+  await once(upstream, 'listening');
+  const origin = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
+  const limiter = limiterOn(redis);
+  const agent = new Agent().compose(pace(limiter));
+  try {
+    const { statusCode, body } = await request(origin, { dispatcher: agent });
+    await body.dump();
+    expect(statusCode).toBe(429);
+    await expect.poll(async () => (await limiter.peek(origin)).allowed).toBe(false);
+    const other = fork(new URL('./paced-worker.ts', import.meta.url), [server.url, origin]);
+    const { code, retryAfterMs } = (await resultOf(other)) as RateLimitError;
+    expect(code).toBe('ERR_RATE_LIMIT_WAIT');
+    expect(retryAfterMs).toBeGreaterThan(20_000);
+    expect(requests).toBe(1);
+  } finally {
+    await agent.close();
+    upstream.close();
+  }
+});
+
+async function resultOf(child: ChildProcess): Promise<unknown> {
+  const ended = once(child, 'exit').then(() =>
+    Promise.reject(new Error('it ended without a result')),
+  );
+  return (await Promise.race([once(child, 'message'), ended]))[0];
+}
 
 describe('what a check asks of Redis', () => {
   test('is one call of one script, whatever the number of limits', async () => {
@@ -140,6 +180,73 @@ describe('a shared store that has trouble', () => {
     });
   });
 
+  test('SCRIPT FLUSH again and again costs nobody anything', async () => {
+    const limiter = limiterOn(redis);
+    let flushing = true;
+    const flushes = (async () => {
+      while (flushing) await redis.script('FLUSH');
+    })();
+    let passed = 0;
+    for (let round = 0; round < 60; round += 1) {
+      const decisions = await Promise.all(
+        Array.from({ length: 20 }, (_, index) => limiter.check(index % 2 === 0 ? 's' : `${round}`)),
+      );
+      expect(decisions.every(({ source }) => source !== 'degraded')).toBe(true);
+      passed += decisions.filter(({ allowed }, index) => allowed && index % 2 === 0).length;
+    }
+    flushing = false;
+    await flushes;
+    expect(passed).toBe(600);
+    expect((await limiter.peek('s')).remaining).toBe(400);
+  });
+
+  test('what cannot be read is the trouble of its own subject, not of those whose checks travel with it', async () => {
+    const limiter = limiterOn(redis);
+    const broken = ['', 'x', '\x02', '\x02\x01', '\x02\xff', '\x09\x01', '\x03\x01short'];
+    await redis.lpush('rl:p:list', 'x');
+    await Promise.all(
+      broken.map((text, index) => redis.set(`rl:p:${index}`, Buffer.from(text, 'latin1'))),
+    );
+    const subjects = ['a', 'list', 'b', ...broken.map((_, index) => `${index}`), 'c'];
+    const decisions = await Promise.all(subjects.map((subject) => limiter.check(subject)));
+    const served = subjects.filter((_, index) => decisions[index]?.source === 'store');
+    expect(served).toEqual(['a', 'b', 'c']);
+    expect(decisions.filter(({ allowed }) => allowed)).toHaveLength(3);
+    // Nobody is locked out for ever.
+    await limiter.reset('list');
+    expect((await limiter.check('list')).allowed).toBe(true);
+  });
+
+  test('out of memory: refused, and granted again when there is some', async () => {
+    const limiter = limiterOn(redis);
+    await limiter.check('s');
+    await redis.config('SET', 'maxmemory', '1');
+    const without = await Promise.all(
+      Array.from({ length: 10 }, (_, index) => limiter.check(`${index}`)),
+    );
+    expect(without.every(({ allowed, source }) => !allowed && source === 'degraded')).toBe(true);
+    await redis.config('SET', 'maxmemory', '0');
+    expect(await limiter.check('s')).toMatchObject({ source: 'store', remaining: 998 });
+  });
+
+  test('restarted without its data: everything begins anew, and is counted again', async () => {
+    const own = await startRedis();
+    try {
+      const limiter = limiterOn(own.client());
+      await limiter.check('s', { cost: 1000 });
+      expect((await limiter.check('s')).allowed).toBe(false);
+      await limiter.refund('s');
+      await own.restart();
+      expect(await limiter.check('s', { cost: 1000 })).toMatchObject({
+        source: 'store',
+        allowed: true,
+      });
+      expect((await limiter.check('s')).allowed).toBe(false);
+    } finally {
+      await own.stop();
+    }
+  });
+
   test('killed: decided here within the time given; restarted: decided there again', async () => {
     const own = await startRedis({ persistence: 'aof' });
     try {
@@ -180,9 +287,42 @@ describe('a shared store that has trouble', () => {
     }
   });
 
-  test('failed over: counting goes on where the replica was', async () => {
-    const cluster: RedisClusterServers = await startRedisCluster({ replicas: 1 });
-    try {
+  describe('a cluster', () => {
+    let cluster: RedisClusterServers;
+    beforeAll(async () => {
+      cluster = await startRedisCluster({ replicas: 1 });
+    });
+    afterAll(() => cluster.stop());
+
+    test('that moves a slot: exactly the limit passes meanwhile', async () => {
+      const client = cluster.client();
+      const store = redisRateLimitStore(client);
+      const limits = [fixedWindow({ limit: 100, windowSeconds: 31_622_400 })];
+      const limiter = createRateLimiter({ store, policies: { p: limits }, timeoutMs: 10_000 });
+      // All in one slot.
+      const subjects = Array.from({ length: 10 }, (_, index) => `{moving}${index}`);
+      const passed = new Map<string, number>();
+      let moving = true;
+      const traffic = (async () => {
+        for (let round = 0; moving || round < 60; round += 1) {
+          const decisions = await Promise.all(
+            subjects.flatMap((subject) => [limiter.check(subject), limiter.check(subject)]),
+          );
+          expect(decisions.filter(({ source }) => source === 'degraded')).toEqual([]);
+          for (const [index, { allowed }] of decisions.entries()) {
+            const subject = subjects[index >> 1] as string;
+            if (allowed) passed.set(subject, (passed.get(subject) ?? 0) + 1);
+          }
+        }
+      })();
+      await expect.poll(() => passed.size).toBe(10);
+      await moveSlot(client, 'rl:p:{moving}0');
+      moving = false;
+      await traffic;
+      expect([...passed.values()]).toEqual(subjects.map(() => 100));
+    });
+
+    test('that fails over: counting goes on where the replica was', async () => {
       const store = redisRateLimitStore(cluster.client());
       const limiter = createRateLimiter({ store, policies: { p: hour }, timeoutMs: 10_000 });
       const subjects = Array.from({ length: 30 }, (_, index) => `s${index}`);
@@ -190,8 +330,27 @@ describe('a shared store that has trouble', () => {
       await Promise.all([0, 1, 2].map((index) => cluster.failover(index)));
       const after = await Promise.all(subjects.map((subject) => limiter.check(subject)));
       expect(after.map(({ remaining }) => remaining)).toEqual(subjects.map(() => 989));
-    } finally {
-      await cluster.stop();
-    }
+    });
   });
 });
+
+/** Moves the slot of a key to another master, one key after the other. */
+async function moveSlot(client: Cluster, key: string): Promise<void> {
+  const masters = client.nodes('master');
+  const slot = Number(await masters[0]?.call('CLUSTER', 'KEYSLOT', key));
+  const address = ({ options }: Redis): string => `${options.host}:${options.port}`;
+  const source = masters.find((node) => address(node) === client.slots[slot]?.[0]) as Redis;
+  const target = masters.find((node) => node !== source) as Redis;
+  const [sourceId, targetId] = (await Promise.all(
+    [source, target].map((node) => node.call('CLUSTER', 'MYID')),
+  )) as [string, string];
+  await target.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', sourceId);
+  await source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', targetId);
+  for (;;) {
+    const [next] = (await source.call('CLUSTER', 'GETKEYSINSLOT', slot, 1)) as string[];
+    if (next === undefined) break;
+    const { host, port } = target.options;
+    await source.call('MIGRATE', host as string, port as number, next, 0, 5000);
+  }
+  for (const node of masters) await node.call('CLUSTER', 'SETSLOT', slot, 'NODE', targetId);
+}

@@ -1,18 +1,25 @@
 import { Redis } from 'ioredis';
-import { createRateLimiter, fixedWindow } from '../src/index.ts';
+import { createRateLimiter } from '../src/index.ts';
 import { redisRateLimitStore } from '../src/redis.ts';
+import { type Contest, contests } from './contests.ts';
 
-/** One of several processes that share a limit: makes its checks all at once and reports how many passed. */
-const [url = '', checks = '0'] = process.argv.slice(2);
+/** One of several processes that share limits: makes its checks all at once and reports how many passed under each. */
+const [url = ''] = process.argv.slice(2);
 const redis = new Redis(url);
+const names = Object.keys(contests) as Contest[];
 const limiter = createRateLimiter({
   store: redisRateLimitStore(redis),
-  policies: { p: [fixedWindow({ limit: 1000, windowSeconds: 31_622_400 })] },
-  timeoutMs: 30_000,
+  policies: Object.fromEntries(names.map((name) => [name, contests[name].limits])),
+  timeoutMs: 60_000,
 });
-const decisions = await Promise.all(
-  Array.from({ length: Number(checks) }, () => limiter.check('shared')),
+const passed = await Promise.all(
+  names.map(async (policy) => {
+    const decisions = await Promise.all(
+      Array.from({ length: contests[policy].checks }, () => limiter.check('shared', { policy })),
+    );
+    if (decisions.some(({ source }) => source === 'degraded')) throw new Error('the store failed');
+    return decisions.filter(({ allowed }) => allowed).length;
+  }),
 );
-if (decisions.some(({ source }) => source === 'degraded')) throw new Error('the store failed');
-process.send?.(decisions.filter(({ allowed }) => allowed).length);
+process.send?.(passed);
 redis.disconnect();
