@@ -7,15 +7,18 @@ import { longestDebtSeconds } from './token-bucket.ts';
  *
  * A record is one flat array, read and written by one `struct` call: version, number of policies, allowance and end of the
  * restriction (not stored where both are 0), and five numbers for each policy (`o` is where they begin): kind, window, at, used, previous. Kinds: 1 token bucket,
- * 2 sliding window, 3 fixed window, 4 sliding log, 5 concurrency. The last two also have a list of pairs each, behind the array.
+ * 2 sliding window, 3 fixed window, 4 sliding log, 5 concurrency. The last two also have a list of pairs each, behind the array. A log
+ * stays as it is stored, so that a check costs what it changes and not what there is; slots become a table.
  */
 export const prelude: string = `
 local time = redis.call('TIME')
 local redis_now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local never = 1 / 0
 local call, ceil, floor, max, min, fmod = redis.call, math.ceil, math.floor, math.max, math.min, math.fmod
-local pack, unpack_from, byte = struct.pack, struct.unpack, string.byte
+local pack, unpack_from, byte, sub = struct.pack, struct.unpack, string.byte, string.sub
 local header = 4
+-- Bytes of a log's entry.
+local log_entry = 12
 local specs, requests, formats, lives = {}, {}, {}, {}
 local one_policy, two_policies = '<BBBdddd', '<BBBddddBdddd'
 -- Versions of records: without a restriction, and with one. What is short is much cheaper to keep.
@@ -68,16 +71,22 @@ local function load(value)
   for index = 1, position <= #value and count or 0 do
     local kind = record[header + 5 * index - 4]
     if kind >= 4 then
-      local entries, size = {}
+      local size
       size, position = unpack_from('<I4', value, position)
-      local format = kind == 4 and '<dI4' or '<dd'
-      for entry = 1, size * 2, 2 do
-        entries[entry], entries[entry + 1], position = unpack_from(format, value, position)
-      end
       lists = lists or {}
-      lists[index] = entries
+      if kind == 4 then
+        lists[index] = sub(value, position, position + size * log_entry - 1)
+        position = position + size * log_entry
+      else
+        local entries = {}
+        for entry = 1, size * 2, 2 do
+          entries[entry], entries[entry + 1], position = unpack_from('<dd', value, position)
+        end
+        lists[index] = entries
+      end
     end
   end
+  if position ~= #value + 1 then error('rate-limit record of another length') end
   return record, lists
 end
 
@@ -95,21 +104,29 @@ local function dump(record, lists)
   local parts = {fixed}
   for index = 1, count do
     local kind, entries = record[header + 5 * index - 4], lists[index]
-    if kind >= 4 then
-      entries = entries or {}
+    if kind == 4 then
+      parts[#parts + 1] = pack('<I4', #entries / log_entry)
+      parts[#parts + 1] = entries
+    elseif kind == 5 then
       parts[#parts + 1] = pack('<I4', #entries / 2)
-      local format = kind == 4 and '<dI4' or '<dd'
       for entry = 1, #entries, 2 do
-        parts[#parts + 1] = pack(format, entries[entry], entries[entry + 1])
+        parts[#parts + 1] = pack('<dd', entries[entry], entries[entry + 1])
       end
     end
   end
   return table.concat(parts)
 end
 
+-- The moment and the cost of the entry that begins at a place of a log.
+local function entry_at(log, place)
+  local at, cost = unpack_from('<dI4', log, place)
+  return at, cost
+end
+
 -- Answers whether the clock stepped back: that must be remembered even if nothing is charged, or refusals would last until
 -- the clock is where it was.
-local function advance(record, o, entries, rate, now)
+local function advance(record, lists, index, rate, now)
+  local o = header + 5 * index - 4
   local kind, window, at = record[o], record[o + 1], record[o + 2]
   if kind == 1 then
     if now > at then record[o + 3] = max(0, record[o + 3] - ((now - at) * rate) / 1000000) end
@@ -127,33 +144,37 @@ local function advance(record, o, entries, rate, now)
     record[o + 2] = start
     return start < at
   end
-  local stepped_back = false
   if kind == 4 then
-    local gone, size = 0, #entries
-    while gone < size and entries[gone + 1] <= now - window do
-      record[o + 3] = record[o + 3] - entries[gone + 2]
-      gone = gone + 2
+    local log, first, ahead = lists[index], 1, 0
+    while first <= #log do
+      local moment, cost = entry_at(log, first)
+      if moment > now - window then break end
+      record[o + 3] = record[o + 3] - cost
+      first = first + log_entry
     end
-    if gone > 0 then
-      for index = 1, size do entries[index] = entries[index + gone] end
+    if first > 1 then log = sub(log, first) end
+    while ahead < #log and entry_at(log, #log - ahead - log_entry + 1) > now do ahead = ahead + log_entry end
+    if ahead > 0 then
+      local parts = {sub(log, 1, -ahead - 1)}
+      for place = #log - ahead + 1, #log, log_entry do
+        local _, cost = entry_at(log, place)
+        parts[#parts + 1] = pack('<dI4', now, cost)
+      end
+      log = table.concat(parts)
     end
-    for index = #entries - 1, 1, -2 do
-      if entries[index] <= now then break end
-      entries[index] = now
-      stepped_back = true
-    end
-    return stepped_back
+    lists[index] = log
+    return ahead > 0
   end
-  local kept = 0
-  for index = 1, #entries, 2 do
-    local slot, ends = entries[index], entries[index + 1]
+  local entries, kept, stepped_back = lists[index], 0, false
+  for entry = 1, #entries, 2 do
+    local slot, ends = entries[entry], entries[entry + 1]
     if ends > now then
       entries[kept + 1], entries[kept + 2] = slot, min(ends, now + window)
       stepped_back = stepped_back or ends > now + window
       kept = kept + 2
     end
   end
-  for index = #entries, kept + 1, -1 do entries[index] = nil end
+  for entry = #entries, kept + 1, -1 do entries[entry] = nil end
   return stepped_back
 end
 
@@ -193,15 +214,17 @@ local function wait_us(record, o, entries, policy, now, cost)
   end
   local excess = used + cost - limit
   if excess <= 0 then return 0 end
-  for index = 1, #entries, 2 do
-    excess = excess - entries[index + 1]
-    if excess <= 0 then return entries[index] + window - now end
+  for place = 1, #entries, log_entry do
+    local moment, charged = entry_at(entries, place)
+    excess = excess - charged
+    if excess <= 0 then return moment + window - now end
   end
   return window
 end
 
-local function take(record, o, entries, rate, now, cost, slot)
-  local kind = record[o]
+local function take(record, lists, index, rate, now, cost, slot)
+  local o = header + 5 * index - 4
+  local kind, entries = record[o], lists[index]
   if kind == 5 then
     if slot == 0 then return end
     entries[#entries + 1] = slot
@@ -211,36 +234,36 @@ local function take(record, o, entries, rate, now, cost, slot)
   record[o + 3] = record[o + 3] + cost
   if kind == 1 then record[o + 3] = min(record[o + 3], rate * longest_debt) end
   if kind ~= 4 then return end
-  if entries[#entries - 1] == now and entries[#entries] + cost <= largest_entry then
-    entries[#entries] = entries[#entries] + cost
-  else
-    entries[#entries + 1] = now
-    entries[#entries + 1] = cost
+  if entries ~= '' then
+    local moment, charged = entry_at(entries, #entries - log_entry + 1)
+    if moment == now and charged + cost <= largest_entry then
+      cost = charged + cost
+      entries = sub(entries, 1, -log_entry - 1)
+    end
   end
+  lists[index] = entries .. pack('<dI4', now, cost)
 end
 
-local function give(record, o, entries, cost, slot)
-  local kind, used = record[o], record[o + 3]
+local function give(record, lists, index, cost, slot)
+  local o = header + 5 * index - 4
+  local kind, used, entries = record[o], record[o + 3], lists[index]
   if kind == 5 then
-    for index = #entries - 1, 1, -2 do
-      if entries[index] == slot then
-        table.remove(entries, index)
-        table.remove(entries, index)
+    for entry = #entries - 1, 1, -2 do
+      if entries[entry] == slot then
+        table.remove(entries, entry)
+        table.remove(entries, entry)
       end
     end
   elseif kind == 4 then
-    local left = min(cost, used)
+    local left, size, rest = min(cost, used), #entries, ''
     record[o + 3] = used - left
     while left > 0 do
-      local charged = entries[#entries]
-      if charged <= left then
-        entries[#entries] = nil
-        entries[#entries] = nil
-      else
-        entries[#entries] = charged - left
-      end
+      size = size - log_entry
+      local moment, charged = entry_at(entries, size + 1)
+      if charged > left then rest = pack('<dI4', moment, charged - left) end
       left = left - min(charged, left)
     end
+    lists[index] = sub(entries, 1, size) .. rest
   else
     record[o + 3] = max(0, used - cost)
     record[o + 4] = max(0, record[o + 4] - max(0, cost - used))
@@ -267,52 +290,52 @@ local function clear_us(record, o, entries, rate, now)
   end
   if kind == 3 then return used > 0 and at + window - now or 0 end
   if kind == 4 then
-    return #entries == 0 and 0 or entries[#entries - 1] + window - now
+    return entries == '' and 0 or entry_at(entries, #entries - log_entry + 1) + window - now
   end
   local latest = now
   for index = 2, #entries, 2 do latest = max(latest, entries[index]) end
   return latest - now
 end
 
+local no_lists = {}
+
 -- Carries what was used over to other policies: to the one of the same kind and window, else to the next one of the same kind,
 -- where it counts as used just now.
 local function adopt(old, old_lists, policies, now)
   local record = {old[1], #policies, old[3], old[4]}
-  local lists = {}
-  local left = {}
-  for index = 1, old[2] do left[index] = header + 5 * index - 4 end
+  local lists, taken = {}, {}
   local function take_over(kind, window)
     for index = 1, old[2] do
-      local o = left[index]
-      if o and old[o] == kind and (window == nil or old[o + 1] == window) then
-        left[index] = false
-        return o, old_lists and old_lists[index]
+      local o = header + 5 * index - 4
+      if not taken[index] and old[o] == kind and (window == nil or old[o + 1] == window) then
+        taken[index] = true
+        return index
       end
     end
   end
   local exact = {}
   for index, policy in ipairs(policies) do
-    exact[index] = {take_over(policy.kind, policy.window)}
+    exact[index] = take_over(policy.kind, policy.window)
   end
   for index, policy in ipairs(policies) do
     local o = header + 5 * index - 4
     local kind, window = policy.kind, policy.window
     record[o], record[o + 1], record[o + 2], record[o + 3], record[o + 4] = kind, window, 0, 0, 0
-    if kind >= 4 then lists[index] = {} end
-    local from, entries = exact[index][1], exact[index][2]
-    if from then
-      for part = 2, 4 do record[o + part] = old[from + part] end
-    else
-      from, entries = take_over(kind)
-      if from and (kind == 2 or kind == 3) then
-        advance(old, from, nil, 0, now)
-        advance(record, o, nil, 0, now)
+    if kind >= 4 then lists[index] = kind == 4 and '' or {} end
+    local other = exact[index] or take_over(kind)
+    if other then
+      local from = header + 5 * other - 4
+      if exact[index] then
+        for part = 2, 4 do record[o + part] = old[from + part] end
+      elseif kind == 2 or kind == 3 then
+        advance(old, no_lists, other, 0, now)
+        advance(record, no_lists, index, 0, now)
         record[o + 3] = ceil(used_at(old, from, nil, now))
-      elseif from then
+      else
         record[o + 3] = old[from + 3]
       end
+      if kind >= 4 then lists[index] = old_lists[other] end
     end
-    if entries then lists[index] = entries end
   end
   return record, lists
 end
@@ -327,7 +350,6 @@ local function matches(record, policies)
 end
 
 local empty = {plain, 0, 0, 0}
-local no_lists = {}
 
 local function fetch(record, lists, policies, now)
   local same = matches(record, policies)
@@ -337,8 +359,7 @@ local function fetch(record, lists, policies, now)
   local stepped_back = record[4] > latest
   record[4] = min(record[4], latest)
   for index = 1, #policies do
-    local o = header + 5 * index - 4
-    stepped_back = advance(record, o, lists[index], policies[index].rate, now) or stepped_back
+    stepped_back = advance(record, lists, index, policies[index].rate, now) or stepped_back
   end
   -- What another set of policies counts is not touched by a refusal under this one.
   return record, lists, same and stepped_back
@@ -440,9 +461,9 @@ local function at_length(key, value, request, policies, now)
     for index = 1, count do
       local o = header + 5 * index - 4
       if record[o] == 5 then
-        if slot ~= 0 then give(record, o, lists[index], cost, slot) end
+        if slot ~= 0 then give(record, lists, index, cost, slot) end
       elseif cost > 0 then
-        give(record, o, lists[index], cost, slot)
+        give(record, lists, index, cost, slot)
       end
     end
     store(key, policies, record, lists, longest_clear(policies, record, lists, now), now, grace)
@@ -494,9 +515,10 @@ local function at_length(key, value, request, policies, now)
   local answer = granted and {1} or {0, paused_us}
   local clear = 0
   for index = 1, count do
-    local o, entries, policy = header + 5 * index - 4, lists[index], policies[index]
-    local wait = granted and 0 or wait_us(record, o, entries, policy, now, cost)
-    if charge then take(record, o, entries, policy.rate, now, cost, slot) end
+    local o, policy = header + 5 * index - 4, policies[index]
+    local wait = granted and 0 or wait_us(record, o, lists[index], policy, now, cost)
+    if charge then take(record, lists, index, policy.rate, now, cost, slot) end
+    local entries = lists[index]
     local remaining = max(0, floor(policy.limit - used_at(record, o, entries, now) + 0.000001))
     if restricted then remaining = min(remaining, record[3]) end
     local own_clear = clear_us(record, o, entries, policy.rate, now)
