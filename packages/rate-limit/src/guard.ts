@@ -1,8 +1,9 @@
-import type { Guard, GuardRequest, Pass, Reply, Verdict } from '@countersign/guard';
+import type { Guard, GuardRequest, Outcome, Pass, Reply, Verdict } from '@countersign/guard';
 import { addressKey } from './address.ts';
 import { chargedCost, type Decision } from './decision.ts';
-import { type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
+import { assertHeadersOptions, type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
 import type { RateLimiter } from './limiter.ts';
+import { assertFunction, assertInteger, largestLimit } from './policy.ts';
 
 export { type AddressKeyOptions, addressKey } from './address.ts';
 
@@ -28,12 +29,17 @@ export interface RateLimitGuardOptions<Name extends string, In> {
  * Charges each request to its subject and refuses with 429 what is over a limit: before authentication by address, after it
  * by principal. A cost that no limit can ever grant is refused with 429 without `Retry-After`, a subject on the deny list with
  * 403, and, where `onStoreError` is `closed`, everything with 503 while the store cannot be asked.
+ * @throws TypeError for an option that makes no sense, naming it.
  */
 export function rateLimitGuard<Name extends string, In = object>(
   limiter: RateLimiter<Name>,
   options: RateLimitGuardOptions<Name, In> = {},
 ): Guard<Decision | undefined, In> {
   const { policy, key = byAddress, cost = 1 } = options;
+  assertFunction('key', key);
+  assertFunction('actualCost', options.actualCost);
+  if (typeof cost !== 'function') assertInteger('cost', cost, largestLimit);
+  assertHeadersOptions(options.headers ?? {}, 'headers.');
   return (request, context) => {
     const subject = key(request, context);
     if (subject === undefined) return { pass: true, context: undefined };
@@ -69,12 +75,19 @@ function pass<Name extends string, In>(
     headers: rateLimitHeaders(decision, headers),
   };
   if (!actualCost && decision.slot === 0) return passed;
+  const settleCost = async ({ status, body }: Outcome): Promise<void> => {
+    const actual = actualCost?.(status, body) ?? asked.cost;
+    const cost = chargedCost(decision, asked.cost, actual);
+    await limiter.settle(subject, { ...asked, cost, actualCost: actual });
+  };
   return {
     ...passed,
-    async settle({ status, body }) {
-      const actual = actualCost?.(status, body) ?? asked.cost;
-      const cost = chargedCost(decision, asked.cost, actual);
-      await limiter.settle(subject, { ...asked, cost, actualCost: actual, slot: decision.slot });
+    async settle(outcome) {
+      // Side by side: a slot must not stay taken because a cost is nonsense or cannot be charged.
+      await Promise.all([
+        limiter.release(subject, { ...asked, slot: decision.slot }),
+        settleCost(outcome),
+      ]);
     },
   };
 }

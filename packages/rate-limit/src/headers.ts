@@ -1,4 +1,5 @@
 import type { Decision } from './decision.ts';
+import { assertFunction } from './policy.ts';
 import type { PolicyStatus } from './store.ts';
 
 /** One header field line. */
@@ -25,8 +26,8 @@ export function rateLimitHeaders(
   decision: Decision,
   options: RateLimitHeadersOptions = {},
 ): HeaderLine[] {
-  const { style = 'both', draft = 10, now = Date.now } = options;
-  if (draft !== 10) throw new TypeError('draft: expected 10');
+  assertHeadersOptions(options);
+  const { style = 'both', now = Date.now } = options;
   const lines: HeaderLine[] = [];
   const known = decision.policies.length > 0;
   if (known && style !== 'ietf') {
@@ -45,6 +46,17 @@ export function rateLimitHeaders(
   }
   if (comesBack(decision)) lines.push(['retry-after', String(seconds(decision.retryAfterMs))]);
   return lines;
+}
+
+/** @throws TypeError naming the option that makes no sense. */
+export function assertHeadersOptions(
+  { style = 'both', draft = 10, now }: RateLimitHeadersOptions,
+  prefix = '',
+): void {
+  if (style !== 'both' && style !== 'ietf' && style !== 'legacy')
+    throw new TypeError(`${prefix}style: expected 'legacy', 'ietf' or 'both'`);
+  if (draft !== 10) throw new TypeError(`${prefix}draft: expected 10`);
+  assertFunction(`${prefix}now`, now);
 }
 
 /** Draft-10 §3: a List of Strings with parameters; names are safe inside quotes by construction. */

@@ -1,4 +1,4 @@
-import type { GuardRequest, Pass, Reply, Verdict } from '@countersign/guard';
+import { chain, type GuardRequest, type Pass, type Reply, type Verdict } from '@countersign/guard';
 import { describe, expect, test } from 'vitest';
 import { addressKey, rateLimitGuard } from '../src/guard.ts';
 import {
@@ -169,6 +169,64 @@ describe('rateLimitGuard', () => {
     await settle(200);
     expect((await limiter.peek('ip:192.0.2.1')).remaining).toBe(60);
   });
+});
+
+describe('a slot is given back', () => {
+  const policies = {
+    p: [concurrency({ limit: 1 }), fixedWindow({ limit: 10, windowSeconds: 60 })],
+  };
+
+  test.each([
+    [
+      'throws',
+      (): never => {
+        throw new Error('no idea');
+      },
+    ],
+    ['is nonsense', () => Number.NaN],
+  ])('even where the actual cost %s', async (_, actualCost) => {
+    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies });
+    const guard = rateLimitGuard(limiter, { actualCost });
+    const { settle } = passed(await guard(request(), {}));
+    await expect(settle?.({ ...outcome, status: 200 })).rejects.toThrow();
+    expect((await limiter.peek('ip:192.0.2.1')).policies).toMatchObject([
+      { remaining: 1 },
+      { remaining: 9 },
+    ]);
+  });
+
+  test('when a guard behind refuses', async () => {
+    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies });
+    const strict = createRateLimiter({ store: memoryRateLimitStore(), policies: { strict: two } });
+    const guards = chain()
+      .use('slot', rateLimitGuard(limiter))
+      .use('limit', rateLimitGuard(strict, { cost: 2 }));
+    expect((await guards(request(), {})).pass).toBe(true);
+    await limiter.reset('ip:192.0.2.1');
+    const reply = (await guards(request(), {})) as Reply;
+    expect(reply.status).toBe(429);
+    expect((await limiter.peek('ip:192.0.2.1')).policies[0]?.remaining).toBe(1);
+    const lines = reply.headers.filter(([name]) => name === 'ratelimit').map(([, value]) => value);
+    // Both stand beside each other; of what can be there once only, adapters send the last: that of the guard that refused.
+    expect(lines.map((line) => line.match(/"[^"]*"/g))).toEqual([
+      ['"p-concurrency"', '"p-60s"'],
+      ['"strict"'],
+    ]);
+    expect(reply.headers.findLast(([name]) => name === 'x-ratelimit-limit')?.[1]).toBe('2');
+  });
+});
+
+test.each([
+  ['cost', { cost: 0 }],
+  ['cost', { cost: 1.5 }],
+  ['headers.style', { headers: { style: 'rfc' as never } }],
+  ['headers.draft', { headers: { draft: 8 as never } }],
+  ['headers.now', { headers: { now: 5 as never } }],
+  ['key', { key: 'ip' as never }],
+  ['actualCost', { actualCost: 5 as never }],
+] as const)('a guard refuses a %s that makes no sense when it is made', (option, options) => {
+  const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+  expect(() => rateLimitGuard(limiter, options)).toThrow(new RegExp(`^${option}: `));
 });
 
 test('a request that passed only because its set is a shadow gives nothing back that it was not charged', async () => {
