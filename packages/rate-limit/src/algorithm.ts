@@ -10,7 +10,7 @@ import { tokenBucketAlgorithm } from './token-bucket.ts';
 export interface Algorithm {
   /**
    * Brings the state to a moment. When the clock stepped back, what is charged stays charged and nothing is refilled.
-   * @returns whether it stepped back behind what the state says.
+   * @returns whether the state said what cannot be, and was corrected.
    */
   advance(policy: Policy, state: PolicyState, nowUs: number): boolean;
   /** Until `cost` (at most the limit) can be had; 0: now. */

@@ -3,17 +3,17 @@ import type { Algorithm } from './algorithm.ts';
 export const concurrencyAlgorithm: Algorithm = {
   advance({ windowUs }, state, nowUs) {
     const { entries } = state;
-    let steppedBack = false;
+    let corrected = false;
     for (let index = entries.length - 2; index >= 0; index -= 2) {
       const end = entries[index + 1] as number;
       if (end <= nowUs) entries.splice(index, 2);
       // The clock stepped back, or leases became shorter: nobody holds a slot for longer than a lease from now.
       else if (end > nowUs + windowUs) {
         entries[index + 1] = nowUs + windowUs;
-        steppedBack = true;
+        corrected = true;
       }
     }
-    return steppedBack;
+    return corrected;
   },
   waitUs({ limit }, { entries }, nowUs) {
     const held = entries.length / 2;

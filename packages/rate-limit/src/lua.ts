@@ -123,16 +123,16 @@ local function entry_at(log, place)
   return at, cost
 end
 
--- Answers whether the clock stepped back: that must be remembered even if nothing is charged, or refusals would last until
--- the clock is where it was.
+-- Answers whether the record said what cannot be, and was corrected.
 local function advance(record, lists, index, rate, now)
   local o = header + 5 * index - 4
   local kind, window, at = record[o], record[o + 1], record[o + 2]
   if kind == 1 then
     if now > at then record[o + 3] = max(0, record[o + 3] - ((now - at) * rate) / 1000000) end
-    record[o + 3] = min(record[o + 3], rate * longest_debt)
+    local level = record[o + 3]
+    record[o + 3] = min(level, rate * longest_debt)
     record[o + 2] = now
-    return now < at
+    return now < at or record[o + 3] < level
   end
   if kind <= 3 then
     if now >= at and now < at + window then return false end
@@ -165,17 +165,17 @@ local function advance(record, lists, index, rate, now)
     lists[index] = log
     return ahead > 0
   end
-  local entries, kept, stepped_back = lists[index], 0, false
+  local entries, kept, corrected = lists[index], 0, false
   for entry = 1, #entries, 2 do
     local slot, ends = entries[entry], entries[entry + 1]
     if ends > now then
       entries[kept + 1], entries[kept + 2] = slot, min(ends, now + window)
-      stepped_back = stepped_back or ends > now + window
+      corrected = corrected or ends > now + window
       kept = kept + 2
     end
   end
   for entry = #entries, kept + 1, -1 do entries[entry] = nil end
-  return stepped_back
+  return corrected
 end
 
 local function drain_us(tokens, rate)
@@ -356,13 +356,12 @@ local function fetch(record, lists, policies, now)
   if not same then record, lists = adopt(record, lists, policies, now) end
   lists = lists or no_lists
   local latest = now + longest_restriction
-  local stepped_back = record[4] > latest
-  record[4] = min(record[4], latest)
+  local corrected = record[4] > latest
+  if record[4] <= now then record[3], record[4] = 0, 0 else record[4] = min(record[4], latest) end
   for index = 1, #policies do
-    stepped_back = advance(record, lists, index, policies[index].rate, now) or stepped_back
+    corrected = advance(record, lists, index, policies[index].rate, now) or corrected
   end
-  -- What another set of policies counts is not touched by a refusal under this one.
-  return record, lists, same and stepped_back
+  return record, lists, same, corrected
 end
 
 -- A time to live in whole seconds, rounded up: most keys of a round trip share one, and Redis need not format it again.
@@ -454,8 +453,8 @@ local function at_length(key, value, request, policies, now)
   local operation, cost, slot, grace = request.operation, request.cost, request.slot, request.grace
   local count, record, lists = #policies, empty
   if value then record, lists = load(value) end
-  local stepped_back
-  record, lists, stepped_back = fetch(record, lists, policies, now)
+  local same, corrected
+  record, lists, same, corrected = fetch(record, lists, policies, now)
 
   if operation == 'give' then
     for index = 1, count do
@@ -487,7 +486,7 @@ local function at_length(key, value, request, policies, now)
     return renewed
   end
 
-  local restricted = record[4] > now
+  local restricted = record[4] ~= 0
   if operation == 'restrict' then
     local ends = now + slot * 1000
     if not restricted or cost < record[3] or (cost == record[3] and ends > record[4]) then
@@ -509,7 +508,7 @@ local function at_length(key, value, request, policies, now)
   end
   local charge = operation == 'force' or (operation == 'take' and granted)
   if charge then
-    if restricted then record[3] = max(0, record[3] - cost) else record[3], record[4] = 0, 0 end
+    if restricted then record[3] = max(0, record[3] - cost) end
   end
 
   local answer = granted and {1} or {0, paused_us}
@@ -527,7 +526,10 @@ local function at_length(key, value, request, policies, now)
     answer[#answer + 1] = restricted and max(own_clear, record[4] - now) or own_clear
     if not granted then answer[#answer + 1] = wait end
   end
-  if charge or stepped_back then store(key, policies, record, lists, clear, now, grace) end
+  -- Of a refusal too where something was corrected, or it would be corrected again and again, each time from now on; and where
+  -- the limits have changed, as what was used counts as used just now.
+  local changed = not same and value and operation == 'take'
+  if charge or changed or (same and corrected) then store(key, policies, record, lists, clear, now, grace) end
   return pack('<B' .. string.rep('d', #answer - 1), unpack(answer))
 end
 `;

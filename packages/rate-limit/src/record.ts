@@ -32,21 +32,20 @@ export function consume(
   mode: ConsumeMode,
   slot: number,
 ): StoreAnswer {
-  const { states, restrictedUntil, steppedBack } = advanced(record, policies, nowUs);
-  const restricted = restrictedUntil > nowUs;
+  const { states, restrictedUntil, same, corrected } = advanced(record, policies, nowUs);
+  const restricted = restrictedUntil !== 0;
   let granted = !(restricted && record.allowance < cost);
   const pausedMs = granted ? 0 : Math.ceil((restrictedUntil - nowUs) / 1000);
   for (let index = 0; granted && index < states.length; index += 1)
     granted = waitUs(policies[index] as Policy, states[index] as PolicyState, nowUs, cost) === 0;
   const charge = mode === 'force' || (mode === 'take' && granted);
-  if (charge || steppedBack) {
+  // Of a refusal too where something was corrected, or it would be corrected again and again, each time from now on; and where
+  // the limits have changed, as what was used counts as used just now.
+  if (charge || (same ? corrected : mode === 'take')) {
     record.states = states;
     record.restrictedUntil = restrictedUntil;
   }
-  if (charge) {
-    record.allowance = restricted ? Math.max(0, record.allowance - cost) : 0;
-    if (!restricted) record.restrictedUntil = 0;
-  }
+  if (charge) record.allowance = restricted ? Math.max(0, record.allowance - cost) : 0;
 
   const statuses: PolicyStatus[] = [];
   for (let index = 0; index < states.length; index += 1) {
@@ -76,17 +75,17 @@ export function consume(
 /** What a record would be at a moment. */
 interface Advanced {
   readonly states: PolicyState[];
+  /** 0: there is no restriction, or it has ended. */
   readonly restrictedUntil: number;
-  /**
-   * The clock stepped back: that must be remembered even if nothing is charged, or refusals would last until the clock is where
-   * it was. What another set of policies counts is not touched by a refusal under this one.
-   */
-  readonly steppedBack: boolean;
+  /** It was kept for the same policies. */
+  readonly same: boolean;
+  /** It said what could not be: the clock stepped back, or a bucket owed more than it may. */
+  readonly corrected: boolean;
 }
 
 /**
- * The states and the restriction at a moment and for the policies in force: copies until they are committed, so that a refusal or a peek leaves no
- * trace.
+ * The states and the restriction at a moment and for the policies in force: copies until they are committed, so that a refusal
+ * or a peek leaves no trace.
  */
 function advanced(
   { states: old, restrictedUntil }: SubjectRecord,
@@ -99,17 +98,14 @@ function advanced(
     : adopted(old, policies, nowUs);
   // Nobody is restricted for longer than that from now, wherever the clock was when it began.
   const latest = nowUs + longestRestrictionMs * 1000;
-  let steppedBack = restrictedUntil > latest;
+  let corrected = restrictedUntil > latest;
   for (let index = 0; index < states.length; index += 1) {
     const state = states[index] as PolicyState;
-    const ahead = state.algorithm.advance(policies[index] as Policy, state, nowUs);
-    steppedBack = ahead || steppedBack;
+    const one = state.algorithm.advance(policies[index] as Policy, state, nowUs);
+    corrected = one || corrected;
   }
-  return {
-    states,
-    restrictedUntil: Math.min(restrictedUntil, latest),
-    steppedBack: same && steppedBack,
-  };
+  const until = restrictedUntil > nowUs ? Math.min(restrictedUntil, latest) : 0;
+  return { states, restrictedUntil: until, same, corrected };
 }
 
 /** Brings the record itself to a moment and to the policies in force. */

@@ -13,13 +13,13 @@ export const slidingLogAlgorithm: Algorithm = {
     }
     if (gone > 0) entries.splice(0, gone);
     // The clock stepped back: what lies in the future happened at the latest now.
-    let steppedBack = false;
+    let corrected = false;
     for (let index = entries.length - 2; index >= 0; index -= 2) {
       if ((entries[index] as number) <= nowUs) break;
       entries[index] = nowUs;
-      steppedBack = true;
+      corrected = true;
     }
-    return steppedBack;
+    return corrected;
   },
   waitUs({ limit, windowUs }, { used, entries }, nowUs, cost) {
     let excess = used + cost - limit;

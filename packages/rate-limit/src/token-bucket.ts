@@ -6,9 +6,10 @@ export const tokenBucketAlgorithm: Algorithm = {
   advance({ refillPerSecond }, state, nowUs) {
     const { at } = state;
     if (nowUs > at) state.used = Math.max(0, state.used - ((nowUs - at) * refillPerSecond) / 1e6);
-    state.used = owed(state.used, refillPerSecond);
+    const level = state.used;
+    state.used = owed(level, refillPerSecond);
     state.at = nowUs;
-    return nowUs < at;
+    return nowUs < at || state.used < level;
   },
   waitUs({ limit, refillPerSecond }, { used }, _nowUs, cost) {
     const missing = used + cost - limit;

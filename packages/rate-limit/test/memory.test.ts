@@ -1,8 +1,67 @@
-import { expect, test } from 'vitest';
-import { memoryRateLimitStore, slidingWindow } from '../src/index.ts';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { memoryRateLimitStore, type Policy, slidingWindow } from '../src/index.ts';
+import { tolerance } from '../src/state.ts';
+import { cost, limitsAfter, policies, program, run, type Step } from './programs.ts';
 import { rateLimitStoreContract } from './store.contract.ts';
 
 rateLimitStoreContract('memory', (now) => memoryRateLimitStore({ now }));
+
+describe('whatever happened before', () => {
+  const start = Date.UTC(2026, 0, 1);
+
+  /** A store in which a program has run and then something was asked for, under the limits that were in force at its end. */
+  async function asked(first: readonly Policy[], steps: readonly Step[], amount: number) {
+    const clock = { ms: start };
+    const store = memoryRateLimitStore({ now: () => clock.ms });
+    await run(store, clock, 's', first, steps);
+    // Whole milliseconds are all that an answer can say.
+    clock.ms = Math.ceil(clock.ms);
+    const limits = limitsAfter(first, steps);
+    const slot = limits.some(({ kind }) => kind === 'concurrency') ? 99 : 0;
+    const ask = (mode: 'take' | 'peek') => store.consume('c', 's', limits, amount, mode, slot, 0);
+    return { clock, limits, answer: ask('take'), peek: () => ask('peek') };
+  }
+
+  /** By how much sooner the tolerance of a sum lets somebody pass, at most, in milliseconds. */
+  function slackMs({ refillPerSecond, windowSeconds }: Policy): number {
+    return Math.ceil(
+      tolerance * (refillPerSecond > 0 ? 1 / refillPerSecond : windowSeconds) * 1000,
+    );
+  }
+
+  test('a refusal ends when it says, and not before', async () => {
+    await fc.assert(
+      fc.asyncProperty(policies, program, cost, async (first, steps, amount) => {
+        const { clock, limits, answer, peek } = await asked(first, steps, amount);
+        const waits = answer.policies.map(({ retryAfterMs }) => retryAfterMs);
+        const waitMs = Math.max(answer.pausedMs, ...waits);
+        fc.pre(!answer.granted && Number.isFinite(waitMs));
+        expect(waitMs).toBeGreaterThan(0);
+        const soonerMs = Math.min(waitMs, 1 + Math.max(...limits.map(slackMs)));
+        clock.ms += waitMs - soonerMs;
+        expect(peek().granted).toBe(false);
+        clock.ms += soonerMs;
+        expect(peek().granted).toBe(true);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('everything can be had again when it says', async () => {
+    await fc.assert(
+      fc.asyncProperty(policies, program, async (first, steps) => {
+        const { clock, limits, answer, peek } = await asked(first, steps, 1);
+        clock.ms += Math.max(...answer.policies.map(({ resetMs }) => resetMs));
+        const left = peek().policies;
+        expect(left.map(({ remaining }) => remaining)).toEqual(limits.map(({ limit }) => limit));
+        // The rounding of a sum may be a microsecond's worth.
+        expect(Math.max(...left.map(({ resetMs }) => resetMs))).toBeLessThanOrEqual(1);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
 
 test('remembers a bounded number of subjects, those seen last', () => {
   const store = memoryRateLimitStore({ maxSubjects: 100 });

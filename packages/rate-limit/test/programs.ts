@@ -49,7 +49,7 @@ const policy: fc.Arbitrary<Policy> = fc.oneof(
     .record({ limit: listedLimit, leaseSeconds: fc.constantFrom(1, 2, 7, 60, 86_400) })
     .map(concurrency),
 );
-const cost = fc.oneof(
+export const cost: fc.Arbitrary<number> = fc.oneof(
   { weight: 19, arbitrary: fc.integer({ min: 1, max: 13 }) },
   { weight: 1, arbitrary: fc.constantFrom(1000, 10_001, 1e9, 4e9, Number.MAX_SAFE_INTEGER) },
 );
@@ -166,10 +166,8 @@ export async function run(
         await store.restrict(key, limits, each.remaining, each.durationMs, timeoutMs);
         break;
       case 'limits':
-        limits = each.policies;
-        break;
       case 'convert':
-        limits = limits.map((policy, index) => converted(policy, each.kinds[index] as PolicyKind));
+        limits = changed(limits, each);
         break;
       case 'reset':
         await store.reset(key, timeoutMs);
@@ -177,6 +175,17 @@ export async function run(
     }
   }
   return answers;
+}
+
+/** The limits that are in force when a program has run. */
+export function limitsAfter(first: readonly Policy[], steps: readonly Step[]): readonly Policy[] {
+  return steps.reduce(changed, first);
+}
+
+function changed(limits: readonly Policy[], step: Step): readonly Policy[] {
+  if (step.do === 'limits') return step.policies;
+  if (step.do !== 'convert') return limits;
+  return limits.map((policy, index) => converted(policy, step.kinds[index] as PolicyKind));
 }
 
 /** The window stays as it is, so that a state of another kind could be taken for one's own. */

@@ -212,6 +212,15 @@ export function rateLimitStoreContract(
       expect(less).toMatchObject({ granted: false, policies: [{ remaining: 0 }] });
     });
 
+    test('limits that change to shorter windows lock nobody out for as long as the old ones lasted', async () => {
+      await take([slidingWindow({ limit: 1000, windowSeconds: 31_622_400 })], 1000);
+      const policies = [slidingWindow({ limit: 10, windowSeconds: 60 })];
+      const { policies: statuses } = await take(policies);
+      expect(statuses[0]?.retryAfterMs).toBeLessThanOrEqual(120_000);
+      nowMs += statuses[0]?.retryAfterMs ?? 0;
+      expect(await granted(policies)).toBe(true);
+    });
+
     test('limits of another kind do not take what is stored for their own, whatever their window', async () => {
       const numbers = { limit: 5, windowSeconds: 60 };
       const all = [fixedWindow(numbers), slidingWindow(numbers), slidingLog(numbers)];
