@@ -34,8 +34,7 @@ export class Leases {
   readonly #singlySinceMs: Generations<string, number> = new Generations(maxLeases);
 
   constructor({ size, maxAgeMs = 1000 }: LeaseOptions) {
-    if (size < 2) throw new TypeError('lease.size: expected at least 2');
-    assertInteger('lease.size', size, 1e6);
+    assertInteger('lease.size', size, 1e6, 2);
     assertInteger('lease.maxAgeMs', maxAgeMs, 60_000);
     this.size = size;
     this.#maxAgeMs = maxAgeMs;

@@ -5,7 +5,10 @@ import type { ConsumeMode, RateLimitStore, StoreAnswer } from './store.ts';
 import { Subjects } from './subjects.ts';
 
 export interface MemoryRateLimitStoreOptions {
-  /** How many subjects are remembered for each counter; beyond that those not seen for longest are forgotten. Default 100,000. */
+  /**
+   * How many subjects are remembered for each counter at most, and half of them at least: those seen last. What others have used
+   * is forgotten. An integer from 2 to 1e7; default 100,000.
+   */
   readonly maxSubjects?: number;
   /** The time in milliseconds. Default `Date.now`. */
   readonly now?: () => number;
@@ -28,7 +31,7 @@ export function memoryRateLimitStore(
   options: MemoryRateLimitStoreOptions = {},
 ): MemoryRateLimitStore {
   const { maxSubjects = 100_000, now = Date.now } = options;
-  assertInteger('maxSubjects', maxSubjects, 1e7);
+  assertInteger('maxSubjects', maxSubjects, 1e7, 2);
   assertFunction('now', now);
   const counters = new Map<string, Subjects>();
   const nowUs = (): number => Math.floor(now() * 1000);

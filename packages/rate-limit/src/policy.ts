@@ -193,7 +193,7 @@ export function assertFunction(option: string, value: unknown): void {
     throw new TypeError(`${option}: expected a function`);
 }
 
-export function assertInteger(option: string, value: number, largest: number): void {
-  if (!Number.isInteger(value) || value < 1 || value > largest)
-    throw new TypeError(`${option}: expected an integer from 1 to ${largest}`);
+export function assertInteger(option: string, value: number, largest: number, least = 1): void {
+  if (!Number.isInteger(value) || value < least || value > largest)
+    throw new TypeError(`${option}: expected an integer from ${least} to ${largest}`);
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { memoryRateLimitStore, type Policy, slidingWindow } from '../src/index.ts';
+import { memoryRateLimitStore, type Policy, slidingLog, slidingWindow } from '../src/index.ts';
 import { tolerance } from '../src/state.ts';
 import { cost, limitsAfter, policies, program, run, type Step } from './programs.ts';
 import { rateLimitStoreContract } from './store.contract.ts';
@@ -75,12 +75,35 @@ test('remembers a bounded number of subjects, those seen last', () => {
   expect(seen('regular')).toMatchObject({ granted: false });
 });
 
+test.each([2, 3, 5, 8])('remembers no more than %d subjects of any kind', (maxSubjects) => {
+  const store = memoryRateLimitStore({ maxSubjects });
+  const kinds = [slidingWindow, slidingLog].map((kind) => [kind({ limit: 5, windowSeconds: 60 })]);
+  for (const limits of kinds) {
+    const counter = limits[0]?.kind ?? '';
+    for (let index = 0; index < 50; index += 1) {
+      store.consume(counter, `${index}`, limits, 1, 'take', 0, 0);
+      expect(store.size).toBeLessThanOrEqual(maxSubjects * (1 + kinds.indexOf(limits)));
+    }
+    // Half of them at least.
+    const last = store.consume(
+      counter,
+      `${50 - Math.floor(maxSubjects / 2)}`,
+      limits,
+      1,
+      'peek',
+      0,
+      0,
+    );
+    expect(last.policies[0]?.remaining).toBe(4);
+  }
+});
+
 test('a peek at a subject that was never seen leaves nothing behind', () => {
   const store = memoryRateLimitStore();
   store.consume('c', 's', [slidingWindow({ limit: 5, windowSeconds: 60 })], 1, 'peek', 0, 0);
   expect(store.size).toBe(0);
 });
 
-test.each([0, -1, 1.5, Number.NaN])('refuses maxSubjects: %d', (maxSubjects) => {
+test.each([0, 1, -1, 1.5, Number.NaN])('refuses maxSubjects: %d', (maxSubjects) => {
   expect(() => memoryRateLimitStore({ maxSubjects })).toThrow(/^maxSubjects: /);
 });
