@@ -93,25 +93,30 @@ function combined(get: HeaderLookup): ServerLimit[] | undefined {
       Number(digits),
     ]),
   );
-  return limitOf(members.get('limit'), members.get('remaining'), secondsToMs(members.get('reset')));
+  const remaining = members.get('remaining');
+  if (remaining === undefined) return undefined;
+  return limitOf(members.get('limit'), remaining, secondsToMs(members.get('reset')));
 }
 
 function separate(get: HeaderLookup, nowMs: number): ServerLimit[] | undefined {
   for (const prefix of ['ratelimit', 'x-ratelimit', 'x-rate-limit']) {
-    const remaining = digits(get(`${prefix}-remaining`));
-    if (remaining === undefined) continue;
-    const reset = digits(get(`${prefix}-reset`));
-    return limitOf(digits(get(`${prefix}-limit`)), remaining, fromNow(reset, nowMs));
+    const left = numbers(get(`${prefix}-remaining`));
+    if (left.length === 0) continue;
+    const most = numbers(get(`${prefix}-limit`));
+    const resets = numbers(get(`${prefix}-reset`));
+    // One policy after the other, or one line of a proxy's and one of the server's: what is said once holds for all.
+    return left.flatMap((remaining, position) =>
+      limitOf(most[position], Math.floor(remaining), fromNow(resets[position] ?? resets[0], nowMs)),
+    );
   }
   return undefined;
 }
 
 function limitOf(
   limit: number | undefined,
-  remaining: number | undefined,
+  remaining: number,
   resetMs: number | undefined,
-): ServerLimit[] | undefined {
-  if (remaining === undefined) return undefined;
+): ServerLimit[] {
   return [
     { remaining, ...(limit !== undefined && { limit }), ...(resetMs !== undefined && { resetMs }) },
   ];
@@ -121,16 +126,20 @@ function limitOf(
 function fromNow(reset: number | undefined, nowMs: number): number | undefined {
   if (reset === undefined) return undefined;
   if (reset > 1e11) return Math.max(0, reset - nowMs);
-  return reset > 1e9 ? Math.max(0, reset * 1000 - nowMs) : reset * 1000;
+  return Math.ceil(reset > 1e9 ? Math.max(0, reset * 1000 - nowMs) : reset * 1000);
 }
 
 function secondsToMs(seconds: number | undefined): number | undefined {
   return seconds === undefined ? undefined : seconds * 1000;
 }
 
-function digits(value: string | undefined): number | undefined {
-  const text = value?.trim().match(/^(\d{1,15})(?:\.\d+)?(?:\s*[,;].*)?$/)?.[1];
-  return text === undefined ? undefined : Number(text);
+/** The numbers of a field, without what is written behind them (`10;w=1`); none when one of them is none. */
+function numbers(value: string | undefined): number[] {
+  if (value === undefined) return [];
+  const texts = value
+    .split(',')
+    .map((item) => /^\s*(\d{1,15}(?:\.\d{1,9})?)\s*(?:;.*)?$/.exec(item)?.[1]);
+  return texts.includes(undefined) ? [] : texts.map(Number);
 }
 
 function count(value: unknown): number | undefined {

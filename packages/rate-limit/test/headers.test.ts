@@ -163,6 +163,48 @@ describe('parseRateLimitHeaders', () => {
       [{ remaining: 0, resetMs: 5000 }],
     ],
     [{ 'X-Rate-Limit-Remaining': '3', 'X-Rate-Limit-Limit': '15' }, [{ limit: 15, remaining: 3 }]],
+    // One policy after the other.
+    [
+      {
+        'X-RateLimit-Limit': '1, 15000',
+        'X-RateLimit-Remaining': '1, 0',
+        'X-RateLimit-Reset': '1, 1419704',
+      },
+      [
+        { limit: 1, remaining: 1, resetMs: 1000 },
+        { limit: 15_000, remaining: 0, resetMs: 1_419_704_000 },
+      ],
+    ],
+    // A proxy's line and the server's.
+    [
+      { 'x-ratelimit-remaining': ['7', '0'], 'x-ratelimit-reset': '9' },
+      [
+        { remaining: 7, resetMs: 9000 },
+        { remaining: 0, resetMs: 9000 },
+      ],
+    ],
+    [{ 'x-ratelimit-remaining': '5, many' }, []],
+    [{ 'x-ratelimit-remaining': '-1', 'x-ratelimit-reset': '-5' }, []],
+    [{ 'x-ratelimit-remaining': '1e3' }, []],
+    [
+      { 'x-ratelimit-remaining': '98.0', 'x-ratelimit-reset': '1.5' },
+      [{ remaining: 98, resetMs: 1500 }],
+    ],
+    // Long ago.
+    [
+      { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '1500000000' },
+      [{ remaining: 0, resetMs: 0 }],
+    ],
+    [{ 'x-ratelimit-remaining': '9'.repeat(400) }, []],
+    [
+      { ratelimit: '"a";r=0;t=999999999999999' },
+      [{ name: 'a', remaining: 0, resetMs: 999_999_999_999_999_000 }],
+    ],
+    [{ ratelimit: '"a";r=0;t=9999999999999999' }, []],
+    [
+      { ratelimit: '"a";r=5;t=1.5, "b";r=?1, "c";r="0", ("d" "e");r=0' },
+      [{ name: 'a', remaining: 5 }],
+    ],
     [{ ratelimit: '"a";r=-1;t=5' }, []],
     [{ ratelimit: '"a";r=1.5' }, []],
     [{ ratelimit: '"unterminated;r=1' }, []],
@@ -189,15 +231,49 @@ describe('parseRateLimitHeaders', () => {
       'ratelimit-policy',
       'x-ratelimit-remaining',
       'x-ratelimit-reset',
+      'x-ratelimit-limit',
       'retry-after',
     ];
+    const piece = fc.oneof(
+      fc.stringMatching(/^\d{0,30}$/),
+      fc.constantFrom(
+        ...'-+.,;=?:" ()@eE',
+        '"a"',
+        'r=',
+        't=',
+        'q=',
+        'limit=',
+        'remaining=',
+        'reset=',
+      ),
+      fc.constantFrom(
+        'NaN',
+        'Infinity',
+        '1e999',
+        '0x10',
+        'Wed, 21 Oct 2099 07:28:00 GMT',
+        '\u0000',
+      ),
+    );
+    const value = fc.oneof(
+      fc.string(),
+      fc.array(piece, { maxLength: 12 }).map((all) => all.join('')),
+    );
+    const line = fc.oneof(value, fc.array(value, { maxLength: 3 }));
     fc.assert(
-      fc.property(fc.dictionary(fc.constantFrom(...names), fc.string()), (fields) => {
-        for (const { remaining, resetMs } of parseRateLimitHeaders(fields).limits) {
-          expect(remaining).toBeGreaterThanOrEqual(0);
-          expect(resetMs ?? 0).toBeGreaterThanOrEqual(0);
+      fc.property(fc.dictionary(fc.constantFrom(...names), line), (fields) => {
+        const { limits, retryAfterMs = 0 } = parseRateLimitHeaders(fields);
+        const numbers = limits.flatMap(({ limit = 0, remaining, resetMs = 0 }) => [
+          limit,
+          remaining,
+          resetMs,
+        ]);
+        for (const number of [...numbers, retryAfterMs]) {
+          expect(Number.isFinite(number)).toBe(true);
+          expect(number).toBeGreaterThanOrEqual(0);
         }
       }),
+      { numRuns: 3000 },
     );
   });
 });
