@@ -476,13 +476,18 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     await this.#store.close?.();
   }
 
-  /** What one set does not know, it forgets, and what it knows for a minute does not last an hour: sets that share a counter must know the same. */
-  #assertCompatible(set: CompiledSet): void {
-    const shape = (of: CompiledSet): string =>
-      of.limits.map(({ kind, windowUs }) => `${kind} ${windowUs}`).join();
+  /**
+   * What one set does not know, it forgets, and what it knows for a minute does not last an hour: sets that share a counter must
+   * know the same.
+   * @param limitsOf - the limits under another set; default its own.
+   */
+  #assertCompatible(
+    set: CompiledSet,
+    limitsOf: (other: CompiledSet) => readonly Policy[] = ({ limits }) => limits,
+  ): void {
     for (const other of this.#sets.values()) {
       if (other.counter !== set.counter || other.name === set.name) continue;
-      if (shape(set) !== shape(other))
+      if (shapeOf(set.limits) !== shapeOf(limitsOf(other)))
         throw new TypeError(
           `policies.${set.name}: shares the counter "${set.counter}" with ${other.name}, so both need the same kinds of limits with the same windows in the same order`,
         );
@@ -503,7 +508,10 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     if (known) return known;
     const { counter, shadow } = set;
     const overridden = compileSet(policy, { limits, counter, shadow });
-    this.#assertCompatible(overridden);
+    this.#assertCompatible(
+      overridden,
+      (other) => this.#overrides?.(subject, other.name as Name) ?? other.limits,
+    );
     this.#overridden.get(policy)?.set(limits, overridden);
     return overridden;
   }
@@ -540,6 +548,10 @@ function unknownPolicy(name: string | undefined): RateLimitError {
       ? 'several sets of limits: say which by `policy`'
       : `no policy is named ${JSON.stringify(String(name).slice(0, 64))}`;
   return new RateLimitError('ERR_RATE_LIMIT_POLICY', message);
+}
+
+function shapeOf(limits: readonly Policy[]): string {
+  return limits.map(({ kind, windowUs }) => `${kind} ${windowUs}`).join();
 }
 
 function notInThisProcess(): TypeError {

@@ -276,6 +276,13 @@ describe('tiers', () => {
     expect((await limiter.check('s', { policy: 'b' })).allowed).toBe(true);
   });
 
+  test('and may be of any kind where they are the same under all of those', async () => {
+    const own = [tokenBucket({ capacity: 3, refillPerSecond: 1 })];
+    const limiter = limiterOf({ policies: defaultTiers, overrides: () => own });
+    await limiter.check('s', { policy: 'free' });
+    expect((await limiter.check('s', { policy: 'paid' })).remaining).toBe(1);
+  });
+
   test('a set that goes into shadow mode takes the limits of single subjects with it', () => {
     const limiter = limiterOf({ policies: { p: five }, overrides: () => five });
     expect(limiter.checkSync('s', { cost: 9 }).allowed).toBe(false);
