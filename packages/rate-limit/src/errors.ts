@@ -5,7 +5,8 @@
  * - `ERR_RATE_LIMIT_IMPOSSIBLE`: `acquire` was asked for more than a policy can ever grant.
  * - `ERR_RATE_LIMIT_WAIT`: `acquire` would have to wait longer than it may.
  * - `ERR_RATE_LIMIT_DENIED`: `acquire` was asked for a subject on the deny list.
- * - `ERR_RATE_LIMIT_STORE`: `acquire`, `peek`, `refund`, `reset` or `pause` could not reach the store.
+ * - `ERR_RATE_LIMIT_STORE`: `peek`, `refund`, `reset`, `release`, `renew`, `settle` or `restrict`: the store did not do it, or did not
+ *   say so.
  */
 export type RateLimitErrorCode =
   | 'ERR_RATE_LIMIT_SUBJECT'

@@ -29,7 +29,7 @@ export interface RateLimiterOptions<Name extends string> {
   readonly overrides?: (subject: string, policy: Name) => readonly Policy[] | undefined;
   /** Refuse this subject whatever its limits say. */
   readonly deny?: (subject: string) => boolean;
-  /** Milliseconds; for what this process decides itself. Default: a clock that never steps back. */
+  /** Milliseconds; for what this process decides itself, not for the store. Default: a clock that never steps back. */
   readonly now?: () => number;
 }
 
@@ -56,7 +56,7 @@ export interface SettleOptions<Name extends string> {
   readonly policy?: Name;
   /** What was charged. */
   readonly cost: number;
-  /** What it turned out to be: an integer of at least 0. */
+  /** What it turned out to be: an integer of at least 0; what is over 1e9 counts as 1e9. */
   readonly actualCost: number;
   /** `decision.slot`; default 0: none. */
   readonly slot?: number;
@@ -97,9 +97,12 @@ export interface RateLimiter<Name extends string = string> {
   release(subject: string, options: SlotOptions<Name>): Promise<void>;
   /** Leases a concurrency slot anew; `false` when its lease had ended. */
   renew(subject: string, options: SlotOptions<Name>): Promise<boolean>;
-  /** Waits until `check` grants, first come, first served. */
+  /** Waits until `check` grants. Who has to wait is served in the order in which they came. */
   acquire(subject: string, options?: AcquireOptions<Name>): Promise<Decision>;
-  /** Lets the subject have at most `remaining` more for a while, in every process that shares the store. */
+  /**
+   * Lets the subject have at most `remaining` more for a while, in every process that shares the store. Of two restrictions the one
+   * that leaves less holds, until its own end.
+   */
   restrict(subject: string, options: RestrictOptions<Name>): Promise<void>;
   /** Replaces the limits of a set; what was used carries over to limits of the same kind. */
   setPolicies(policy: Name, limits: PolicySetInput): void;

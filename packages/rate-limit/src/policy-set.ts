@@ -17,14 +17,10 @@ export type PolicySetInput = PolicySet | readonly Policy[];
 
 export function compileSet(name: string, input: PolicySetInput): CompiledSet {
   assertName('policies', name);
-  const {
-    limits = [],
-    counter = name,
-    shadow = false,
-  }: Partial<PolicySet> = isList(input) ? { limits: input } : (input ?? {});
+  if (typeof input !== 'object' || input === null) throw notASet(name);
+  const { limits, counter = name, shadow = false } = isList(input) ? { limits: input } : input;
   assertName('counter', counter);
-  if (!Array.isArray(limits) || limits.length === 0 || limits.length > 16)
-    throw new TypeError(`policies.${name}: expected 1 to 16 limits`);
+  if (!Array.isArray(limits) || limits.length === 0 || limits.length > 16) throw notASet(name);
   if (typeof shadow !== 'boolean')
     throw new TypeError(`policies.${name}: shadow: expected a boolean`);
   // Names are unique over all sets, as the RateLimit fields want them.
@@ -46,6 +42,10 @@ export function compileSet(name: string, input: PolicySetInput): CompiledSet {
     leasesSlots: counted.length < named.length,
     largestCost: Math.min(...counted.map(({ limit }) => limit)),
   });
+}
+
+function notASet(name: string): TypeError {
+  return new TypeError(`policies.${name}: expected 1 to 16 limits`);
 }
 
 function checked(set: string, given: Policy): Policy {

@@ -16,9 +16,9 @@ export interface PolicyStatus {
   readonly concurrent: boolean;
   /** What can still be had now. */
   readonly remaining: number;
-  /** Until everything can be had again, if nothing else is charged. */
+  /** Until everything can be had again, if nothing else is charged; the end of a restriction counts. */
   readonly resetMs: number;
-  /** Until this cost can be had; 0 when it could be now; `Infinity` when it never can. Never less than the truth. */
+  /** Until this policy grants this cost; 0 when it does now; `Infinity` when it never can. Never less than the truth. */
   readonly retryAfterMs: number;
 }
 
@@ -47,8 +47,9 @@ export interface RateLimitStore {
   /** Whether every operation answers at once, without a promise. */
   readonly sync: boolean;
   /**
-   * @param cost - an integer of at least 1.
-   * @param slot - the name of the slot that concurrency policies lease, an integer below 2^53; 0: none of them is among `policies`.
+   * @param cost - an integer of at least 1; with `force` at most 1e9.
+   * @param slot - the name of the slot that concurrency policies lease, an integer below 2^53; 0: none, because there are no such
+   * policies or with `force`.
    * @param timeoutMs - give up after this long.
    */
   consume(
@@ -76,8 +77,9 @@ export interface RateLimitStore {
     timeoutMs: number,
   ): boolean | Promise<boolean>;
   /**
-   * Lets the subject have at most `remaining` more for the next `durationMs`, whatever its policies say. Never loosens a
-   * restriction that is in force.
+   * Lets the subject have at most `remaining` more for the next `durationMs`, whatever its policies say. Of two restrictions the one
+   * that leaves less holds, or the longer one of two that leave the same.
+   * @param durationMs - at most a day.
    */
   restrict(
     key: StateKey,

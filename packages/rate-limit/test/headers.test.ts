@@ -237,7 +237,7 @@ describe('parseRateLimitHeaders', () => {
     const piece = fc.oneof(
       fc.stringMatching(/^\d{0,30}$/),
       fc.constantFrom(
-        ...'-+.,;=?:" ()@eE',
+        ...'-+.,;=?:" ()@eE'.split(''),
         '"a"',
         'r=',
         't=',
