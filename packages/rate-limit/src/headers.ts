@@ -31,10 +31,11 @@ export function rateLimitHeaders(
   const lines: HeaderLine[] = [];
   const known = decision.policies.length > 0;
   if (known && style !== 'ietf') {
-    const untilMs = comesBack(decision) ? decision.retryAfterMs : decision.resetMs;
+    const { limit, remaining, resetMs, retryAfterMs } = shownOf(decision);
+    const untilMs = comesBack(decision) ? retryAfterMs : resetMs;
     lines.push(
-      ['x-ratelimit-limit', String(decision.limit)],
-      ['x-ratelimit-remaining', String(decision.remaining)],
+      ['x-ratelimit-limit', String(limit)],
+      ['x-ratelimit-remaining', String(remaining)],
       ['x-ratelimit-reset', String(Math.ceil((now() + untilMs) / 1000))],
     );
   }
@@ -67,16 +68,33 @@ function policyItem({ name, limit, windowSeconds, concurrent }: PolicyStatus): s
 }
 
 function statusItem(policy: PolicyStatus, decision: Decision): string {
-  return `"${policy.name}";r=${policy.remaining};t=${seconds(resetOf(policy, decision))}`;
+  const resetMs = resetOf(policy, decision);
+  const left = `"${policy.name}";r=${policy.remaining}`;
+  return resetMs === undefined ? left : `${left};t=${seconds(resetMs)}`;
+}
+
+/** What is told where there is room for one limit: to who may go on, one that counts, as a slot that is taken keeps nobody waiting. */
+function shownOf(
+  decision: Decision,
+): Pick<Decision, 'limit' | 'remaining' | 'resetMs' | 'retryAfterMs'> {
+  const { allowed, policies } = decision;
+  const counted = policies.filter(({ concurrent }) => !concurrent);
+  if (!allowed || counted.length === 0 || counted.length === policies.length) return decision;
+  return counted.reduce((least, other) => (other.remaining < least.remaining ? other : least));
 }
 
 /** The moment to come back at is the same in every field (draft-10 §5): that of `Retry-After` for who was refused. */
-function resetOf({ resetMs, retryAfterMs }: PolicyStatus, decision: Decision): number {
-  if (!comesBack(decision)) return resetMs;
+function resetOf(
+  { concurrent, resetMs, retryAfterMs }: PolicyStatus,
+  decision: Decision,
+): number | undefined {
+  // Slots are given back by the ends of responses, not by time.
+  const ownMs = concurrent ? undefined : resetMs;
+  if (!comesBack(decision)) return ownMs;
   const { policies, retryAfterMs: wholeMs } = decision;
   // No limit asks for so long: the subject is paused as a whole.
   const paused = policies.every((policy) => policy.retryAfterMs < wholeMs);
-  return paused ? wholeMs : retryAfterMs || resetMs;
+  return paused ? wholeMs : retryAfterMs || ownMs;
 }
 
 /** It was refused, and waiting helps. */

@@ -1,11 +1,13 @@
 import { parseRetryAfter } from '@countersign/retry';
-import { parseList } from 'structured-headers';
+import { parseList, Token } from 'structured-headers';
 
 /** What a server says of one of its limits. */
 export interface ServerLimit {
   /** The policy's name; `undefined` where the fields have none. */
   readonly name?: string;
   readonly limit?: number;
+  /** What is counted, where the server says so (`qu`): `request`, `content-bytes`, `concurrent-requests`. */
+  readonly unit?: string;
   readonly remaining: number;
   /** Milliseconds until the quota resets. */
   readonly resetMs?: number;
@@ -41,15 +43,16 @@ export function parseRateLimitHeaders(
 
 function structured(get: HeaderLookup): ServerLimit[] | undefined {
   const items = listOf(get('ratelimit'));
-  const quotas = new Map(listOf(get('ratelimit-policy'))?.map(({ name, q }) => [name, q]));
+  const quotas = new Map(listOf(get('ratelimit-policy'))?.map((quota) => [quota.name, quota]));
   const limits = items?.flatMap(({ name, r, t }): ServerLimit[] => {
     if (r === undefined) return [];
-    const limit = quotas.get(name);
+    const { q, qu } = quotas.get(name) ?? {};
     return [
       {
         name,
         remaining: r,
-        ...(limit !== undefined && { limit }),
+        ...(q !== undefined && { limit: q }),
+        ...(qu !== undefined && { unit: qu }),
         ...(t !== undefined && { resetMs: t * 1000 }),
       },
     ];
@@ -62,6 +65,7 @@ interface ParsedItem {
   readonly r: number | undefined;
   readonly t: number | undefined;
   readonly q: number | undefined;
+  readonly qu: string | undefined;
 }
 
 function listOf(value: string | undefined): ParsedItem[] | undefined {
@@ -76,6 +80,7 @@ function listOf(value: string | undefined): ParsedItem[] | undefined {
               r: count(parameters.get('r')),
               t: count(parameters.get('t')),
               q: count(parameters.get('q')),
+              qu: textOf(parameters.get('qu')),
             },
           ],
     );
@@ -140,6 +145,11 @@ function numbers(value: string | undefined): number[] {
     .split(',')
     .map((item) => /^\s*(\d{1,15}(?:\.\d{1,9})?)\s*(?:;.*)?$/.exec(item)?.[1]);
   return texts.includes(undefined) ? [] : texts.map(Number);
+}
+
+/** A String or a Token. */
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' || value instanceof Token ? value.toString() : undefined;
 }
 
 function count(value: unknown): number | undefined {

@@ -101,6 +101,7 @@ function restrictionOf(
   if (refused && retryAfterMs !== undefined)
     return retryAfterMs > 0 ? { remaining: 0, durationMs: retryAfterMs } : undefined;
   const tightest = limits
+    .filter(({ unit }) => unit !== 'concurrent-requests')
     .filter((limit): limit is ServerLimit & { resetMs: number } => (limit.resetMs ?? 0) > 0)
     .sort((a, b) => a.remaining - b.remaining || b.resetMs - a.resetMs)[0];
   if (status === 429)

@@ -103,13 +103,8 @@ describe('rateLimitHeaders', () => {
       ],
     ]);
     expect(parseList(fields['ratelimit'] as string)).toEqual([
-      [
-        'calls-concurrency',
-        new Map([
-          ['r', 2],
-          ['t', 60],
-        ]),
-      ],
+      // No time gives a slot back, but the end of a response.
+      ['calls-concurrency', new Map([['r', 2]])],
       [
         'calls-10s',
         new Map([
@@ -118,6 +113,29 @@ describe('rateLimitHeaders', () => {
         ]),
       ],
     ]);
+  });
+
+  test('name no slots where one number is all there is, except to who was refused one', () => {
+    const legacy = (): Record<string, string> =>
+      fieldsOf(limiter.checkSync('j', { policy: 'calls' }), 'legacy');
+    expect([legacy(), legacy(), legacy()]).toMatchObject([
+      { 'x-ratelimit-limit': '9', 'x-ratelimit-remaining': '8' },
+      { 'x-ratelimit-limit': '9', 'x-ratelimit-remaining': '7' },
+      { 'x-ratelimit-limit': '9', 'x-ratelimit-remaining': '6' },
+    ]);
+    expect(fieldsOf(limiter.checkSync('j', { policy: 'calls' }))).toMatchObject({
+      'x-ratelimit-limit': '3',
+      'x-ratelimit-remaining': '0',
+      ratelimit: '"calls-concurrency";r=0;t=60, "calls-10s";r=6;t=8',
+      'retry-after': '60',
+    });
+    expect(fieldsOf(limiter.checkSync('k', { policy: 'calls', cost: 9 }))).toMatchObject({
+      ratelimit: '"calls-concurrency";r=2, "calls-10s";r=0;t=8',
+    });
+    expect(fieldsOf(limiter.checkSync('k', { policy: 'calls' }))).toMatchObject({
+      ratelimit: '"calls-concurrency";r=2, "calls-10s";r=0;t=8',
+      'retry-after': '8',
+    });
   });
 
   test('are read by ratelimit-header-parser', () => {
@@ -163,6 +181,16 @@ describe('parseRateLimitHeaders', () => {
       [{ remaining: 0, resetMs: 5000 }],
     ],
     [{ 'X-Rate-Limit-Remaining': '3', 'X-Rate-Limit-Limit': '15' }, [{ limit: 15, remaining: 3 }]],
+    [
+      {
+        ratelimit: '"a";r=0;t=5, "b";r=7',
+        'ratelimit-policy': '"a";q=3;qu="concurrent-requests", "b";q=9;qu=request',
+      },
+      [
+        { name: 'a', limit: 3, unit: 'concurrent-requests', remaining: 0, resetMs: 5000 },
+        { name: 'b', limit: 9, unit: 'request', remaining: 7 },
+      ],
+    ],
     // One policy after the other.
     [
       {

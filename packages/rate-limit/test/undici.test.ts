@@ -189,6 +189,19 @@ describe('pace', () => {
     expect((await limiter.peek(origin)).retryAfterMs).toBeLessThanOrEqual(1000);
   });
 
+  test('slots of the server that are taken stop nobody: they are free again when responses have ended', async () => {
+    const { limiter, dispatcher } = member(memoryRateLimitStore());
+    answer = (_incoming, response) =>
+      response
+        .writeHead(200, {
+          'ratelimit-policy': '"slots";q=1;qu="concurrent-requests", "q";q=900;w=60',
+          ratelimit: '"slots";r=0;t=60, "q";r=800;t=60',
+        })
+        .end();
+    await get(dispatcher);
+    await expect.poll(async () => (await limiter.peek(origin)).remaining).toBe(800);
+  });
+
   test('a server that knows more than we have left changes nothing', async () => {
     const { limiter, dispatcher } = member(memoryRateLimitStore());
     answer = (_incoming, response) =>
