@@ -12,6 +12,7 @@ import type { Cluster, Redis } from 'ioredis';
 import { Agent, request } from 'undici';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
+  concurrency,
   createRateLimiter,
   defaultTiers,
   fixedWindow,
@@ -270,18 +271,27 @@ describe('a shared store that has trouble', () => {
     }
   });
 
-  test('paused: no check hangs', async () => {
+  test('paused: no check hangs, and no slot stays taken', async () => {
     const own = await startRedis();
     try {
-      const limiter = limiterOn(own.client(), { timeoutMs: 50 });
+      const client = own.client();
+      const limiter = limiterOn(client, { timeoutMs: 50 });
+      const slots = createRateLimiter({
+        store: redisRateLimitStore(client),
+        policies: { slots: [concurrency({ limit: 3, leaseSeconds: 3600 })] },
+        timeoutMs: 50,
+      });
       await limiter.check('s');
       own.pause();
+      await Promise.all([slots.check('s'), slots.check('s'), slots.check('s')]);
       const during = await Promise.all(Array.from({ length: 50 }, () => limiter.check('s')));
       expect(during.every(({ allowed, source }) => !allowed && source === 'degraded')).toBe(true);
       own.resume();
       await expect
         .poll(async () => (await limiter.check('s')).source, { timeout: 10_000 })
         .toBe('store');
+      // They were taken when the server went on, and given back after it.
+      await expect.poll(async () => (await slots.peek('s')).remaining).toBe(3);
     } finally {
       await own.stop();
     }
