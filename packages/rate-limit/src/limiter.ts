@@ -272,7 +272,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const mode = impossible ? 'peek' : 'take';
     const failed = (error: unknown): T => {
       if (!concernsOneCall(error)) this.#health.failed();
-      if (slot !== 0) this.#abandon(set, key, slot);
+      if (slot !== 0 && !neverRan(error)) this.#abandon(set, key, slot);
       if (storeFailedChannel.hasSubscribers)
         storeFailedChannel.publish({ policy: set.name, error });
       return unavailable();
@@ -543,6 +543,11 @@ function reported(subject: string, cost: number, decision: Decision): Decision {
 /** The store answered, with an error: a record that cannot be read, say. Whoever can bring that about must not take the store from others. */
 function concernsOneCall(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ERR_STORE_FAILED';
+}
+
+/** It certainly had no effect: there was no connection, say. */
+function neverRan(error: unknown): boolean {
+  return error instanceof Error && 'outcome' in error && error.outcome === 'not-run';
 }
 
 function unknownPolicy(name: string | undefined): RateLimitError {

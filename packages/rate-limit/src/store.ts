@@ -41,6 +41,7 @@ export interface StateKey {
 /**
  * Keeps what each subject has used. Every operation is atomic; for a store that several processes share, its own clock decides.
  * An error whose `code` is `ERR_STORE_FAILED` concerns its call alone; after any other error, repeated, the store is asked rarely.
+ * After one whose `outcome` is `not-run` nothing was taken; after any other a slot is given back that may have been.
  * A store that answers without a promise is an in-process one and can be used by `checkSync`.
  */
 export interface RateLimitStore {

@@ -628,6 +628,20 @@ describe('a store that fails', () => {
     expect((await other.check('s')).allowed).toBe(true);
   });
 
+  test('and certainly took no slot is not asked to take one back', async () => {
+    let given = 0;
+    const store: RateLimitStore = {
+      ...remoteStore(),
+      consume: () =>
+        Promise.reject(Object.assign(new Error('no connection'), { outcome: 'not-run' })),
+      give: () => {
+        given += 1;
+      },
+    };
+    await limiterOf({ store, policies: { p: [concurrency({ limit: 1 })] } }).check('s');
+    expect(given).toBe(0);
+  });
+
   test('for one subject only does not keep others from being asked for', async () => {
     const store = remoteStore();
     const { consume } = store;
