@@ -3,7 +3,7 @@ import type { SubjectRecord } from './record.ts';
 import { isScalar, load, save, widthOf } from './scalar.ts';
 import { Slab } from './slab.ts';
 
-/** The records of all subjects under one counter: as numbers where they are a few numbers, else as objects. */
+/** The records of all subjects under one counter: as rows of numbers where they are a few numbers, else as objects. */
 export class Subjects {
   readonly scalars: Slab;
   readonly #others: Generations<string, SubjectRecord>;
