@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Stream } from 'node:stream';
 import { type RetryBudget, retryBudget } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import type { AccessToken } from './access-token.ts';
@@ -108,6 +108,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   #nonceRenewed = false;
   #discarding: Remedy | undefined;
   #discardedBytes = 0;
+  #unwatch: (() => void) | undefined;
 
   constructor(
     dispatch: Dispatch,
@@ -128,7 +129,16 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   }
 
   start(): void {
+    const { body } = this.#options;
+    if (body instanceof Stream) this.#watch(body);
     this.#obtain();
+  }
+
+  /** Nobody else listens to a body before it is sent, and an error that nobody listens to ends the process. */
+  #watch(body: Stream): void {
+    const failed = (error: Error): void => this.#controller.abort(error);
+    body.on('error', failed);
+    this.#unwatch = () => body.off('error', failed);
   }
 
   #obtain(renewal?: Pick<TokenRequest, 'forceRenewal'>): void {
@@ -162,6 +172,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
   #sendWith({ type, value }: AccessToken, ...more: readonly string[]): void {
     const headers = [...this.#headers, 'authorization', `${type} ${value}`, ...more];
+    this.#unwatch?.();
     if (this.#controller.abortedByCaller) throw this.#controller.reason;
     this.#dispatch({ ...this.#options, headers: headers as string[] }, this);
   }
@@ -172,6 +183,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
   }
 
   #fail(error: unknown): void {
+    this.#unwatch?.();
     this.#handler.onResponseError?.(this.#controller, error as Error);
   }
 

@@ -289,6 +289,22 @@ describe('invalid_token', () => {
     expect(api.requests).toHaveLength(1);
   });
 
+  it.each(['request', 'dispatch'])(
+    'fails with its body when that fails while the token is got: %s',
+    async (way) => {
+      const body = new Readable({ read() {} });
+      const failing = new Promise<never>((_, reject) => {
+        const call = { origin: api.origin, path: '/', method: 'POST', body } as const;
+        if (way === 'request') request(api.origin, { ...call, dispatcher }).then(() => {}, reject);
+        else dispatcher.dispatch(call, { onResponseError: (_controller, error) => reject(error) });
+      });
+      body.destroy(new Error('the disk is gone'));
+      await expect(failing).rejects.toThrow('the disk is gone');
+      await source.getToken();
+      expect(api.requests).toHaveLength(0);
+    },
+  );
+
   it.each(['insufficient_scope', 'invalid_request', 'use_dpop_nonce'])(
     'is not %s: that answer is the caller’s',
     async (error) => {
