@@ -1,4 +1,5 @@
 import type { Dispatcher } from 'undici';
+import { letFail } from './body.ts';
 import { addHeaders, TOKEN } from './headers.ts';
 
 /** A key, or where to get it from for each request. */
@@ -35,6 +36,7 @@ export function apiKey(
         return dispatch({ ...request, headers }, handler);
       };
       if (typeof source === 'string') return send(source);
+      letFail(request.body);
       Promise.resolve()
         .then(source)
         .then(send)

@@ -1,3 +1,4 @@
+import { Stream } from 'node:stream';
 import type { Dispatcher } from 'undici';
 
 /** Bytes that are produced while they are sent. */
@@ -44,6 +45,7 @@ export function encodeBody(json: unknown, body: RequestBody | undefined): Encode
     return { ...stream({ [Symbol.asyncIterator]: () => iterate(body) }), repeatable: true };
   }
   if (typeof body === 'object' && body !== null && Symbol.asyncIterator in body) {
+    letFail(body);
     return { ...stream(body), repeatable: false };
   }
   throw new TypeError(
@@ -62,4 +64,12 @@ function stream(payload: ByteStream): Omit<EncodedBody, 'repeatable'> {
     payload: payload as unknown as NonNullable<Dispatcher.DispatchOptions['body']>,
     contentType: 'application/octet-stream',
   };
+}
+
+/**
+ * Lets a stream fail before it is sent: nobody else listens to it yet, and an error that nobody listens to ends the process. Who
+ * sends it is told of the error then.
+ */
+export function letFail(body: unknown): void {
+  if (body instanceof Stream) body.on('error', () => {});
 }

@@ -1,6 +1,7 @@
 import { deadline } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import { refusal } from './accept.ts';
+import { letFail } from './body.ts';
 import type { BreakerOptions } from './breaker.ts';
 import { type AttemptPolicy, type Order, perform } from './call.ts';
 import type { ConcurrencyOptions } from './concurrency.ts';
@@ -84,6 +85,7 @@ export function concurrency(
       });
       if (passage.ended) return true;
       if (bound?.tryEnter() === false) {
+        letFail(request.body);
         const turn = bound.enter(gone.signal);
         if (!turn) passage.stop(queueFull(origin));
         turn?.then(
@@ -174,6 +176,7 @@ export function retry(
         },
       });
       if (passage.ended) return true;
+      letFail(request.body);
       const state = stateOf(originOf(request));
       const limit = deadline(wholeMs, gone.signal);
       perform(

@@ -1,8 +1,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { Agent, Client, type Dispatcher, fetch, MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { apiKey, type ClientError, idempotencyKey } from '../src/index.ts';
+import { apiKey, type ClientError, createClient, idempotencyKey } from '../src/index.ts';
 import { attemptTimeout, breaker, concurrency, retry, totalDeadline } from '../src/interceptors.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 import { json, serve } from './server.ts';
@@ -499,6 +500,46 @@ test('whatever happens, every request ends once, and nothing is left of it', asy
     ),
     { numRuns: 200 },
   );
+});
+
+describe('a body that fails while its request waits is its failure, and not the end of the process', () => {
+  const key = 'sk-live-secret';
+  test.each<[string, Dispatcher.DispatcherComposeInterceptor]>([
+    ['for its turn', concurrency({ limit: 1 })],
+    ['for the first attempt', retry()],
+    ['for its key', apiKey(() => new Promise((resolve) => setTimeout(resolve, 20, key)))],
+  ])('%s', async (_, layer) => {
+    const { origin, seen } = await serve((_request, response) => {
+      setTimeout(() => response.end('ok'), 50);
+    });
+    const agent = agentWith(layer);
+    const before = agent.request({ origin, path: '/first', method: 'GET' });
+    const body = new Readable({ read() {} });
+    const call = agent.request({ origin, path: '/second', method: 'POST', body });
+    body.destroy(new Error('the disk is gone'));
+    await expect(call).rejects.toThrow('the disk is gone');
+    await (await before).body.dump();
+    expect(seen.map(({ url }) => url)).not.toContain('/second');
+  });
+
+  test('in the client', async () => {
+    const { origin, seen } = await serve((_request, response) => {
+      setTimeout(() => response.end('{}'), 50);
+    });
+    const client = createClient({
+      origin,
+      egress: { allow: [origin] },
+      concurrency: { limit: 1 },
+    });
+    onTestFinished(() => client.close());
+    const before = client.get('/first');
+    const body = new Readable({ read() {} });
+    const call = client.post('/second', { body });
+    body.destroy(new Error('the disk is gone'));
+    await expect(call).rejects.toMatchObject({ cause: new Error('the disk is gone') });
+    await before;
+    expect(seen.map(({ url }) => url)).not.toContain('/second');
+  });
 });
 
 test('all together, on one connection', async () => {
