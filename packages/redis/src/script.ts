@@ -1,4 +1,4 @@
-import type { ScriptArgument } from './batch.ts';
+import { inputOf, type ScriptArgument } from './call.ts';
 import { assertTimeout } from './deadline.ts';
 import { closedError, dispatcherOf } from './dispatcher.ts';
 import { compile, compileTogether } from './lua.ts';
@@ -67,17 +67,16 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
       ? compile(lua, prelude, keyCount, replies)
       : compileTogether(lua, prelude, keyCount, replies, argsPerCall);
 
-  return (client, keys, args, { timeoutMs = usualTimeoutMs } = {}) => {
+  return (client, keys, args, call) => {
     try {
+      const timeoutMs = call?.timeoutMs ?? usualTimeoutMs;
+      if (timeoutMs !== usualTimeoutMs) assertTimeout(timeoutMs);
       if (keys.length !== keyCount)
         throw new TypeError(`keys: expected ${keyCount}, got ${keys.length}`);
       if (argsPerCall !== undefined && args.length !== argsPerCall)
         throw new TypeError(`args: expected ${argsPerCall}, got ${args.length}`);
-      if (args.some((arg) => typeof arg === 'number' && !Number.isFinite(arg)))
-        throw new TypeError('args: expected finite numbers');
-      if (timeoutMs !== usualTimeoutMs) assertTimeout(timeoutMs);
       if (client.status === 'end') throw closedError();
-      return dispatcherOf(client).call(compiled, keys, args, timeoutMs) as Promise<Reply>;
+      return dispatcherOf(client).call(compiled, inputOf(keys, args), timeoutMs) as Promise<Reply>;
     } catch (error) {
       return Promise.reject(error);
     }
