@@ -21,14 +21,22 @@ const refreshPauseMs = 25;
 const nextRefreshPauseMs = 100;
 
 const dispatchers = new WeakMap<RedisClient, Dispatcher>();
+const ended = new WeakSet<RedisClient>();
 
-/** The dispatcher of a client; scripts of all packages that use the same client share it. */
+/**
+ * The dispatcher of a client; scripts of all packages that use the same client share it.
+ * @throws StoreUnavailableError when the client was closed and not connected again.
+ */
 export function dispatcherOf(client: RedisClient): Dispatcher {
   const known = dispatchers.get(client);
   if (known) return known;
+  // A Cluster that has ended may say `close` after it.
+  if (client.status === 'end' || (client.status === 'close' && ended.has(client)))
+    throw closedError();
   const dispatcher = new Dispatcher(client);
   dispatchers.set(client, dispatcher);
   client.once('end', () => {
+    ended.add(client);
     dispatchers.delete(client);
     dispatcher.close();
   });
@@ -261,7 +269,7 @@ export class Dispatcher {
   }
 }
 
-export function closedError(): StoreUnavailableError {
+function closedError(): StoreUnavailableError {
   return notRun('the Redis client was closed');
 }
 

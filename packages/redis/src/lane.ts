@@ -56,7 +56,8 @@ export class Lane {
   #used = true;
   #failures = 0;
   #redial: NodeJS.Timeout | undefined;
-  #closed = false;
+  #retiring = false;
+  closed = false;
   /** Why there is no connection. */
   trouble: Error | undefined;
 
@@ -110,6 +111,7 @@ export class Lane {
     return (
       this.#connected &&
       !this.#stalled &&
+      !this.#retiring &&
       this.#unansweredCalls < maxUnansweredCalls &&
       this.#redis.stream.writable
     );
@@ -130,7 +132,7 @@ export class Lane {
   wanted(): void {
     this.#used = true;
     const { status } = this.#redis;
-    if (this.#closed || this.#redial || (status !== 'end' && status !== 'wait')) return;
+    if (this.closed || this.#redial || (status !== 'end' && status !== 'wait')) return;
     const pauseMs = Math.min(25 * this.#failures, 500);
     this.#redial = setTimeout(() => {
       this.#redial = undefined;
@@ -160,10 +162,18 @@ export class Lane {
     this.#run(batch, asking);
   }
 
+  /** Closes as soon as nothing is under way. */
+  retire(): void {
+    this.#retiring = true;
+    if (this.idle) this.close();
+  }
+
   close(): void {
-    this.#closed = true;
+    if (this.closed) return;
+    this.closed = true;
     clearTimeout(this.#redial);
-    this.#redis.disconnect();
+    // ioredis would wait for the end of a connection that has ended.
+    if (this.#redis.status !== 'end') this.#redis.disconnect();
     this.#lost();
   }
 
@@ -244,7 +254,8 @@ export class Lane {
     this.#heardAt = performance.now();
     this.#unansweredCalls -= batch.size;
     this.#stalled = false;
-    if (held) this.#observer.ready();
+    if (this.#retiring && this.idle) this.close();
+    else if (held) this.#observer.ready();
   }
 
   /** Connecting again finds the master (Sentinel, DNS). */

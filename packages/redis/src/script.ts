@@ -1,6 +1,6 @@
 import { inputOf, type ScriptArgument } from './call.ts';
 import { assertTimeout } from './deadline.ts';
-import { closedError, dispatcherOf } from './dispatcher.ts';
+import { dispatcherOf } from './dispatcher.ts';
 import { compile, compileTogether } from './lua.ts';
 import type { RedisClient } from './topology.ts';
 
@@ -75,7 +75,6 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
         throw new TypeError(`keys: expected ${keyCount}, got ${keys.length}`);
       if (argsPerCall !== undefined && args.length !== argsPerCall)
         throw new TypeError(`args: expected ${argsPerCall}, got ${args.length}`);
-      if (client.status === 'end') throw closedError();
       return dispatcherOf(client).call(compiled, inputOf(keys, args), timeoutMs) as Promise<Reply>;
     } catch (error) {
       return Promise.reject(error);

@@ -57,7 +57,7 @@ export function clusterTopology(cluster: Cluster, observer: LaneObserver): Topol
   const forgetGoneNodes = (): void => {
     const present = new Set(cluster.nodes('all').map(({ options }) => nameOf(options)));
     for (const [name, lane] of lanes) {
-      if (present.has(name) || !lane.disused()) continue;
+      if (!lane.closed && (present.has(name) || !lane.disused())) continue;
       lanes.delete(name);
       lane.close();
     }
@@ -67,8 +67,13 @@ export function clusterTopology(cluster: Cluster, observer: LaneObserver): Topol
     forgetGoneNodes();
     observer.ready();
   };
+  // When its user closes it while it has no connection itself, ioredis never says that it has ended.
+  const retire = (): void => {
+    for (const lane of lanes.values()) lane.retire();
+  };
   cluster.on('ready', refreshed);
   cluster.on('refresh', refreshed);
+  cluster.on('disconnecting', retire);
   if (cluster.status === 'wait') cluster.connect().catch(() => {});
   return {
     slotOf: (key) => calculateSlot(key),
@@ -93,6 +98,7 @@ export function clusterTopology(cluster: Cluster, observer: LaneObserver): Topol
     close() {
       cluster.off('ready', refreshed);
       cluster.off('refresh', refreshed);
+      cluster.off('disconnecting', retire);
       for (const lane of lanes.values()) lane.close();
     },
   };
