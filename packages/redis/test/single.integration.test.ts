@@ -315,6 +315,23 @@ describe('a server that is gone', () => {
   });
 });
 
+test('says why there is no connection, and connects with the password that the client has now', async () => {
+  await redis.call('ACL', 'SETUSER', 'app', 'on', '>first', '~*', '+@all');
+  const client = server.client({ username: 'app', password: 'first' });
+  await increment(client, ['k'], [1]);
+  await redis.call('ACL', 'SETUSER', 'app', '<first', '>second');
+  await redis.call('CLIENT', 'KILL', 'USER', 'app');
+  // It may be sent before the end of the connection is seen.
+  await increment(client, ['other'], [1], { timeoutMs: 100 }).catch(() => undefined);
+  const refused: unknown = await increment(client, ['k'], [1], { timeoutMs: 200 }).catch(
+    (error: unknown) => error,
+  );
+  expect(refused).toMatchObject({ outcome: 'not-run', cause: { message: /WRONGPASS/ } });
+  expect(inspect(refused, { depth: 9, showHidden: true })).not.toContain('first');
+  client.options.password = 'second';
+  await expect(increment(client, ['k'], [1])).resolves.toBe(2);
+});
+
 describe('a server that does not answer', () => {
   test('times out with an unknown outcome, then takes no more until it answers again', async () => {
     await increment(redis, ['k'], [1]);
@@ -332,6 +349,22 @@ describe('a server that does not answer', () => {
     }
     // The late call took effect after all, as its outcome said it might; the held one did not.
     await expect(increment(redis, ['k'], [1], { timeoutMs: 10_000 })).resolves.toBe(3);
+  });
+
+  test('is sent a bounded number of calls, whatever their deadlines', async () => {
+    await increment(redis, ['k'], [1]);
+    server.pause();
+    let refused = 0;
+    const calls = Array.from({ length: 61_000 }, () =>
+      increment(redis, ['k'], [1], { timeoutMs: 60_000 }).catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'ERR_STORE_UNAVAILABLE', outcome: 'not-run' });
+        refused += 1;
+      }),
+    );
+    await expect.poll(() => refused).toBeGreaterThan(500);
+    server.resume();
+    await Promise.all(calls);
+    await expect(redis.get('k')).resolves.toBe(String(1 + calls.length - refused));
   });
 
   test('DEBUG SLEEP is survived', async () => {
