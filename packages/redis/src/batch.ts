@@ -21,13 +21,14 @@ export class Batch {
   refusal: Error | undefined;
   /** How often another node was named, or the same one later, since there was a new map of slots. */
   redirections = 0;
-  /** Its neighbours among those that were sent on the same connection. */
+  /** Whether its answer is to come, and its neighbours among those of the same connection (see `Unanswered`). */
+  sent = false;
   before: Batch | undefined;
   after: Batch | undefined;
-  sent = false;
   readonly #calls: Call[] = [];
   #arguments = 0;
-  #length = 0;
+  /** Of keys and arguments, in characters and bytes. */
+  length = 0;
 
   constructor(
     script: CompiledScript,
@@ -53,7 +54,7 @@ export class Batch {
   hasRoomFor(argumentCount: number): boolean {
     return (
       this.#calls.length < maxCalls &&
-      this.#length < maxLength &&
+      this.length < maxLength &&
       this.#arguments + argumentCount <= maxArguments
     );
   }
@@ -61,7 +62,7 @@ export class Batch {
   add(call: Call): void {
     this.#calls.push(call);
     this.#arguments += call.args.length;
-    this.#length += call.length;
+    this.length += call.length;
   }
 
   /** What `EVAL` (with the source) and `EVALSHA` (with the hash) are called with. */

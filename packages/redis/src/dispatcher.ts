@@ -3,6 +3,7 @@ import { Batch } from './batch.ts';
 import type { Input } from './call.ts';
 import { StoreUnavailableError } from './errors.ts';
 import type { Lane } from './lane.ts';
+import { Load } from './load.ts';
 import type { CompiledScript } from './lua.ts';
 import { serverError } from './refusal.ts';
 import {
@@ -30,6 +31,8 @@ const ended = new WeakSet<RedisClient>();
 export function dispatcherOf(client: RedisClient): Dispatcher {
   const known = dispatchers.get(client);
   if (known) return known;
+  if (typeof client?.duplicate !== 'function' || typeof client.isCluster !== 'boolean')
+    throw new TypeError('client: expected a Redis or Cluster of ioredis');
   // A Cluster that has ended may say `close` after it.
   if (client.status === 'end' || (client.status === 'close' && ended.has(client)))
     throw closedError();
@@ -61,7 +64,7 @@ export class Dispatcher {
   /** Those before it. */
   readonly #earlier = new Map<CompiledScript, Map<number, Batch>>();
   readonly #waiting = new Map<Batch, Detour | undefined>();
-  #waitingCalls = 0;
+  readonly #load = new Load(maxWaitingCalls);
   readonly #watch = new Alarm(() => this.#look(), true);
   #refreshing: NodeJS.Timeout | undefined;
   #refreshedAt = Number.NEGATIVE_INFINITY;
@@ -94,7 +97,7 @@ export class Dispatcher {
     this.#watch.clear();
     for (const batch of [...this.#collected, ...this.#waiting.keys()]) batch.fail(closedError());
     this.#waiting.clear();
-    this.#waitingCalls = 0;
+    this.#load.clear();
     this.#topology.close();
   }
 
@@ -156,7 +159,7 @@ export class Dispatcher {
       if (batch.settled) continue;
       const detour = detours?.get(batch);
       const lane = detour?.lane ?? this.#topology.laneOf(batch.slot);
-      if (!lane?.ready) {
+      if (!lane?.takes(batch)) {
         lane?.wanted();
         this.#wait(batch, detour);
         continue;
@@ -171,12 +174,12 @@ export class Dispatcher {
   }
 
   #wait(batch: Batch, detour?: Detour): void {
-    if (this.#waitingCalls + batch.size > maxWaitingCalls) {
-      batch.fail(notRun(`${this.#waitingCalls} calls wait for a connection to Redis already`));
+    if (!this.#load.hasRoomFor(batch)) {
+      batch.fail(notRun('too many calls wait for a connection to Redis already'));
       return;
     }
     this.#waiting.set(batch, detour);
-    this.#waitingCalls += batch.size;
+    this.#load.add(batch);
     this.#watch.by(batch.dueAt);
     this.#refreshSoon();
   }
@@ -186,7 +189,7 @@ export class Dispatcher {
     if (this.#waiting.size === 0) return;
     const waiting = new Map(this.#waiting);
     this.#waiting.clear();
-    this.#waitingCalls = 0;
+    this.#load.clear();
     this.#watch.clear();
     this.#send([...waiting.keys()], waiting);
   }
@@ -206,12 +209,12 @@ export class Dispatcher {
         continue;
       }
       this.#waiting.delete(batch);
-      this.#waitingCalls -= batch.size;
+      this.#load.remove(batch);
       batch.fail(
         batch.refusal
           ? serverError(batch.refusal)
           : notRun(
-              `no connection to Redis within ${batch.timeoutMs} ms`,
+              `no usable connection to Redis within ${batch.timeoutMs} ms`,
               this.#topology.laneOf(batch.slot)?.trouble,
             ),
       );
@@ -224,7 +227,6 @@ export class Dispatcher {
       batch.fail(serverError(error));
       return;
     }
-    batch.refusal = error;
     batch.redirections += 1;
     const [kind, , address = ''] = error.message.split(' ');
     // A node serves each key of a slot that is moving, but not several of which it has only some.
@@ -235,6 +237,7 @@ export class Dispatcher {
     const names = kind === 'MOVED' || kind === 'ASK';
     const lane =
       names && batch.redirections <= maxHops ? this.#topology.laneAt(address) : undefined;
+    batch.refusal = lane ? undefined : error;
     if (!lane) {
       this.#wait(batch);
       return;

@@ -4,6 +4,7 @@ import type { Batch } from './batch.ts';
 import { timeoutError } from './deadline.ts';
 import { StoreUnavailableError } from './errors.ts';
 import { reloadChannel } from './events.ts';
+import { Load } from './load.ts';
 import {
   isDemotion,
   isRedirection,
@@ -11,7 +12,7 @@ import {
   serverError,
   withoutCommand,
 } from './refusal.ts';
-import { Sent } from './sent.ts';
+import { Unanswered } from './unanswered.ts';
 
 /** Calls that may be unanswered on one connection; more have to wait. */
 const maxUnansweredCalls = 50_000;
@@ -44,30 +45,31 @@ export class Lane {
   readonly #like: () => Redis;
   readonly #redis: Redis;
   readonly #observer: LaneObserver;
-  /** Those whose answers are to come; a batch stays when its calls have timed out. */
-  readonly #sent = new Sent();
+  /** A batch stays when its calls have timed out. */
+  readonly #unanswered = new Unanswered();
+  readonly #load = new Load(maxUnansweredCalls);
   readonly #silenceMs: number;
   readonly #watch = new Alarm(() => this.#look(), false);
-  #unansweredCalls = 0;
   #heardAt = 0;
   #connected = false;
   /** An answer is overdue: what is written now would queue up behind it. */
   #stalled = false;
+  /** It had no room for a batch. */
+  #full = false;
   #used = true;
   #failures = 0;
   #redial: NodeJS.Timeout | undefined;
   #retiring = false;
-  closed = false;
-  /** Why there is no connection. */
-  trouble: Error | undefined;
+  #closed = false;
+  #trouble: Error | undefined;
 
   /** @param like - the client whose server and options this connection shares, as they are now. */
   constructor(like: () => Redis, observer: LaneObserver, address: Partial<Address> = {}) {
-    const { options } = like();
+    const client = like();
     this.#like = like;
     this.#observer = observer;
-    this.#silenceMs = options.socketTimeout ?? usualSilenceMs;
-    this.#redis = like().duplicate({
+    this.#silenceMs = client.options.socketTimeout ?? usualSilenceMs;
+    this.#redis = client.duplicate({
       ...address,
       autoResendUnfulfilledCommands: false,
       enableOfflineQueue: false,
@@ -90,7 +92,7 @@ export class Lane {
     } as Parameters<Redis['duplicate']>[0]) as Redis;
     // Every error is also the failure of calls, which report it; connection attempts go on.
     this.#redis.on('error', (error: Error) => {
-      this.trouble = withoutCommand(error);
+      this.#trouble = withoutCommand(error);
     });
     this.#redis.on('connect', () => {
       this.#heardAt = performance.now();
@@ -99,26 +101,34 @@ export class Lane {
     this.#redis.on('ready', () => {
       this.#connected = true;
       this.#failures = 0;
-      this.trouble = undefined;
+      this.#trouble = undefined;
       observer.ready();
     });
     // Without a retry strategy every lost connection and every failed attempt ends here.
-    this.#redis.on('end', () => this.#lost());
+    this.#redis.on('end', () => (this.#retiring ? this.close() : this.#lost()));
     this.#dial();
   }
 
-  get ready(): boolean {
-    return (
-      this.#connected &&
-      !this.#stalled &&
-      !this.#retiring &&
-      this.#unansweredCalls < maxUnansweredCalls &&
-      this.#redis.stream.writable
-    );
+  /** Whether this can be sent now; if not, the owner hears when it is worth while to ask again. */
+  takes(batch: Batch): boolean {
+    if (!this.#connected || this.#stalled || this.#retiring || !this.#redis.stream.writable)
+      return false;
+    if (this.#load.hasRoomFor(batch)) return true;
+    this.#full = true;
+    return false;
   }
 
   get idle(): boolean {
-    return this.#sent.empty;
+    return this.#unanswered.empty;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Why there is no connection. */
+  get trouble(): Error | undefined {
+    return this.#trouble;
   }
 
   /** Whether nobody needed it since it was last asked this. */
@@ -132,7 +142,7 @@ export class Lane {
   wanted(): void {
     this.#used = true;
     const { status } = this.#redis;
-    if (this.closed || this.#redial || (status !== 'end' && status !== 'wait')) return;
+    if (this.#closed || this.#redial || (status !== 'end' && status !== 'wait')) return;
     const pauseMs = Math.min(25 * this.#failures, 500);
     this.#redial = setTimeout(() => {
       this.#redial = undefined;
@@ -150,14 +160,14 @@ export class Lane {
   }
 
   /**
-   * Sends a batch; the lane must be ready.
+   * Sends a batch that it takes.
    * @param asking - that this node was named for a slot it does not have yet.
    */
   send(batch: Batch, asking: boolean): void {
-    if (this.#sent.empty) this.#heardAt = performance.now();
+    if (this.#unanswered.empty) this.#heardAt = performance.now();
     this.#used = true;
-    this.#sent.add(batch);
-    this.#unansweredCalls += batch.size;
+    this.#unanswered.add(batch);
+    this.#load.add(batch);
     this.#watch.by(Math.min(batch.dueAt, this.#heardAt + this.#silenceMs));
     this.#run(batch, asking);
   }
@@ -169,8 +179,8 @@ export class Lane {
   }
 
   close(): void {
-    if (this.closed) return;
-    this.closed = true;
+    if (this.#closed) return;
+    this.#closed = true;
     clearTimeout(this.#redial);
     // ioredis would wait for the end of a connection that has ended.
     if (this.#redis.status !== 'end') this.#redis.disconnect();
@@ -249,13 +259,15 @@ export class Lane {
   }
 
   #done(batch: Batch): void {
-    if (!this.#sent.delete(batch)) return;
-    const held = this.#stalled || this.#unansweredCalls >= maxUnansweredCalls;
+    if (!batch.sent) return;
     this.#heardAt = performance.now();
-    this.#unansweredCalls -= batch.size;
-    this.#stalled = false;
+    this.#unanswered.delete(batch);
+    this.#load.remove(batch);
     if (this.#retiring && this.idle) this.close();
-    else if (held) this.#observer.ready();
+    if (!this.#stalled && !(this.#full && this.#load.low)) return;
+    this.#stalled = false;
+    this.#full = false;
+    this.#observer.ready();
   }
 
   /** Connecting again finds the master (Sentinel, DNS). */
@@ -268,7 +280,7 @@ export class Lane {
   #look(): void {
     const now = performance.now();
     let next = Number.POSITIVE_INFINITY;
-    for (const batch of this.#sent) {
+    for (const batch of this.#unanswered) {
       if (batch.settled) continue;
       if (batch.dueAt <= now) {
         this.#stalled = true;
@@ -286,11 +298,12 @@ export class Lane {
   #lost(): void {
     this.#connected = false;
     this.#stalled = false;
+    this.#full = false;
     this.#failures += 1;
-    this.#unansweredCalls = 0;
+    this.#load.clear();
     this.#watch.clear();
-    for (const batch of this.#sent) {
-      this.#sent.delete(batch);
+    for (const batch of this.#unanswered) {
+      this.#unanswered.delete(batch);
       batch.fail(
         new StoreUnavailableError(
           'ERR_STORE_UNAVAILABLE',

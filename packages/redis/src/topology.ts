@@ -85,7 +85,9 @@ export function clusterTopology(cluster: Cluster, observer: LaneObserver): Topol
     laneAt(name) {
       const { natMap } = cluster.options;
       const mapped = typeof natMap === 'function' ? natMap(name) : natMap?.[name];
-      return laneTo(mapped ?? addressIn(name));
+      const address = mapped ?? addressIn(name);
+      // An address without a host would be taken for this machine.
+      return address.host && address.port > 0 ? laneTo(address) : undefined;
     },
     moved: (slot, lane) => void movedTo.set(slot, lane),
     refresh(done) {

@@ -1,7 +1,7 @@
 import type { Batch } from './batch.ts';
 
-/** Batches whose answers are to come, in the order in which they were sent. A list costs a lone call less than a set. */
-export class Sent {
+/** Batches whose answers are to come, in the order in which they were sent: a list, which costs a lone call less than a set. */
+export class Unanswered {
   #first: Batch | undefined;
   #last: Batch | undefined;
 
@@ -17,8 +17,7 @@ export class Sent {
     this.#last = batch;
   }
 
-  delete(batch: Batch): boolean {
-    if (!batch.sent) return false;
+  delete(batch: Batch): void {
     batch.sent = false;
     if (batch.before) batch.before.after = batch.after;
     else this.#first = batch.after;
@@ -26,9 +25,9 @@ export class Sent {
     else this.#last = batch.before;
     batch.before = undefined;
     batch.after = undefined;
-    return true;
   }
 
+  /** The one that it is at may be deleted meanwhile. */
   *[Symbol.iterator](): Generator<Batch> {
     for (let batch = this.#first; batch; ) {
       const { after } = batch;
