@@ -19,7 +19,7 @@ export class Batch {
   settled = false;
   /** The last answer of a server that did not run it. */
   refusal: Error | undefined;
-  /** How often another node was named, or the same one later, since there was a new map of slots. */
+  /** How often a server sent it elsewhere since it last waited. */
   redirections = 0;
   /** Whether its answer is to come, and its neighbours among those of the same connection (see `Unanswered`). */
   sent = false;

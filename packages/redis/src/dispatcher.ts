@@ -16,7 +16,7 @@ import {
 
 /** Calls that may wait for a connection at the same time; more are refused at once. */
 const maxWaitingCalls = 10_000;
-/** Redirections a batch follows at once; then the nodes disagree, and it waits for a new map of slots. */
+/** Redirections that a batch follows without a pause. More of them mean that the nodes do not agree yet. */
 const maxHops = 5;
 const refreshPauseMs = 25;
 const nextRefreshPauseMs = 100;
@@ -178,6 +178,7 @@ export class Dispatcher {
       batch.fail(notRun('too many calls wait for a connection to Redis already'));
       return;
     }
+    batch.redirections = 0;
     this.#waiting.set(batch, detour);
     this.#load.add(batch);
     this.#watch.by(batch.dueAt);
@@ -264,10 +265,7 @@ export class Dispatcher {
   }
 
   #refreshed(): void {
-    for (const batch of this.#waiting.keys()) {
-      batch.redirections = 0;
-      this.#waiting.set(batch, undefined);
-    }
+    for (const batch of this.#waiting.keys()) this.#waiting.set(batch, undefined);
     this.#sendWaiting();
   }
 }

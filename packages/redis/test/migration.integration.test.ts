@@ -21,10 +21,11 @@ const both: Script<[], number> = script(
 
 let servers: RedisClusterServers;
 let spare: RedisServer;
+let otherSpare: RedisServer;
 let cluster: Cluster;
 beforeAll(async () => {
-  servers = await startRedisCluster({ spares: 1 });
-  [spare] = servers.spares as [RedisServer];
+  servers = await startRedisCluster({ spares: 2 });
+  [spare, otherSpare] = servers.spares as [RedisServer, RedisServer];
 });
 afterAll(() => servers.stop());
 beforeEach(() => {
@@ -110,8 +111,32 @@ test('no call is lost and none runs twice while a slot moves under load', async 
   expect(stored).toEqual([...answered.values()]);
 });
 
+test('a node that is away while it takes over a slot is waited for', async () => {
+  const [key] = keysOf('away', 1) as [string];
+  await increment(cluster, [key], [1]);
+  const slot = calculateSlot(key);
+  const source = servers.masters.find(({ port }) => cluster.slots[slot]?.[0]?.endsWith(`:${port}`));
+  const refusals = async (): Promise<number> =>
+    Number(
+      /errorstat_ASK:count=(\d+)/.exec(String(await source?.client().info('errorstats')))?.[1],
+    );
+  const migration = await servers.migration(slot, spare);
+  await migration.move();
+  await spare.kill();
+  await expect(increment(cluster, [key], [1], { timeoutMs: 100 })).rejects.toMatchObject({
+    outcome: 'not-run',
+  });
+  const before = await refusals();
+  const waiting = increment(cluster, [key], [1]);
+  await expect.poll(refusals, { timeout: 10_000 }).toBeGreaterThan(before + 6);
+  await spare.restart();
+  // What it had in memory is gone.
+  await expect(waiting).resolves.toBe(1);
+  await migration.finish();
+});
+
 test('redirections name nodes by their own addresses, which the NAT map translates', async () => {
-  const nodes = [...servers.masters, spare];
+  const nodes = [...servers.masters, spare, otherSpare];
   const proxies: FaultProxy[] = await Promise.all(nodes.map((node) => startFaultProxy(node)));
   const behind = servers.client({
     natMap: Object.fromEntries(
@@ -121,14 +146,20 @@ test('redirections name nodes by their own addresses, which the NAT map translat
       }),
     ),
   });
+  const toSpare = proxies[4] as FaultProxy;
   const [key] = keysOf('nat', 1) as [string];
   await increment(behind, [key], [1]);
-  const migration = await servers.migration(calculateSlot(key), spare);
+  const migration = await servers.migration(calculateSlot(key), otherSpare);
   await migration.move();
-  await expect(increment(behind, [key], [1])).resolves.toBe(2);
+  const connectionsBefore = toSpare.accepted;
+  for (let call = 2; call < 7; call += 1) {
+    await expect(increment(behind, [key], [1])).resolves.toBe(call);
+    // The map does not know the node; its connection is kept all the same while it is used.
+    await new Promise<void>((resolve) => behind.refreshSlotsCache(() => resolve()));
+  }
+  expect(toSpare.accepted - connectionsBefore).toBe(1);
   await migration.finish();
-  await expect(increment(behind, [key], [1])).resolves.toBe(3);
-  expect(proxies[3]?.delivered.toClient).toBeGreaterThan(0);
+  await expect(increment(behind, [key], [1])).resolves.toBe(7);
   behind.disconnect();
   await Promise.all(proxies.map((proxy) => proxy.stop()));
 });

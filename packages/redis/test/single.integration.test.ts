@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { startFaultProxy } from '@countersign/testkit/fault-proxy';
-import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import { type RedisClientOptions, type RedisServer, startRedis } from '@countersign/testkit/redis';
 import type { Redis } from 'ioredis';
 import {
   afterAll,
@@ -116,6 +116,30 @@ describe('a script', () => {
     expect([a, c]).toMatchObject([{ value: ['ax', 3] }, { value: ['c', 3] }]);
     expect(b).toMatchObject({ reason: { code: 'ERR_STORE_FAILED', message: /thirteen/ } });
     await expect(pairs(redis, ['a'], ['x'] as never)).rejects.toThrow(/^args: expected 2, got 1/);
+  });
+
+  test.each<RedisClientOptions>([
+    { stringNumbers: true },
+    { enableAutoPipelining: true },
+    { commandTimeout: 1, maxRetriesPerRequest: 0, enableOfflineQueue: false },
+    { protocol: 2, showFriendlyErrorStack: true },
+    { db: 3, connectionName: 'named', lazyConnect: true, readOnly: true },
+    { enableReadyCheck: false, autoResendUnfulfilledCommands: true, reconnectOnError: () => 2 },
+  ])('is the same for a client with %o', async (options) => {
+    const client = server.client(options);
+    const outcomes = await Promise.allSettled([
+      increment(client, ['k'], [1]),
+      increment(client, ['k'], [1]),
+      script(`return {1, '2', false}`, { keys: 1 })(client, ['k'], []),
+      script(`return redis.call('INCR', 'none', 'such')`, { keys: 1 })(client, ['k'], []),
+    ]);
+    expect(outcomes).toMatchObject([
+      { value: 1 },
+      { value: 2 },
+      { value: [1, '2', null] },
+      { reason: { code: 'ERR_STORE_FAILED' } },
+    ]);
+    await expect(server.client({ db: options.db ?? 0 }).get('k')).resolves.toBe('2');
   });
 
   test('honours the key prefix of the client', async () => {
@@ -374,6 +398,34 @@ describe('a server that does not answer', () => {
     server.resume();
     await Promise.all(calls);
     await expect(redis.get('k')).resolves.toBe(String(1 + count - refused));
+  });
+
+  test('is not sent again what has timed out, when it turns out not to know the script', async () => {
+    await increment(redis, ['k'], [1]);
+    await redis.script('FLUSH');
+    server.pause();
+    await expect(increment(redis, ['late'], [1], { timeoutMs: 50 })).rejects.toMatchObject({
+      code: 'ERR_STORE_TIMEOUT',
+    });
+    server.resume();
+    await increment(redis, ['k'], [1], { timeoutMs: 10_000 });
+    await expect(redis.exists('late')).resolves.toBe(0);
+  });
+
+  test('holds each call up until its own deadline, whichever was made first', async () => {
+    await increment(redis, ['k'], [1]);
+    server.pause();
+    const order: number[] = [];
+    await Promise.all(
+      [300, 60, 10_000, 140].map((timeoutMs) =>
+        increment(redis, ['k'], [1], { timeoutMs })
+          .catch(() => order.push(timeoutMs))
+          .finally(() => {
+            if (order.length === 3) server.resume();
+          }),
+      ),
+    );
+    expect(order).toEqual([60, 140, 300]);
   });
 
   test('DEBUG SLEEP is survived', async () => {
