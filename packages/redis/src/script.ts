@@ -11,7 +11,8 @@ export interface ScriptOptions {
   readonly prelude?: string;
   /**
    * The body runs once for all calls of a round trip instead of once for each: it sees the `KEYS` and `ARGV` of all of them in
-   * turn, so many arguments each, and returns an array of their replies. An error it raises fails all of them. Default: off.
+   * turn, so many arguments each, and returns an array with one reply for each. An error it raises fails all of them, and must
+   * not begin with a code by which Redis refuses to run a script (`BUSY`, `MOVED`, …). Default: off.
    */
   readonly argsPerCall?: number;
   /** `bytes`: bulk strings arrive as `Buffer`. Default `text`: as strings, decoded as UTF-8. */
