@@ -1,7 +1,11 @@
-import { Batch, type ScriptArgument, serverError } from './batch.ts';
+import { Alarm } from './alarm.ts';
+import { Batch } from './batch.ts';
+import type { Input } from './call.ts';
 import { StoreUnavailableError } from './errors.ts';
 import type { Lane } from './lane.ts';
+import { Load } from './load.ts';
 import type { CompiledScript } from './lua.ts';
+import { serverError } from './refusal.ts';
 import {
   clusterTopology,
   isCluster,
@@ -12,22 +16,40 @@ import {
 
 /** Calls that may wait for a connection at the same time; more are refused at once. */
 const maxWaitingCalls = 10_000;
-const maxRedirections = 16;
+/** Redirections that a batch follows without a pause. More of them mean that the nodes do not agree yet. */
+const maxHops = 5;
 const refreshPauseMs = 25;
+const nextRefreshPauseMs = 100;
 
 const dispatchers = new WeakMap<RedisClient, Dispatcher>();
+const ended = new WeakSet<RedisClient>();
 
-/** The dispatcher of a client; scripts of all packages that use the same client share it. */
+/**
+ * The dispatcher of a client; scripts of all packages that use the same client share it.
+ * @throws StoreUnavailableError when the client was closed and not connected again.
+ */
 export function dispatcherOf(client: RedisClient): Dispatcher {
   const known = dispatchers.get(client);
   if (known) return known;
+  if (typeof client?.duplicate !== 'function' || typeof client.isCluster !== 'boolean')
+    throw new TypeError('client: expected a Redis or Cluster of ioredis');
+  // A Cluster that has ended may say `close` after it.
+  if (client.status === 'end' || (client.status === 'close' && ended.has(client)))
+    throw closedError();
   const dispatcher = new Dispatcher(client);
   dispatchers.set(client, dispatcher);
   client.once('end', () => {
+    ended.add(client);
     dispatchers.delete(client);
     dispatcher.close();
   });
   return dispatcher;
+}
+
+/** The node that a redirection named, until there is a new map of slots. */
+interface Detour {
+  readonly lane: Lane;
+  readonly asking: boolean;
 }
 
 /** Collects the calls of a tick into batches, sends each to the server that has its slot, and holds back those that none can take yet. */
@@ -35,18 +57,24 @@ export class Dispatcher {
   readonly #topology: Topology;
   readonly #keyPrefix: string;
   readonly #clustered: boolean;
-  /** The batches of this tick that still have room. */
-  readonly #open = new Map<CompiledScript, Map<number, Batch>>();
+  /** The batches of this tick. */
   #collected: Batch[] = [];
-  readonly #waiting = new Set<Batch>();
-  #waitingCalls = 0;
+  /** The last of them: most calls of a tick are of one script and, but for a Cluster, of one slot. */
+  #latest: Batch | undefined;
+  /** Those before it. */
+  readonly #earlier = new Map<CompiledScript, Map<number, Batch>>();
+  readonly #waiting = new Map<Batch, Detour | undefined>();
+  readonly #load = new Load(maxWaitingCalls);
+  readonly #watch = new Alarm(() => this.#look(), true);
   #refreshing: NodeJS.Timeout | undefined;
+  #refreshedAt = Number.NEGATIVE_INFINITY;
 
   constructor(client: RedisClient) {
     const observer = {
       ready: () => this.#sendWaiting(),
       down: () => this.#laneDown(),
       redirected: (batch: Batch, error: Error) => this.#redirected(batch, error),
+      returned: (batch: Batch) => this.#wait(batch),
     };
     this.#keyPrefix = client.options.keyPrefix ?? '';
     this.#clustered = isCluster(client);
@@ -55,24 +83,21 @@ export class Dispatcher {
       : singleTopology(client, observer);
   }
 
-  call(
-    script: CompiledScript,
-    keys: readonly string[],
-    args: readonly ScriptArgument[],
-    timeoutMs: number,
-  ): Promise<unknown> {
+  call(script: CompiledScript, { keys, args, length }: Input, timeoutMs: number): Promise<unknown> {
     const names = this.#keyPrefix ? keys.map((key) => this.#keyPrefix + key) : keys;
+    const slot = this.#slotOf(names);
     return new Promise((resolve, reject) => {
-      const batch = this.#batchFor(script, this.#slotOf(names), timeoutMs);
-      batch.add(names, args, { resolve, reject });
+      const batch = this.#batchFor(script, slot, timeoutMs, args.length);
+      batch.add({ keys: names, args, length, resolve, reject });
     });
   }
 
   close(): void {
     clearTimeout(this.#refreshing);
-    for (const batch of [...this.#collected, ...this.#waiting]) batch.fail(closedError());
+    this.#watch.clear();
+    for (const batch of [...this.#collected, ...this.#waiting.keys()]) batch.fail(closedError());
     this.#waiting.clear();
-    this.#waitingCalls = 0;
+    this.#load.clear();
     this.#topology.close();
   }
 
@@ -87,16 +112,25 @@ export class Dispatcher {
     return slot;
   }
 
-  #batchFor(script: CompiledScript, slot: number, timeoutMs: number): Batch {
-    const bySlot = this.#open.get(script) ?? new Map<number, Batch>();
-    this.#open.set(script, bySlot);
-    const open = bySlot.get(slot);
-    if (open && !open.full && open.timeoutMs === timeoutMs) return open;
-    const batch = new Batch(script, slot, timeoutMs, (expired) => this.#expired(expired));
-    bySlot.set(slot, batch);
+  #batchFor(script: CompiledScript, slot: number, timeoutMs: number, argumentCount: number): Batch {
+    const latest = this.#latest;
+    const open =
+      latest?.script === script && latest.slot === slot
+        ? latest
+        : this.#earlier.get(script)?.get(slot);
+    if (open && open.timeoutMs === timeoutMs && open.hasRoomFor(argumentCount)) return open;
+    const batch = new Batch(script, slot, timeoutMs);
+    if (latest) this.#remember(latest);
+    else this.#flushSoon(slot);
+    this.#latest = batch;
     this.#collected.push(batch);
-    if (this.#collected.length === 1) this.#flushSoon(slot);
     return batch;
+  }
+
+  #remember(batch: Batch): void {
+    const bySlot = this.#earlier.get(batch.script);
+    if (bySlot) bySlot.set(batch.slot, batch);
+    else this.#earlier.set(batch.script, new Map([[batch.slot, batch]]));
   }
 
   /**
@@ -105,100 +139,144 @@ export class Dispatcher {
    * loop travel together.
    */
   #flushSoon(slot: number): void {
-    const flush = (): void => this.#flush();
-    if (this.#topology.laneOf(slot)?.idle) queueMicrotask(() => process.nextTick(flush));
-    else setImmediate(flush);
+    if (this.#topology.laneOf(slot)?.idle) queueMicrotask(this.#flushNext);
+    else setImmediate(this.#flush);
   }
 
-  #flush(): void {
+  readonly #flushNext = (): void => process.nextTick(this.#flush);
+
+  readonly #flush = (): void => {
     const batches = this.#collected;
     this.#collected = [];
-    this.#open.clear();
+    this.#latest = undefined;
+    if (this.#earlier.size > 0) this.#earlier.clear();
     this.#send(batches);
-  }
+  };
 
-  #send(batches: Iterable<Batch>): void {
-    const corked = new Set<Lane>();
+  #send(batches: readonly Batch[], detours?: ReadonlyMap<Batch, Detour | undefined>): void {
+    const corked = batches.length > 1 ? new Set<Lane>() : undefined;
     for (const batch of batches) {
       if (batch.settled) continue;
-      const lane = this.#topology.laneOf(batch.slot);
-      if (!lane?.ready) {
-        this.#wait(batch);
-        if (lane) lane.wanted();
-        else this.#refreshSoon();
+      const detour = detours?.get(batch);
+      const lane = detour?.lane ?? this.#topology.laneOf(batch.slot);
+      if (!lane?.takes(batch)) {
+        lane?.wanted();
+        this.#wait(batch, detour);
         continue;
       }
-      if (!corked.has(lane)) {
+      if (corked && !corked.has(lane)) {
         lane.cork();
         corked.add(lane);
       }
-      lane.send(batch);
+      lane.send(batch, detour?.asking ?? false);
     }
-    for (const lane of corked) lane.uncork();
+    if (corked) for (const lane of corked) lane.uncork();
   }
 
-  #wait(batch: Batch): void {
-    if (this.#waitingCalls + batch.size > maxWaitingCalls) {
-      batch.fail(
-        new StoreUnavailableError(
-          'ERR_STORE_UNAVAILABLE',
-          `no connection to Redis, and ${this.#waitingCalls} calls wait for one already`,
-          { outcome: 'not-run' },
-        ),
-      );
+  #wait(batch: Batch, detour?: Detour): void {
+    if (!this.#load.hasRoomFor(batch)) {
+      batch.fail(notRun('too many calls wait for a connection to Redis already'));
       return;
     }
-    this.#waiting.add(batch);
-    this.#waitingCalls += batch.size;
+    batch.redirections = 0;
+    this.#waiting.set(batch, detour);
+    this.#load.add(batch);
+    this.#watch.by(batch.dueAt);
+    this.#refreshSoon();
   }
 
   #sendWaiting(): void {
+    this.#look();
     if (this.#waiting.size === 0) return;
-    const batches = [...this.#waiting];
+    const waiting = new Map(this.#waiting);
     this.#waiting.clear();
-    this.#waitingCalls = 0;
-    this.#send(batches);
+    this.#load.clear();
+    this.#watch.clear();
+    this.#send([...waiting.keys()], waiting);
   }
 
   #laneDown(): void {
-    for (const { slot } of this.#waiting) this.#topology.laneOf(slot)?.wanted();
-    this.#refreshSoon();
+    for (const [batch, detour] of this.#waiting)
+      (detour?.lane ?? this.#topology.laneOf(batch.slot))?.wanted();
   }
 
-  #expired(batch: Batch): void {
-    if (this.#waiting.delete(batch)) this.#waitingCalls -= batch.size;
+  /** Fails those that have waited for too long. */
+  #look(): void {
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
+    for (const batch of this.#waiting.keys()) {
+      if (batch.dueAt > now) {
+        next = Math.min(next, batch.dueAt);
+        continue;
+      }
+      this.#waiting.delete(batch);
+      this.#load.remove(batch);
+      batch.fail(
+        batch.refusal
+          ? serverError(batch.refusal)
+          : notRun(
+              `no usable connection to Redis within ${batch.timeoutMs} ms`,
+              this.#topology.laneOf(batch.slot)?.trouble,
+            ),
+      );
+    }
+    this.#watch.by(next);
   }
 
   #redirected(batch: Batch, error: Error): void {
-    batch.redirections += 1;
-    if (!this.#clustered || batch.redirections > maxRedirections) {
+    if (!this.#clustered) {
       batch.fail(serverError(error));
       return;
     }
+    batch.redirections += 1;
     const [kind, , address = ''] = error.message.split(' ');
-    const target = kind === 'ASK' ? this.#topology.laneAt(address) : undefined;
-    if (target?.ready) {
-      target.send(batch, true);
+    // A node serves each key of a slot that is moving, but not several of which it has only some.
+    if (kind === 'TRYAGAIN' && batch.size > 1) {
+      this.#send(batch.split());
       return;
     }
-    this.#wait(batch);
-    this.#refreshSoon();
+    const names = kind === 'MOVED' || kind === 'ASK';
+    const lane =
+      names && batch.redirections <= maxHops ? this.#topology.laneAt(address) : undefined;
+    batch.refusal = lane ? undefined : error;
+    if (!lane) {
+      this.#wait(batch);
+      return;
+    }
+    if (kind === 'MOVED') {
+      this.#topology.moved(batch.slot, lane);
+      this.#refreshSoon();
+    }
+    this.#send([batch], new Map([[batch, { lane, asking: kind === 'ASK' }]]));
   }
 
-  /** Asks for the map of slots, at most once per pause, and tries again with it what waits. */
+  /** Asks for the map of slots, and tries again with it what waits. */
   #refreshSoon(): void {
-    if (!this.#clustered || this.#refreshing || this.#waiting.size === 0) return;
-    this.#refreshing = setTimeout(() => {
-      this.#refreshing = undefined;
-      this.#topology.refresh(() => this.#sendWaiting());
-    }, refreshPauseMs);
+    if (!this.#clustered || this.#refreshing) return;
+    const lately = performance.now() - this.#refreshedAt < 1000;
+    this.#refreshing = setTimeout(
+      () => {
+        this.#refreshing = undefined;
+        this.#refreshedAt = performance.now();
+        this.#topology.refresh(() => this.#refreshed());
+      },
+      lately ? nextRefreshPauseMs : refreshPauseMs,
+    ).unref();
+  }
+
+  #refreshed(): void {
+    for (const batch of this.#waiting.keys()) this.#waiting.set(batch, undefined);
+    this.#sendWaiting();
   }
 }
 
-export function closedError(): StoreUnavailableError {
-  return new StoreUnavailableError(
-    'ERR_STORE_UNAVAILABLE',
-    'the Redis client was closed; nothing was sent',
-    { outcome: 'not-run' },
-  );
+function closedError(): StoreUnavailableError {
+  return notRun('the Redis client was closed');
+}
+
+function notRun(reason: string, cause?: Error): StoreUnavailableError {
+  return new StoreUnavailableError('ERR_STORE_UNAVAILABLE', `${reason}; nothing was sent`, {
+    ...(cause && { cause }),
+    outcome: 'not-run',
+  });
 }

@@ -1,4 +1,4 @@
-export type { ScriptArgument } from './batch.ts';
+export type { ScriptArgument } from './call.ts';
 export { withDeadline } from './deadline.ts';
 export {
   type StoreErrorCode,

@@ -23,8 +23,8 @@ export function compileTogether(
 }
 
 /**
- * Wraps a script's body, which sees `KEYS` and `ARGV` of its own call only, in a loop over calls.
- * Each call's arguments are preceded by their number. An error fails its own call and no other.
+ * Wraps a script's body, which sees `KEYS` and `ARGV` of its own call only, in a loop over calls. Where there is one, they are
+ * those of Redis; else each call's arguments are preceded by their number. An error fails its own call and no other.
  */
 export function compile(
   body: string,
@@ -37,10 +37,18 @@ export function compile(
 local function run(KEYS, ARGV)
 ${body}
 end
-local replies, key, argument = {}, 1, 1
+local replies, key, argument = {false}, 1, 1
+local alone = #KEYS == ${keys}
 for call = 1, #KEYS / ${keys} do
-  local count = tonumber(ARGV[argument])
-  local ok, reply = pcall(run, {${ownKeys}}, {unpack(ARGV, argument + 1, argument + count)})
+  local ok, reply
+  if alone then
+    ok, reply = pcall(run, KEYS, ARGV)
+  else
+    local count = tonumber(ARGV[argument])
+    ok, reply = pcall(run, {${ownKeys}}, {unpack(ARGV, argument + 1, argument + count)})
+    key = key + ${keys}
+    argument = argument + count + 1
+  end
   if not ok then
     local message = type(reply) == 'table' and reply.err or reply
     reply = {err = string.gsub(tostring(message), '[\\r\\n]', ' ')}
@@ -48,8 +56,6 @@ for call = 1, #KEYS / ${keys} do
     reply = false
   end
   replies[call] = reply
-  key = key + ${keys}
-  argument = argument + count + 1
 end
 return replies
 `;

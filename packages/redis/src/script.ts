@@ -1,6 +1,6 @@
-import type { ScriptArgument } from './batch.ts';
+import { inputOf, type ScriptArgument } from './call.ts';
 import { assertTimeout } from './deadline.ts';
-import { closedError, dispatcherOf } from './dispatcher.ts';
+import { dispatcherOf } from './dispatcher.ts';
 import { compile, compileTogether } from './lua.ts';
 import type { RedisClient } from './topology.ts';
 
@@ -11,7 +11,8 @@ export interface ScriptOptions {
   readonly prelude?: string;
   /**
    * The body runs once for all calls of a round trip instead of once for each: it sees the `KEYS` and `ARGV` of all of them in
-   * turn, so many arguments each, and returns an array of their replies. An error it raises fails all of them. Default: off.
+   * turn, so many arguments each, and returns an array with one reply for each. An error it raises fails all of them, and must
+   * not begin with a code by which Redis refuses to run a script (`BUSY`, `MOVED`, …). Default: off.
    */
   readonly argsPerCall?: number;
   /** `bytes`: bulk strings arrive as `Buffer`. Default `text`: as strings, decoded as UTF-8. */
@@ -67,17 +68,15 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
       ? compile(lua, prelude, keyCount, replies)
       : compileTogether(lua, prelude, keyCount, replies, argsPerCall);
 
-  return (client, keys, args, { timeoutMs = usualTimeoutMs } = {}) => {
+  return (client, keys, args, call) => {
     try {
+      const timeoutMs = call?.timeoutMs ?? usualTimeoutMs;
+      if (timeoutMs !== usualTimeoutMs) assertTimeout(timeoutMs);
       if (keys.length !== keyCount)
         throw new TypeError(`keys: expected ${keyCount}, got ${keys.length}`);
       if (argsPerCall !== undefined && args.length !== argsPerCall)
         throw new TypeError(`args: expected ${argsPerCall}, got ${args.length}`);
-      if (args.some((arg) => typeof arg === 'number' && !Number.isFinite(arg)))
-        throw new TypeError('args: expected finite numbers');
-      if (timeoutMs !== usualTimeoutMs) assertTimeout(timeoutMs);
-      if (client.status === 'end') throw closedError();
-      return dispatcherOf(client).call(compiled, keys, args, timeoutMs) as Promise<Reply>;
+      return dispatcherOf(client).call(compiled, inputOf(keys, args), timeoutMs) as Promise<Reply>;
     } catch (error) {
       return Promise.reject(error);
     }

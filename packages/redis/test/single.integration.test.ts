@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { startFaultProxy } from '@countersign/testkit/fault-proxy';
-import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import { type RedisClientOptions, type RedisServer, startRedis } from '@countersign/testkit/redis';
 import type { Redis } from 'ioredis';
 import {
   afterAll,
@@ -118,6 +118,30 @@ describe('a script', () => {
     await expect(pairs(redis, ['a'], ['x'] as never)).rejects.toThrow(/^args: expected 2, got 1/);
   });
 
+  test.each<RedisClientOptions>([
+    { stringNumbers: true },
+    { enableAutoPipelining: true },
+    { commandTimeout: 1, maxRetriesPerRequest: 0, enableOfflineQueue: false },
+    { protocol: 2, showFriendlyErrorStack: true },
+    { db: 3, connectionName: 'named', lazyConnect: true, readOnly: true },
+    { enableReadyCheck: false, autoResendUnfulfilledCommands: true, reconnectOnError: () => 2 },
+  ])('is the same for a client with %o', async (options) => {
+    const client = server.client(options);
+    const outcomes = await Promise.allSettled([
+      increment(client, ['k'], [1]),
+      increment(client, ['k'], [1]),
+      script(`return {1, '2', false}`, { keys: 1 })(client, ['k'], []),
+      script(`return redis.call('INCR', 'none', 'such')`, { keys: 1 })(client, ['k'], []),
+    ]);
+    expect(outcomes).toMatchObject([
+      { value: 1 },
+      { value: 2 },
+      { value: [1, '2', null] },
+      { reason: { code: 'ERR_STORE_FAILED' } },
+    ]);
+    await expect(server.client({ db: options.db ?? 0 }).get('k')).resolves.toBe('2');
+  });
+
   test('honours the key prefix of the client', async () => {
     const prefixed = server.client({ keyPrefix: 'app:' });
     await increment(prefixed, ['k'], [2]);
@@ -226,6 +250,8 @@ describe('misuse', () => {
     await expect(increment(redis, [], [1])).rejects.toThrow(/^keys: expected 1, got 0/);
     await expect(increment(redis, ['k'], [Number.NaN])).rejects.toThrow(/^args: /);
     await expect(increment(redis, ['k'], [1], { timeoutMs: -1 })).rejects.toThrow(/^timeoutMs: /);
+    for (const client of [undefined, {}, { duplicate: () => undefined }])
+      await expect(increment(client as never, ['k'], [1])).rejects.toThrow(/^client: /);
     await expect(redis.exists('k')).resolves.toBe(0);
   });
 });
@@ -315,6 +341,23 @@ describe('a server that is gone', () => {
   });
 });
 
+test('says why there is no connection, and connects with the password that the client has now', async () => {
+  await redis.call('ACL', 'SETUSER', 'app', 'on', '>first', '~*', '+@all');
+  const client = server.client({ username: 'app', password: 'first' });
+  await increment(client, ['k'], [1]);
+  await redis.call('ACL', 'SETUSER', 'app', '<first', '>second');
+  await redis.call('CLIENT', 'KILL', 'USER', 'app');
+  // It may be sent before the end of the connection is seen.
+  await increment(client, ['other'], [1], { timeoutMs: 100 }).catch(() => undefined);
+  const refused: unknown = await increment(client, ['k'], [1], { timeoutMs: 200 }).catch(
+    (error: unknown) => error,
+  );
+  expect(refused).toMatchObject({ outcome: 'not-run', cause: { message: /WRONGPASS/ } });
+  expect(inspect(refused, { depth: 9, showHidden: true })).not.toContain('first');
+  client.options.password = 'second';
+  await expect(increment(client, ['k'], [1])).resolves.toBe(2);
+});
+
 describe('a server that does not answer', () => {
   test('times out with an unknown outcome, then takes no more until it answers again', async () => {
     await increment(redis, ['k'], [1]);
@@ -332,6 +375,57 @@ describe('a server that does not answer', () => {
     }
     // The late call took effect after all, as its outcome said it might; the held one did not.
     await expect(increment(redis, ['k'], [1], { timeoutMs: 10_000 })).resolves.toBe(3);
+  });
+
+  test.each([
+    ['calls', 61_000, ''],
+    ['bytes', 140, 'x'.repeat(2 ** 20)],
+  ])('is sent a bounded number of %s, whatever their deadlines', async (_, count, ballast) => {
+    const tally: Script<[string], number> = script(`return redis.call('INCR', KEYS[1])`, {
+      keys: 1,
+      timeoutMs: 60_000,
+    });
+    await tally(redis, ['k'], ['']);
+    server.pause();
+    let refused = 0;
+    const calls = Array.from({ length: count }, () =>
+      tally(redis, ['k'], [ballast]).catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'ERR_STORE_UNAVAILABLE', outcome: 'not-run' });
+        refused += 1;
+      }),
+    );
+    await expect.poll(() => refused).toBeGreaterThan(5);
+    server.resume();
+    await Promise.all(calls);
+    await expect(redis.get('k')).resolves.toBe(String(1 + count - refused));
+  });
+
+  test('is not sent again what has timed out, when it turns out not to know the script', async () => {
+    await increment(redis, ['k'], [1]);
+    await redis.script('FLUSH');
+    server.pause();
+    await expect(increment(redis, ['late'], [1], { timeoutMs: 50 })).rejects.toMatchObject({
+      code: 'ERR_STORE_TIMEOUT',
+    });
+    server.resume();
+    await increment(redis, ['k'], [1], { timeoutMs: 10_000 });
+    await expect(redis.exists('late')).resolves.toBe(0);
+  });
+
+  test('holds each call up until its own deadline, whichever was made first', async () => {
+    await increment(redis, ['k'], [1]);
+    server.pause();
+    const order: number[] = [];
+    await Promise.all(
+      [300, 60, 10_000, 140].map((timeoutMs) =>
+        increment(redis, ['k'], [1], { timeoutMs })
+          .catch(() => order.push(timeoutMs))
+          .finally(() => {
+            if (order.length === 3) server.resume();
+          }),
+      ),
+    );
+    expect(order).toEqual([60, 140, 300]);
   });
 
   test('DEBUG SLEEP is survived', async () => {

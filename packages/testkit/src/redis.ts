@@ -57,6 +57,8 @@ export interface RedisClusterOptions {
   readonly masters?: number;
   /** Replicas of each master. Default 0. */
   readonly replicas?: 0 | 1;
+  /** Masters that have no slots yet. Default 0. */
+  readonly spares?: number;
   /** How long a node may be silent before the others call it failed; default 1000 ms. */
   readonly nodeTimeoutMs?: number;
   /** Further `redis.conf` settings of every node. */
@@ -69,21 +71,37 @@ export interface RedisClusterServers {
   readonly masters: readonly RedisServer[];
   /** `replicas[i]` began as the replica of `masters[i]`. Empty without replicas. */
   readonly replicas: readonly RedisServer[];
+  readonly spares: readonly RedisServer[];
   readonly nodes: readonly { readonly host: string; readonly port: number }[];
   /** A new cluster client. It is closed by `stop()`. */
   client(options?: ClusterClientOptions): Cluster;
   /** Makes `replicas[index]` the master of its slots (`CLUSTER FAILOVER`, or `TAKEOVER` when the master is dead). */
   failover(index: number): Promise<void>;
+  /** Begins to move a slot: from now on the master that has it answers `ASK` for keys that it does not have. */
+  migration(slot: number, to: RedisServer): Promise<SlotMigration>;
   stop(): Promise<void>;
+}
+
+export interface SlotMigration {
+  /** Moves these keys, or all that the slot has. */
+  move(...keys: string[]): Promise<void>;
+  /** Gives the slot to its new master; every node knows it then. */
+  finish(): Promise<void>;
 }
 
 /** Starts a Redis Cluster and waits until every node calls it ok (Redis itself insists on two seconds). */
 export async function startRedisCluster(
   options: RedisClusterOptions = {},
 ): Promise<RedisClusterServers> {
-  const { masters: masterCount = 3, replicas: replicaCount = 0, nodeTimeoutMs = 1000 } = options;
+  const {
+    masters: masterCount = 3,
+    replicas: replicaCount = 0,
+    spares: spareCount = 0,
+    nodeTimeoutMs = 1000,
+  } = options;
   const root = await mkdtemp(join(tmpdir(), 'countersign-redis-cluster-'));
-  const total = masterCount * (1 + replicaCount);
+  const serving = masterCount * (1 + replicaCount);
+  const total = serving + spareCount;
   const ports = await freePorts(total * 2);
   const topology = Array.from({ length: total }, (_, index): ClusterNode => {
     const master = index % masterCount;
@@ -92,8 +110,11 @@ export async function startRedisCluster(
       port: ports[index] as number,
       busPort: ports[index + total] as number,
       dir: join(root, String(index)),
-      master: index < masterCount ? undefined : master,
-      slots: `${Math.ceil((slotCount * master) / masterCount)}-${Math.ceil((slotCount * (master + 1)) / masterCount) - 1}`,
+      master: index < masterCount || index >= serving ? undefined : master,
+      slots:
+        index < masterCount
+          ? ` ${Math.ceil((slotCount * master) / masterCount)}-${Math.ceil((slotCount * (master + 1)) / masterCount) - 1}`
+          : '',
     };
   });
   // Starting from a written topology spares the MEET handshake and the gossip that follows it.
@@ -122,7 +143,7 @@ export async function startRedisCluster(
     await Promise.all(admins.map((admin) => until(() => isClusterOk(admin), 'the cluster is ok')));
     await Promise.all(
       admins
-        .slice(masterCount)
+        .slice(masterCount, serving)
         .map((admin) => until(() => isReplicating(admin), 'the replica follows its master')),
     );
   } catch (error) {
@@ -132,7 +153,8 @@ export async function startRedisCluster(
 
   return {
     masters: servers.slice(0, masterCount),
-    replicas: servers.slice(masterCount),
+    replicas: servers.slice(masterCount, serving),
+    spares: servers.slice(serving),
     nodes,
     client(clientOptions = {}) {
       const client = new Cluster([...nodes], clientOptions);
@@ -156,6 +178,40 @@ export async function startRedisCluster(
           ),
         ),
       );
+    },
+    async migration(slot, to) {
+      const ranges = (await admins[0]?.call('CLUSTER', 'SLOTS')) as [
+        number,
+        number,
+        [string, number],
+      ][];
+      const range = ranges.find(([first, last]) => first <= slot && slot <= last);
+      const source = servers.findIndex(({ port }) => port === range?.[2][1]);
+      const target = servers.indexOf(to);
+      const [from, into] = [admins[source], admins[target]];
+      if (!from || !into) throw new TypeError(`migration: nobody has slot ${slot}`);
+      const idOf = (index: number): string => topology[index]?.id as string;
+      await into.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', idOf(source));
+      await from.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', idOf(target));
+      return {
+        async move(...wanted) {
+          const keys = wanted.length
+            ? wanted
+            : ((await from.call('CLUSTER', 'GETKEYSINSLOT', slot, 1_000_000)) as string[]);
+          for (const key of keys) await from.call('MIGRATE', host, to.port, key, 0, 5000);
+        },
+        async finish() {
+          const alive = admins.filter((_, index) => servers[index]?.pid);
+          // The new master first, or the old one would send its clients to a node that refuses them.
+          await into.call('CLUSTER', 'SETSLOT', slot, 'NODE', idOf(target));
+          await from.call('CLUSTER', 'SETSLOT', slot, 'NODE', idOf(target));
+          await Promise.all(
+            alive.map((admin) =>
+              until(() => knowsOwner(admin, slot, to.port), 'every node knows who has the slot'),
+            ),
+          );
+        },
+      };
     },
     stop,
   };
@@ -246,6 +302,7 @@ interface ClusterNode {
   readonly dir: string;
   /** The position of the master it replicates. */
   readonly master: number | undefined;
+  /** With a space before it, or nothing. */
   readonly slots: string;
 }
 
@@ -255,8 +312,7 @@ function nodesConf(topology: readonly ClusterNode[], self: ClusterNode): string 
     const flags = `${node === self ? 'myself,' : ''}${node.master === undefined ? 'master' : 'slave'}`;
     const master = node.master === undefined ? '-' : topology[node.master]?.id;
     const epoch = (node.master ?? index) + 1;
-    const slots = node.master === undefined ? ` ${node.slots}` : '';
-    return `${node.id} ${host}:${node.port}@${node.busPort} ${flags} ${master} 0 0 ${epoch} connected${slots}`;
+    return `${node.id} ${host}:${node.port}@${node.busPort} ${flags} ${master} 0 0 ${epoch} connected${node.slots}`;
   });
   return `${lines.join('\n')}\nvars currentEpoch ${topology.length} lastVoteEpoch 0\n`;
 }
@@ -465,6 +521,11 @@ async function isMaster(admin: Redis, id: string): Promise<boolean> {
   const nodes = String(await admin.call('CLUSTER', 'NODES'));
   const line = nodes.split('\n').find((candidate) => candidate.startsWith(id));
   return line !== undefined && /\bmaster\b.*connected \d/.test(line);
+}
+
+async function knowsOwner(admin: Redis, slot: number, port: number): Promise<boolean> {
+  const ranges = (await admin.call('CLUSTER', 'SLOTS')) as [number, number, [string, number]][];
+  return ranges.some(([first, last, node]) => first <= slot && slot <= last && node[1] === port);
 }
 
 /** Asks again every few milliseconds; gives up, naming what it waited for, after 20 seconds. */
