@@ -161,8 +161,14 @@ local disabledAt, notBefore, gone = tonumber(state[4] or 0), tonumber(state[5] o
 -- What the endpoint asked for holds although another attempt succeeded meanwhile.
 local penalty = tonumber(state[7] or 0)
 
+-- What fails while nobody may call was begun before: many that fail at once are one failure of the endpoint, not many probes.
+local mayDeepen = math.max(notBefore, penalty) <= now
+local judged = false
 local function countFailure()
-  failures = failures + 1
+  judged = true
+  if failures < b.failures then failures = failures + 1
+  elseif mayDeepen then failures, mayDeepen = failures + 1, false end
+  if failures == b.failures then mayDeepen = false end
   if failingSince == 0 then failingSince = now end
 end
 
@@ -208,7 +214,7 @@ for _, o in ipairs(r.settled) do
 end
 
 if #r.settled > 0 then
-  if failures >= b.failures then
+  if judged and failures >= b.failures then
     local cooldown = math.min(b.maxCooldownMs, b.cooldownMs * 2 ^ math.min(30, failures - b.failures))
     if disabledAt == 0 and now - failingSince >= b.disableAfterMs then
       disabledAt = now
