@@ -1,6 +1,6 @@
 export type { AgentFor, ClosableDispatcher } from './bullmq/directory.ts';
 export { createInbox, type Inbox, type InboxOptions, type InboxWebhook } from './bullmq/inbox.ts';
-export type { BreakerSettings, EndpointState } from './bullmq/ledger.ts';
+export type { EndpointState } from './bullmq/ledger.ts';
 export {
   createWebhookQueue,
   type DeadLetter,
@@ -11,3 +11,4 @@ export {
   type WebhookWorker,
   type WorkerOptions,
 } from './bullmq/queue.ts';
+export type { BreakerSettings } from './bullmq/turn.ts';

@@ -48,9 +48,10 @@ export interface DeliveryEvent {
 /** A change of an endpoint's health, made by the queue. */
 export interface EndpointEvent {
   readonly endpoint: string;
-  /** `removed`: it is not in the store any more, and what was pending for it (`pending`) was dropped. */
+  /** `removed`: it is not in the store any more, and what is pending for it becomes dead letters. */
   readonly change: 'disabled' | 'enabled' | 'removed';
-  readonly pending?: number;
+  /** Deliveries that wait for it. */
+  readonly pending: number;
 }
 
 /** A channel whose messages have a type. */

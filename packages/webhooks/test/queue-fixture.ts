@@ -5,6 +5,7 @@ import {
   type ScriptedServerOptions,
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
+import { type ConnectionOptions, Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { createWebhookQueue, type WebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
@@ -31,6 +32,47 @@ export interface QueueFixture {
   /** Instead of the server that answers everything with 200. */
   serve(options: ScriptedServerOptions): Promise<void>;
   idsSentTo(path: string): readonly (string | undefined)[];
+  /** Lets time pass for everything that Redis keeps, without waiting: all of it is so much longer ago. */
+  pass(ms: number): Promise<void>;
+}
+
+const BULLMQ_TIME = 4096;
+
+const rewinding = `
+local ms, bullmq = tonumber(ARGV[1]), tonumber(ARGV[2])
+local function each(pattern, shift)
+  for _, key in ipairs(redis.call('KEYS', pattern)) do shift(key) end
+end
+local function members(by)
+  return function(key)
+    for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, -by, member) end
+  end
+end
+for _, name in ipairs({ 'due:*', 'wakes', 'dead:*', 'history:*', 'letters' }) do each('*:' .. name, members(ms)) end
+each('*:drain:delayed', members(ms * bullmq))
+each('*:tries:*', function(key)
+  local all = redis.call('HGETALL', key)
+  for i = 1, #all, 2 do
+    local attempts, since = string.match(all[i + 1], '^(%d+):(%d+)$')
+    redis.call('HSET', key, all[i], attempts .. ':' .. string.format('%.0f', since - ms))
+  end
+end)
+each('*:state:*', function(key)
+  for _, field in ipairs({ 'active', 'notBefore', 'penalty', 'failingSince', 'disabledAt', 'refilled' }) do
+    local at = tonumber(redis.call('HGET', key, field) or 0)
+    if at > 0 then redis.call('HSET', key, field, string.format('%.0f', math.max(1, at - ms))) end
+  end
+end)
+each('*', function(key)
+  local left = redis.call('PTTL', key)
+  -- A worker's lock on its job is renewed, not waited for.
+  if left > 0 and not string.match(key, ':lock$') then redis.call('PEXPIRE', key, left - ms) end
+end)
+`;
+
+/** Moves everything that a queue keeps in Redis so many milliseconds into the past. */
+export async function rewind(redis: Redis, ms: number): Promise<void> {
+  await redis.eval(rewinding, 0, ms, BULLMQ_TIME);
 }
 
 /** Call it once in a test file, outside of tests. */
@@ -115,6 +157,23 @@ export function queueFixture(): QueueFixture {
       server.requests
         .filter(({ target }) => target === path)
         .map(({ headers }) => headers['webhook-id']),
+    async pass(ms) {
+      await rewind(redis, ms);
+      const prefixes = (await redis.keys('*:drain:meta')).map((key) =>
+        key.replace(':drain:meta', ''),
+      );
+      for (const prefix of prefixes) {
+        const jobs = new Queue('drain', {
+          connection: redis as unknown as ConnectionOptions,
+          prefix,
+        });
+        for (const job of await jobs.getDelayed()) {
+          const score = await redis.zscore(`${prefix}:drain:delayed`, job.id ?? '');
+          if (Number(score) / BULLMQ_TIME <= Date.now()) await job.promote();
+        }
+        await jobs.close();
+      }
+    },
   };
 }
 

@@ -17,8 +17,8 @@ export interface Payloads {
 
 export interface PayloadsOptions {
   readonly prefix: string;
-  /** How long a payload is kept at most. */
-  readonly retentionMs: number;
+  /** How long a payload is kept at most, after it was published or a delivery began to need it again. */
+  readonly keepMs: number;
   /** How long after the last delivery needed it. */
   readonly historyMs: number;
   readonly seal: Seal | undefined;
@@ -31,16 +31,20 @@ const CACHE_BYTES = 8_388_608;
 const FORMAT = 1;
 const SEALED = 0x80;
 
-const putScript = script<
-  readonly [body: Uint8Array, references: number, retentionMs: number],
-  number
->(
+/** Never shortens a life: other deliveries may have been promised more. */
+const keeping = `
+local function keep(key, ms)
+  if redis.call('PTTL', key) < tonumber(ms) then redis.call('PEXPIRE', key, ms) end
+end
+`;
+
+const putScript = script<readonly [body: Uint8Array, references: number, keepMs: number], number>(
   `
 redis.call('HSETNX', KEYS[1], 'd', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+keep(KEYS[1], ARGV[3])
 return redis.call('HINCRBY', KEYS[1], 'n', ARGV[2])
 `,
-  { keys: 1 },
+  { keys: 1, prelude: keeping },
 );
 
 const getScript = script<readonly [], Buffer | null>(`return redis.call('HGET', KEYS[1], 'd')`, {
@@ -48,13 +52,14 @@ const getScript = script<readonly [], Buffer | null>(`return redis.call('HGET', 
   replies: 'bytes',
 });
 
-const retainScript = script<readonly [retentionMs: number], 0 | 1>(
+const retainScript = script<readonly [keepMs: number], 0 | 1>(
   `
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HINCRBY', KEYS[1], 'n', 1)
-return redis.call('PEXPIRE', KEYS[1], ARGV[1])
+keep(KEYS[1], ARGV[1])
+return 1
 `,
-  { keys: 1 },
+  { keys: 1, prelude: keeping },
 );
 
 const releaseScript = script<readonly [references: number, historyMs: number], number>(
@@ -69,7 +74,7 @@ return 0
 );
 
 export function createPayloads(redis: RedisClient, options: PayloadsOptions): Payloads {
-  const { prefix, retentionMs, historyMs, seal, timeoutMs } = options;
+  const { prefix, keepMs, historyMs, seal, timeoutMs } = options;
   const call = { timeoutMs };
   const keyOf = (id: string): string => `${prefix}:payload:{${id}}`;
   const cache = new Map<string, Promise<PreparedEvent | undefined>>();
@@ -85,7 +90,7 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
 
   return {
     async put(event, references) {
-      const args = [encoded(event, seal, keyOf(event.id)), references, retentionMs] as const;
+      const args = [encoded(event, seal, keyOf(event.id)), references, keepMs] as const;
       await putScript(redis, [keyOf(event.id)], args, call);
     },
     async get(id) {
@@ -104,7 +109,7 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
       if (!event) cache.delete(id);
       return event;
     },
-    retain: async (id) => (await retainScript(redis, [keyOf(id)], [retentionMs], call)) === 1,
+    retain: async (id) => (await retainScript(redis, [keyOf(id)], [keepMs], call)) === 1,
     async release(id, references) {
       await releaseScript(redis, [keyOf(id)], [references, historyMs], call);
     },

@@ -13,9 +13,10 @@ import { createSeal } from '../seal.ts';
 import { closeWorker, ownWorker } from './closing.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
 import { type DrainSettings, drain } from './drain.ts';
-import { type BreakerSettings, createLedger, type EndpointState, type Wake } from './ledger.ts';
+import { createLedger, type EndpointState, type Enqueued, type Wake } from './ledger.ts';
 import { createPayloads } from './payloads.ts';
 import { shardOf, shardPrefix } from './shard.ts';
+import type { BreakerSettings } from './turn.ts';
 
 export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
@@ -27,13 +28,16 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   readonly prefix?: string;
   /** Queues that endpoints are spread over; on a cluster, at least as many as masters. Never change it while anything is pending. Default 4. */
   readonly shards?: number;
-  /** How long a payload is kept at most, pending or not, in milliseconds. Default 30 days. */
+  /**
+   * How long a delivery may wait, for whatever reason, since it was published or delivered again, in milliseconds; then it
+   * becomes a dead letter (`expired`). Default 30 days.
+   */
   readonly retentionMs?: number;
   /** How long delivered events can be delivered again, in milliseconds; 0 to forget them at once. Default 24 hours. */
   readonly historyMs?: number;
   /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
   readonly encryptionKeys?: readonly Uint8Array[];
-  /** How long a dead letter is kept, in milliseconds; its payload is for no longer than `retentionMs`. Default 30 days. */
+  /** How long a dead letter is kept, with its payload, in milliseconds. Default 30 days. */
   readonly deadLetterMs?: number;
   /** Attempts kept in each endpoint's log. Default 1,000. */
   readonly logEntries?: number;
@@ -80,7 +84,10 @@ export interface DeadLetter {
   readonly event: string;
   readonly atMs: number;
   readonly attempts: number;
-  /** `exhausted`, `payload-expired`, the code of our own refusal, or a permanent status. */
+  /**
+   * `exhausted`: every attempt failed. `expired`: it waited for `retentionMs`. `endpoint-removed`. `payload-missing`: Redis
+   * lost it. Or the code of our own refusal, or a permanent status.
+   */
   readonly reason: string;
 }
 
@@ -184,7 +191,9 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const nextDelay = delays(options);
   const attempter = createAttempter(options);
   const seal = encryptionKeys && createSeal(encryptionKeys);
-  const payloads = createPayloads(connection, { prefix, retentionMs, historyMs, seal, timeoutMs });
+  // A delivery that died after `retentionMs` is kept, and can be delivered again, for `deadLetterMs` more.
+  const keepMs = retentionMs + deadLetterMs;
+  const payloads = createPayloads(connection, { prefix, keepMs, historyMs, seal, timeoutMs });
   const directory = createDirectory({
     store: endpoints,
     scheme: options.scheme,
@@ -204,7 +213,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       streams: { events: { maxLen: 100 } },
     });
     queue.on('error', () => undefined);
-    return { queue, ledger: createLedger(connection, { prefix, shard, timeoutMs, deadLetterMs }) };
+    const kept = { retentionMs, deadLetterMs, historyMs };
+    return { queue, ledger: createLedger(connection, { prefix, shard, timeoutMs, ...kept }) };
   });
   const workers = new Set<WebhookWorker>();
 
@@ -230,19 +240,15 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     await withDeadline(removing, timeoutMs).catch(() => undefined);
   }
 
-  async function enqueue(endpoint: string, event: string, again: boolean): Promise<boolean> {
+  async function enqueue(endpoint: string, event: string, again: boolean): Promise<Enqueued> {
     // One that cannot be read must not hold up the others; to keep its order does no harm.
     const fifo = await directory.read(endpoint).then(
       (found) => found?.fifo ?? false,
       () => true,
     );
-    const { added, wake } = await at(endpoint).ledger.enqueue(endpoint, event, {
-      fifo,
-      historyMs,
-      again,
-    });
-    await queueUp(endpoint, wake);
-    return added;
+    const enqueued = await at(endpoint).ledger.enqueue(endpoint, event, { fifo, again });
+    await queueUp(endpoint, enqueued.wake);
+    return enqueued;
   }
 
   async function assertKnown(endpoint: string): Promise<void> {
@@ -250,23 +256,26 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     throw new WebhookError('ERR_WEBHOOKS_ENDPOINT_UNKNOWN', `there is no endpoint ${endpoint}`);
   }
 
-  async function redeliver(endpoint: string, event: string): Promise<void> {
-    await assertKnown(endpoint);
-    if (!(await payloads.retain(event))) {
-      throw new WebhookError(
-        'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
-        `the payload of ${event} is not kept any more`,
-      );
-    }
-    if (!(await enqueue(endpoint, event, true))) await payloads.release(event, 1);
+  /** `undefined` when its payload is not kept any more; otherwise whether it was not pending already. */
+  async function redeliver(endpoint: string, event: string): Promise<boolean | undefined> {
+    if (!(await payloads.retain(event))) return undefined;
+    const { added, revived } = await enqueue(endpoint, event, true);
+    // A dead letter needed it already.
+    if (!added || revived) await payloads.release(event, 1);
+    return added;
   }
 
   async function stats(): Promise<QueueStats> {
     const all = await Promise.all(shards.map(({ ledger }) => ledger.counters()));
     const sum = (name: string): number => all.reduce((total, of) => total + (of[name] ?? 0), 0);
     const [published, delivered, dead] = [sum('published'), sum('delivered'), sum('dead')];
-    const pending = published - delivered - dead - sum('forgotten');
+    const pending = published - delivered - dead;
     return { published, delivered, retried: sum('retried'), dead, pending };
+  }
+
+  async function mourned(): Promise<readonly string[]> {
+    const all = await Promise.all(shards.map(({ ledger }) => ledger.mourned()));
+    return all.flat().sort();
   }
 
   /** Comes for endpoints whose drain job was never queued, or was lost: their publisher or worker crashed. */
@@ -289,7 +298,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       // First the payload, then what refers to it: a crash in between costs memory, not a delivery.
       await payloads.put(prepared, wanting.length);
       const added = await Promise.all(wanting.map((id) => enqueue(id, prepared.id, false)));
-      const surplus = added.filter((isNew) => !isNew).length;
+      const surplus = added.filter((one) => !one.added || one.revived).length;
       if (surplus > 0) await payloads.release(prepared.id, surplus);
       return { id: prepared.id, endpoints: wanting };
     },
@@ -326,9 +335,10 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
           new Worker<Job>(
             QUEUE_NAME,
             async (job, token) => {
-              const atMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
-              if (atMs === undefined) return;
-              await job.moveToDelayed(atMs, token);
+              const restMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
+              if (restMs === undefined) return;
+              // By the clock that BullMQ looks at.
+              await job.moveToDelayed(Date.now() + restMs, token);
               // Whoever took over before it lay down could not remove it.
               const { endpoint, seq } = job.data;
               const latest = await ledger.sequence(endpoint).catch(() => seq);
@@ -387,24 +397,27 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       const colon = id.indexOf(':');
       if (colon < 1)
         throw new WebhookError('ERR_WEBHOOKS_DELIVERY_UNKNOWN', 'an id is endpoint:event');
-      await redeliver(id.slice(0, colon), id.slice(colon + 1));
+      const [endpoint, event] = [id.slice(0, colon), id.slice(colon + 1)];
+      await assertKnown(endpoint);
+      if ((await redeliver(endpoint, event)) !== undefined) return;
+      throw new WebhookError(
+        'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
+        `the payload of ${event} is not kept any more`,
+      );
     },
     async redeliverSince(endpoint, sinceMs) {
       if (!Number.isFinite(sinceMs)) throw new TypeError('sinceMs must be milliseconds since 1970');
       await assertKnown(endpoint);
       let count = 0;
       for await (const event of at(endpoint).ledger.since(endpoint, sinceMs)) {
-        if (!(await payloads.retain(event))) continue;
-        if (await enqueue(endpoint, event, true)) count += 1;
-        else await payloads.release(event, 1);
+        if (await redeliver(endpoint, event)) count += 1;
       }
       return count;
     },
     async deadLetters({ endpoint, offset = 0, limit = 100 } = {}) {
       assertWhole('offset', offset, 0, Number.MAX_SAFE_INTEGER);
       assertWhole('limit', limit, 1, 1000);
-      const ids =
-        endpoint === undefined ? (await endpoints.list()).map(({ id }) => id).sort() : [endpoint];
+      const ids = endpoint === undefined ? await mourned() : [endpoint];
       const letters: DeadLetter[] = [];
       let skipped = 0;
       for (let first = 0; first < ids.length && letters.length < limit; first += STATES_AT_ONCE) {
