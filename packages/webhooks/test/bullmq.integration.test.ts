@@ -4,7 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import { egressAgent } from '@countersign/egress';
 import { testCertificate } from '@countersign/testkit/certificate';
 import { respond } from '@countersign/testkit/scripted-server';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { createWebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
 import { clientErrors, createVerifier, generateSecret, timestampedHmac } from '../src/index.ts';
 import { queueFixture, until } from './queue-fixture.ts';
@@ -512,6 +512,64 @@ describe('createWebhookQueue', () => {
     await until(async () => (await rig.redis.zcard('webhooks:{0}:drain:delayed')) <= 1);
     expect(await rig.redis.zcard('webhooks:{0}:drain:delayed')).toBe(1);
     expect((await rig.queue.state('a')).pending).toBe(1);
+  });
+
+  test.each([-60_000, 60_000])(
+    'rests for as long as it should on a machine whose clock is %d ms off',
+    async (offMs) => {
+      const real = Date.now;
+      const clock = vi.spyOn(Date, 'now').mockImplementation(() => real() + offMs);
+      await rig.endpoint('a');
+      rig.server.enqueue(respond({ status: 500 }));
+      rig.queueWith({ shards: 1, schedule: [0, 30_000] }).worker();
+      await rig.queue.publish({ payload: {} });
+      await until(async () => (await rig.redis.zcard('webhooks:{0}:drain:delayed')) === 1);
+      const [, score] = await rig.redis.zrange(
+        'webhooks:{0}:drain:delayed',
+        '0',
+        '0',
+        'WITHSCORES',
+      );
+      const restMs = Number(score) / 4096 - Date.now();
+      expect(restMs).toBeGreaterThan(25_000);
+      expect(restMs).toBeLessThanOrEqual(30_000);
+      clock.mockRestore();
+    },
+  );
+
+  test('sends what is published under an id that was used before and is forgotten', async () => {
+    await rig.endpoint('a');
+    rig.queueWith({ historyMs: 0 }).worker();
+    for (const day of ['monday', 'tuesday']) {
+      await rig.queue.publish({ id: 'daily-report', payload: day });
+      await rig.queue.drained();
+      await until(async () => (await rig.redis.keys('webhooks:payload:*')).length === 0);
+    }
+    expect(rig.server.requests.map(({ body }) => body.toString())).toEqual([
+      '"monday"',
+      '"tuesday"',
+    ]);
+  });
+
+  test.each([
+    ['of the history', 200],
+    ['of dead letters', 500],
+  ])('takes an id for a new event as soon as the time %s is over', async (_, status) => {
+    await rig.serve({ otherwise: () => respond({ status }) });
+    await rig.endpoint('a');
+    const keptMs = 60_000;
+    rig.queueWith({ schedule: [0], historyMs: keptMs, deadLetterMs: keptMs }).worker();
+    const publish = async (id: string): Promise<void> => {
+      await rig.queue.publish({ id, payload: {} });
+      await rig.queue.drained();
+    };
+    await publish('evt_1');
+    await rig.pass(keptMs / 2);
+    // What is remembered of the endpoint lives on, but not the event.
+    await publish('evt_2');
+    await rig.pass(keptMs / 2);
+    await publish('evt_1');
+    expect(rig.idsSentTo('/a')).toEqual(['evt_1', 'evt_2', 'evt_1']);
   });
 
   test('calls an endpoint with a client certificate through an agent of its own', async () => {

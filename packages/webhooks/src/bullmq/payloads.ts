@@ -23,9 +23,11 @@ export interface PayloadsOptions {
   readonly historyMs: number;
   readonly seal: Seal | undefined;
   readonly timeoutMs: number;
+  readonly now: () => number;
 }
 
-/** Fan-out reads one payload many times in a row. */
+/** Fan-out reads one payload many times in a row. Not for long: an id that is forgotten may stand for something else then. */
+const CACHE_MS = 1000;
 const CACHE_ENTRIES = 256;
 const CACHE_BYTES = 8_388_608;
 const FORMAT = 1;
@@ -74,10 +76,13 @@ return 0
 );
 
 export function createPayloads(redis: RedisClient, options: PayloadsOptions): Payloads {
-  const { prefix, keepMs, historyMs, seal, timeoutMs } = options;
+  const { prefix, keepMs, historyMs, seal, timeoutMs, now } = options;
   const call = { timeoutMs };
   const keyOf = (id: string): string => `${prefix}:payload:{${id}}`;
-  const cache = new Map<string, Promise<PreparedEvent | undefined>>();
+  const cache = new Map<
+    string,
+    { readonly loading: Promise<PreparedEvent | undefined>; readonly atMs: number }
+  >();
   let cachedBytes = 0;
 
   async function load(id: string): Promise<PreparedEvent | undefined> {
@@ -95,13 +100,13 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
     },
     async get(id) {
       const known = cache.get(id);
-      if (known) return await known;
+      if (known && Math.abs(now() - known.atMs) < CACHE_MS) return await known.loading;
       if (cache.size >= CACHE_ENTRIES || cachedBytes > CACHE_BYTES) {
         cache.clear();
         cachedBytes = 0;
       }
       const loading = load(id);
-      cache.set(id, loading);
+      cache.set(id, { loading, atMs: now() });
       const event = await loading.catch((error: unknown) => {
         cache.delete(id);
         throw error;
@@ -111,7 +116,8 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
     },
     retain: async (id) => (await retainScript(redis, [keyOf(id)], [keepMs], call)) === 1,
     async release(id, references) {
-      await releaseScript(redis, [keyOf(id)], [references, historyMs], call);
+      const left = await releaseScript(redis, [keyOf(id)], [references, historyMs], call);
+      if (left <= 0) cache.delete(id);
     },
   };
 }

@@ -193,7 +193,14 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const seal = encryptionKeys && createSeal(encryptionKeys);
   // A delivery that died after `retentionMs` is kept, and can be delivered again, for `deadLetterMs` more.
   const keepMs = retentionMs + deadLetterMs;
-  const payloads = createPayloads(connection, { prefix, keepMs, historyMs, seal, timeoutMs });
+  const payloads = createPayloads(connection, {
+    prefix,
+    keepMs,
+    historyMs,
+    seal,
+    timeoutMs,
+    now,
+  });
   const directory = createDirectory({
     store: endpoints,
     scheme: options.scheme,
