@@ -3,7 +3,8 @@ import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { egressAgent } from '@countersign/egress';
 import { testCertificate } from '@countersign/testkit/certificate';
-import { respond } from '@countersign/testkit/scripted-server';
+import { respond, type Script } from '@countersign/testkit/scripted-server';
+import { type ConnectionOptions, Queue } from 'bullmq';
 import { describe, expect, test, vi } from 'vitest';
 import { createWebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
 import { clientErrors, createVerifier, generateSecret, timestampedHmac } from '../src/index.ts';
@@ -512,6 +513,63 @@ describe('createWebhookQueue', () => {
     await until(async () => (await rig.redis.zcard('webhooks:{0}:drain:delayed')) <= 1);
     expect(await rig.redis.zcard('webhooks:{0}:drain:delayed')).toBe(1);
     expect((await rig.queue.state('a')).pending).toBe(1);
+  });
+
+  test('is not disturbed by a drain job that a crash left behind when another took over', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const hang: Script = {
+      at: 'request',
+      run: async ({ write }) => {
+        await held;
+        await write('HTTP/1.1 204 No Content\r\n\r\n');
+      },
+    };
+    await rig.endpoint('a', { concurrency: 1 });
+    rig.server.enqueue(respond({ status: 500 }), hang);
+    rig.queueWith({ shards: 1, schedule: [0, 86_400_000] }).worker();
+    const ledger = async (): Promise<string> => {
+      const keys = (await rig.redis.keys('webhooks:{0}:*:a')).sort();
+      const dumps = keys.map(async (key) => [key, await rig.redis.dumpBuffer(key)]);
+      const wakes = await rig.redis.zrange('webhooks:{0}:wakes', '0', '-1', 'WITHSCORES');
+      return JSON.stringify([await Promise.all(dumps), wakes]);
+    };
+    const connection = rig.redis as unknown as ConnectionOptions;
+    const jobs = new Queue('drain', { connection, prefix: 'webhooks:{0}' });
+    const leaveBehind = async (seq: number): Promise<void> => {
+      const job = await jobs.add(
+        'drain',
+        { endpoint: 'a', seq },
+        { jobId: `a.${seq}`, delay: 1e9 },
+      );
+      await job.promote();
+      // Its turn came and went.
+      await until(async () => (await jobs.getJob(`a.${seq}`)) === undefined);
+    };
+
+    // While the job that took over rests.
+    await rig.queue.publish({ id: 'evt_1', payload: {} });
+    await until(async () => (await jobs.getDelayedCount()) === 1);
+    const seq = Number(await rig.redis.hget('webhooks:{0}:state:a', 'seq'));
+    const resting = await ledger();
+    await leaveBehind(seq - 1);
+    expect(await ledger()).toBe(resting);
+    expect(await jobs.getDelayedCount()).toBe(1);
+
+    // While it works: what waits behind the only attempt that the endpoint may have is not for the other to make.
+    await rig.queue.publish({ id: 'evt_2', payload: {} });
+    await until(() => rig.server.requests.length === 2);
+    await rig.queue.publish({ id: 'evt_3', payload: {} });
+    const working = await ledger();
+    await leaveBehind(seq);
+    expect(await ledger()).toBe(working);
+    expect(rig.server.requests).toHaveLength(2);
+    release();
+    await until(async () => (await rig.queue.stats()).delivered === 2);
+    expect(rig.server.requests).toHaveLength(3);
+    await jobs.close();
   });
 
   test.each([-60_000, 60_000])(
