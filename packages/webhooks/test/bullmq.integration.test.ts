@@ -811,6 +811,19 @@ describe('createWebhookQueue', () => {
     expect(rig.idsSentTo('/a')).toEqual(['evt_1']);
   });
 
+  test('comes for an endpoint although its drain job, queued by a clock that was ahead, sleeps on', async () => {
+    await rig.endpoint('a');
+    rig.server.enqueue(respond({ status: 500 }));
+    rig.queueWith({ shards: 1, schedule: [0, 3_600_000] }).worker({ sweepMs: 20 });
+    await rig.queue.publish({ id: 'evt_1', payload: {} });
+    await until(async () => (await rig.redis.zcard('webhooks:{0}:drain:delayed')) === 1);
+    // The hour is over, and the job has not noticed.
+    await rig.redis.zincrby('webhooks:{0}:due:a', -3_660_000, 'evt_1');
+    await rig.redis.zincrby('webhooks:{0}:wakes', -3_660_000, 'a');
+    await rig.queue.drained();
+    expect(rig.idsSentTo('/a')).toEqual(['evt_1', 'evt_1']);
+  });
+
   test('gives back what it was attempting when it is closed, without losing or repeating it', async () => {
     await rig.endpoint('a', { concurrency: 5 });
     rig.queueWith();

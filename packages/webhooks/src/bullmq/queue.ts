@@ -290,9 +290,12 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     const { queue, ledger } = shards[shard] as (typeof shards)[number];
     const graceMs = 10 * SECOND_MS;
     for (const endpoint of await ledger.overdue(graceMs, 1000)) {
-      const seq = await ledger.sequence(endpoint);
+      const id = jobId({ endpoint, seq: await ledger.sequence(endpoint) });
+      const state = await queue.getJobState(id);
+      // It was queued by a clock that is ahead of the others.
+      if (state === 'delayed') await promote(queue, id);
       // It waits for its turn behind others: to queue it again would send it to the end.
-      if (await queue.getJob(jobId({ endpoint, seq }))) continue;
+      if (state !== 'unknown') continue;
       await queueUp(endpoint, await ledger.revive(endpoint, graceMs));
     }
   }
@@ -477,6 +480,12 @@ function assertBreaker(breaker: BreakerSettings): void {
 interface Job {
   readonly endpoint: string;
   readonly seq: number;
+}
+
+async function promote(queue: Queue<Job>, id: string): Promise<void> {
+  const job = await queue.getJob(id);
+  // Somebody else may be faster.
+  await job?.promote().catch(() => undefined);
 }
 
 function jobId({ endpoint, seq }: Job): string {
