@@ -8,7 +8,6 @@ export {
   type QueueStats,
   type WebhookQueue,
   type WebhookQueueOptions,
-  type WebhookWorker,
-  type WorkerOptions,
 } from './bullmq/queue.ts';
 export type { BreakerSettings } from './bullmq/turn.ts';
+export type { WebhookWorker, WorkerOptions } from './bullmq/worker.ts';

@@ -1,6 +1,5 @@
 import { egressAgent } from '@countersign/egress';
-import { type RedisClient, withDeadline } from '@countersign/redis';
-import { type ConnectionOptions, DelayedError, Queue, Worker } from 'bullmq';
+import type { RedisClient } from '@countersign/redis';
 import type { AttemptOutcome } from '../attempt.ts';
 import { type AttemptSettings, createAttempter } from '../attempter.ts';
 import type { EndpointStore } from '../endpoint-store.ts';
@@ -10,13 +9,12 @@ import { assertWhole } from '../range.ts';
 import { delays, type ScheduleOptions } from '../schedule.ts';
 import type { Scheme } from '../scheme.ts';
 import { createSeal } from '../seal.ts';
-import { closeWorker, ownWorker } from './closing.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
-import { type DrainSettings, drain } from './drain.ts';
-import { createLedger, type EndpointState, type Enqueued, type Wake } from './ledger.ts';
+import type { EndpointState, Enqueued } from './ledger.ts';
 import { createPayloads } from './payloads.ts';
-import { shardOf, shardPrefix } from './shard.ts';
+import { createShards } from './shards.ts';
 import type { BreakerSettings } from './turn.ts';
+import { startWorker, type WebhookWorker, type WorkerOptions } from './worker.ts';
 
 export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
@@ -53,27 +51,6 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   readonly agentFor?: AgentFor;
   /** How long one operation of Redis may take, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number;
-}
-
-export interface WorkerOptions {
-  /** Endpoints drained at the same time, in each shard. Default 100. */
-  readonly concurrency?: number;
-  /** Which shards to serve. Default: all. */
-  readonly shards?: readonly number[];
-  /** An endpoint with a long backlog lets others have its place after this long, in milliseconds. Default 5,000. */
-  readonly sliceMs?: number;
-  /** How often to look for endpoints that nobody came for, in milliseconds. Default 30,000. */
-  readonly sweepMs?: number;
-  /** Told about errors of Redis and BullMQ. Default: they are swallowed, work goes on when Redis is back. */
-  readonly onError?: (error: Error) => void;
-}
-
-export interface WebhookWorker {
-  /**
-   * Takes nothing new, waits for the attempts that are being made, and gives the rest back. While Redis is away, it
-   * takes no longer than `attemptTimeoutMs + timeoutMs` and 5 seconds; what could not be settled is attempted again.
-   */
-  close(): Promise<void>;
 }
 
 /** One delivery that was given up. */
@@ -153,7 +130,6 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const MOST_MS = 3650 * DAY_MS;
 const STATES_AT_ONCE = 100;
-const QUEUE_NAME = 'drain';
 
 /**
  * Delivers webhooks durably on BullMQ: at least once, through crashes of workers and of Redis (with AOF).
@@ -211,41 +187,15 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   });
   // Longer than the longest attempt, with time to settle it.
   const leaseMs = attemptTimeoutMs + 5 * SECOND_MS;
-  const shards = Array.from({ length: shardCount }, (_, shard) => {
-    const queue = new Queue<Job>(QUEUE_NAME, {
-      connection: connection as unknown as ConnectionOptions,
-      prefix: shardPrefix(prefix, shard),
-      defaultJobOptions: { removeOnComplete: true, removeOnFail: true, attempts: 1 },
-      // Nobody reads BullMQ's own events.
-      streams: { events: { maxLen: 100 } },
-    });
-    queue.on('error', () => undefined);
-    const kept = { retentionMs, deadLetterMs, historyMs };
-    return { queue, ledger: createLedger(connection, { prefix, shard, timeoutMs, ...kept }) };
+  const { all: shards, at } = createShards(connection, {
+    prefix,
+    count: shardCount,
+    timeoutMs,
+    retentionMs,
+    deadLetterMs,
+    historyMs,
   });
   const workers = new Set<WebhookWorker>();
-
-  const at = (endpoint: string): (typeof shards)[number] =>
-    shards[shardOf(endpoint, shardCount)] as (typeof shards)[number];
-
-  async function queueUp(endpoint: string, wake: Wake | undefined): Promise<void> {
-    if (!wake) return;
-    const { seq, delayMs } = wake;
-    const job = { endpoint, seq };
-    const adding = at(endpoint).queue.add('drain', job, { jobId: jobId(job), delay: delayMs });
-    // The one before may rest until a retry that is hours away, and would be left behind.
-    const removing = withdraw({ endpoint, seq: seq - 1 });
-    // BullMQ would wait for Redis to come back; the publisher is told instead, and a sweep comes for the endpoint.
-    await withDeadline(adding, timeoutMs);
-    await removing;
-  }
-
-  /** Removes a drain job that another took over from. One that runs refuses, and sees for itself that it is stale. */
-  async function withdraw(job: Job): Promise<void> {
-    const removing = at(job.endpoint).queue.remove(jobId(job), { removeChildren: false });
-    // What is left behind costs memory until it wakes up, nothing else.
-    await withDeadline(removing, timeoutMs).catch(() => undefined);
-  }
 
   async function enqueue(endpoint: string, event: string, again: boolean): Promise<Enqueued> {
     // One that cannot be read must not hold up the others; to keep its order does no harm.
@@ -253,8 +203,9 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       (found) => found?.fifo ?? false,
       () => true,
     );
-    const enqueued = await at(endpoint).ledger.enqueue(endpoint, event, { fifo, again });
-    await queueUp(endpoint, enqueued.wake);
+    const { ledger, jobs } = at(endpoint);
+    const enqueued = await ledger.enqueue(endpoint, event, { fifo, again });
+    await jobs.queueUp(endpoint, enqueued.wake);
     return enqueued;
   }
 
@@ -285,21 +236,6 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     return all.flat().sort();
   }
 
-  /** Comes for endpoints whose drain job was never queued, or was lost: their publisher or worker crashed. */
-  async function sweep(shard: number): Promise<void> {
-    const { queue, ledger } = shards[shard] as (typeof shards)[number];
-    const graceMs = 10 * SECOND_MS;
-    for (const endpoint of await ledger.overdue(graceMs, 1000)) {
-      const id = jobId({ endpoint, seq: await ledger.sequence(endpoint) });
-      const state = await queue.getJobState(id);
-      // It was queued by a clock that is ahead of the others.
-      if (state === 'delayed') await promote(queue, id);
-      // It waits for its turn behind others: to queue it again would send it to the end.
-      if (state !== 'unknown') continue;
-      await queueUp(endpoint, await ledger.revive(endpoint, graceMs));
-    }
-  }
-
   return {
     async publish(event) {
       const prepared = prepareEvent(event);
@@ -314,94 +250,43 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
 
     worker(workerOptions = {}) {
-      const { concurrency = 100, sliceMs = 5000, sweepMs = 30_000, onError } = workerOptions;
-      const { shards: served = shards.map((_, index) => index) } = workerOptions;
-      assertWhole('concurrency', concurrency, 1, 10_000);
-      assertWhole('sliceMs', sliceMs, 1, HOUR_MS);
-      assertWhole('sweepMs', sweepMs, 1, HOUR_MS);
-      if (served.length === 0 || new Set(served).size < served.length) {
-        throw new TypeError('shards must name at least one shard, and each once');
-      }
-      for (const shard of served) assertWhole('shards', shard, 0, shardCount - 1);
-      const stop = new AbortController();
-      const failed = (error: unknown): void => onError?.(error as Error);
-      const running = served.map((shard) => {
-        const { ledger } = shards[shard] as (typeof shards)[number];
-        const settings: DrainSettings = {
-          ledger,
+      const started = startWorker(
+        connection,
+        shards,
+        {
           payloads,
           directory,
           attempter,
           nextDelay,
           leaseMs,
-          sliceMs,
           now,
           maxRetryAfterMs,
           breaker,
           logEntries,
           logMs,
-        };
-        const make = () =>
-          new Worker<Job>(
-            QUEUE_NAME,
-            async (job, token) => {
-              const restMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
-              if (restMs === undefined) return;
-              // By the clock that BullMQ looks at.
-              await job.moveToDelayed(Date.now() + restMs, token);
-              // Whoever took over before it lay down could not remove it.
-              const { endpoint, seq } = job.data;
-              const latest = await ledger.sequence(endpoint).catch(() => seq);
-              if (latest !== seq) await withdraw(job.data);
-              throw new DelayedError();
-            },
-            {
-              connection: connection as unknown as ConnectionOptions,
-              prefix: shardPrefix(prefix, shard),
-              concurrency,
-              // A drain job is never given up: what it stands for is in the ledger, and it may crash any number of times.
-              maxStalledCount: Number.MAX_SAFE_INTEGER,
-              lockDuration: leaseMs,
-              stalledInterval: leaseMs,
-              removeOnComplete: { count: 0 },
-              removeOnFail: { count: 0 },
-            },
-          );
-        const owned = ownWorker(connection, make);
-        const { worker } = owned;
-        worker.on('error', failed);
-        // An endpoint that cannot be read or called as it is stored. Its deliveries wait; a sweep comes for it again.
-        worker.on('failed', (_, error) => failed(error));
-        return owned;
-      });
-      const sweepAll = (): void => {
-        for (const shard of served) void sweep(shard).catch(failed);
-      };
-      sweepAll();
-      const timer = setInterval(sweepAll, sweepMs).unref();
-      const handle: WebhookWorker = {
+          timeoutMs,
+        },
+        workerOptions,
+      );
+      const worker: WebhookWorker = {
         async close() {
-          clearInterval(timer);
-          stop.abort();
-          // BullMQ would wait for Redis to come back. Attempts have ended, and were settled if that was possible, by then;
-          // what was not is attempted again when its lease ends.
-          const timeLimitMs = leaseMs + timeoutMs;
-          await Promise.all(running.map((owned) => closeWorker(owned, timeLimitMs).catch(failed)));
-          workers.delete(handle);
+          await started.close();
+          workers.delete(worker);
         },
       };
-      workers.add(handle);
-      return handle;
+      workers.add(worker);
+      return worker;
     },
 
     async pause(endpoint) {
       if (endpoint !== undefined) await at(endpoint).ledger.pause(endpoint);
-      else await Promise.all(shards.map(({ queue }) => queue.pause()));
+      else await Promise.all(shards.map(({ jobs }) => jobs.pause()));
     },
     async resume(endpoint) {
       if (endpoint !== undefined) {
-        await queueUp(endpoint, await at(endpoint).ledger.resume(endpoint));
-      } else await Promise.all(shards.map(({ queue }) => queue.resume()));
+        const { ledger, jobs } = at(endpoint);
+        await jobs.queueUp(endpoint, await ledger.resume(endpoint));
+      } else await Promise.all(shards.map(({ jobs }) => jobs.resume()));
     },
     async redeliver(id) {
       const colon = id.indexOf(':');
@@ -460,8 +345,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
     async close() {
       await Promise.all([...workers].map((worker) => worker.close()));
-      const closing = shards.map(({ queue }) => withDeadline(queue.close(), timeoutMs));
-      await Promise.allSettled(closing);
+      await Promise.allSettled(shards.map(({ jobs }) => jobs.close()));
       await directory.close();
       await attempter.close();
     },
@@ -475,21 +359,6 @@ function assertBreaker(breaker: BreakerSettings): void {
   assertWhole('breaker.maxCooldownMs', maxCooldownMs, cooldownMs, MOST_MS);
   assertWhole('breaker.disableAfterMs', disableAfterMs, 0, MOST_MS);
   assertWhole('breaker.probeEveryMs', probeEveryMs, 1, MOST_MS);
-}
-
-interface Job {
-  readonly endpoint: string;
-  readonly seq: number;
-}
-
-async function promote(queue: Queue<Job>, id: string): Promise<void> {
-  const job = await queue.getJob(id);
-  // Somebody else may be faster.
-  await job?.promote().catch(() => undefined);
-}
-
-function jobId({ endpoint, seq }: Job): string {
-  return `${endpoint}.${seq}`;
 }
 
 /** After 5 failures in a row: probes after 5 s, 10 s, … 10 min. After 5 days: disabled, probed every hour. */
