@@ -76,7 +76,8 @@ export function startWorker(
           // A drain job is never given up: what it stands for is in the ledger, and it may crash any number of times.
           maxStalledCount: Number.MAX_SAFE_INTEGER,
           lockDuration: leaseMs,
-          stalledInterval: leaseMs,
+          // Looked for more often, so that what a worker that is gone was draining waits for little longer than the lease.
+          stalledInterval: Math.ceil(leaseMs / 4),
           removeOnComplete: { count: 0 },
           removeOnFail: { count: 0 },
         },
