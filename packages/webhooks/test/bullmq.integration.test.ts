@@ -824,6 +824,41 @@ describe('createWebhookQueue', () => {
     expect(rig.idsSentTo('/a')).toEqual(['evt_1', 'evt_1']);
   });
 
+  test.each([1, 8])(
+    'does nothing with %d shards where there are two, because deliveries would wait where nobody looks',
+    async (shards) => {
+      await rig.endpoint('a');
+      await rig.queueWith().publish({ id: 'evt_1', payload: {} });
+      const before = (await rig.redis.keys('*')).sort();
+      const { redis: connection, endpoints, agent: egress } = rig;
+      const other = createWebhookQueue({ connection, endpoints, egress, shards });
+      const changed = { code: 'ERR_WEBHOOKS_SHARDS_CHANGED' };
+      await expect(other.publish({ payload: {} })).rejects.toMatchObject(changed);
+      await expect(other.redeliver('a:evt_1')).rejects.toMatchObject(changed);
+      await expect(other.redeliverSince('a', 0)).rejects.toMatchObject(changed);
+      await expect(other.deadLetters()).rejects.toMatchObject(changed);
+      await expect(other.stats()).rejects.toMatchObject(changed);
+      await expect(other.pause('a')).rejects.toMatchObject(changed);
+      await expect(other.pause()).rejects.toMatchObject(changed);
+      await expect(other.resume('a')).rejects.toMatchObject(changed);
+      await expect(other.resume()).rejects.toMatchObject(changed);
+      await expect(other.state('a')).rejects.toMatchObject(changed);
+      await expect(other.attempts('a')).rejects.toMatchObject(changed);
+      const errors: unknown[] = [];
+      other.worker({ onError: (error) => errors.push(error) });
+      await until(() => errors.length > 0);
+      expect(errors[0]).toMatchObject(changed);
+      const ours = (await rig.redis.keys('*')).filter((key) => !key.includes(':drain:')).sort();
+      expect(ours).toEqual(before.filter((key) => !key.includes(':drain:')));
+      await other.close();
+      // Somebody who has made sure that nothing is left may change it.
+      await rig.redis.del('webhooks:shards');
+      const after = createWebhookQueue({ connection, endpoints, egress, shards });
+      expect(await after.stats()).toMatchObject({ dead: 0 });
+      await after.close();
+    },
+  );
+
   test('gives back what it was attempting when it is closed, without losing or repeating it', async () => {
     await rig.endpoint('a', { concurrency: 5 });
     rig.queueWith();

@@ -10,7 +10,7 @@ import { delays, type ScheduleOptions } from '../schedule.ts';
 import type { Scheme } from '../scheme.ts';
 import { createSeal } from '../seal.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
-import type { EndpointState, Enqueued } from './ledger.ts';
+import type { EndpointState, Enqueued, Ledger } from './ledger.ts';
 import { createPayloads } from './payloads.ts';
 import { createShards } from './shards.ts';
 import type { BreakerSettings } from './turn.ts';
@@ -24,7 +24,10 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   readonly scheme?: Scheme;
   /** Begins every key; default `webhooks`. */
   readonly prefix?: string;
-  /** Queues that endpoints are spread over; on a cluster, at least as many as masters. Never change it while anything is pending. Default 4. */
+  /**
+   * Queues that endpoints are spread over; on a cluster, at least as many as masters. Fixed by whoever uses the prefix first: with
+   * another number everything rejects with `ERR_WEBHOOKS_SHARDS_CHANGED`. Default 4.
+   */
   readonly shards?: number;
   /**
    * How long a delivery may wait, for whatever reason, since it was published or delivered again, in milliseconds; then it
@@ -187,7 +190,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   });
   // Longer than the longest attempt, with time to settle it.
   const leaseMs = attemptTimeoutMs + 5 * SECOND_MS;
-  const { all: shards, at } = createShards(connection, {
+  const shards = createShards(connection, {
     prefix,
     count: shardCount,
     timeoutMs,
@@ -195,6 +198,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     deadLetterMs,
     historyMs,
   });
+  const ledgerOf = async (endpoint: string): Promise<Ledger> => (await shards.at(endpoint)).ledger;
   const workers = new Set<WebhookWorker>();
 
   async function enqueue(endpoint: string, event: string, again: boolean): Promise<Enqueued> {
@@ -203,7 +207,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       (found) => found?.fifo ?? false,
       () => true,
     );
-    const { ledger, jobs } = at(endpoint);
+    const { ledger, jobs } = await shards.at(endpoint);
     const enqueued = await ledger.enqueue(endpoint, event, { fifo, again });
     await jobs.queueUp(endpoint, enqueued.wake);
     return enqueued;
@@ -216,6 +220,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
 
   /** `undefined` when its payload is not kept any more; otherwise whether it was not pending already. */
   async function redeliver(endpoint: string, event: string): Promise<boolean | undefined> {
+    await shards.all();
     if (!(await payloads.retain(event))) return undefined;
     const { added, revived } = await enqueue(endpoint, event, true);
     // A dead letter needed it already.
@@ -224,7 +229,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   }
 
   async function stats(): Promise<QueueStats> {
-    const all = await Promise.all(shards.map(({ ledger }) => ledger.counters()));
+    const all = await Promise.all((await shards.all()).map(({ ledger }) => ledger.counters()));
     const sum = (name: string): number => all.reduce((total, of) => total + (of[name] ?? 0), 0);
     const [published, delivered, dead] = [sum('published'), sum('delivered'), sum('dead')];
     const pending = published - delivered - dead;
@@ -232,7 +237,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   }
 
   async function mourned(): Promise<readonly string[]> {
-    const all = await Promise.all(shards.map(({ ledger }) => ledger.mourned()));
+    const all = await Promise.all((await shards.all()).map(({ ledger }) => ledger.mourned()));
     return all.flat().sort();
   }
 
@@ -241,6 +246,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       const prepared = prepareEvent(event);
       const wanting = await endpoints.matching(prepared.type);
       if (wanting.length === 0) return { id: prepared.id, endpoints: [] };
+      await shards.all();
       // First the payload, then what refers to it: a crash in between costs memory, not a delivery.
       await payloads.put(prepared, wanting.length);
       const added = await Promise.all(wanting.map((id) => enqueue(id, prepared.id, false)));
@@ -279,14 +285,14 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
 
     async pause(endpoint) {
-      if (endpoint !== undefined) await at(endpoint).ledger.pause(endpoint);
-      else await Promise.all(shards.map(({ jobs }) => jobs.pause()));
+      if (endpoint !== undefined) await (await ledgerOf(endpoint)).pause(endpoint);
+      else await Promise.all((await shards.all()).map(({ jobs }) => jobs.pause()));
     },
     async resume(endpoint) {
       if (endpoint !== undefined) {
-        const { ledger, jobs } = at(endpoint);
+        const { ledger, jobs } = await shards.at(endpoint);
         await jobs.queueUp(endpoint, await ledger.resume(endpoint));
-      } else await Promise.all(shards.map(({ jobs }) => jobs.resume()));
+      } else await Promise.all((await shards.all()).map(({ jobs }) => jobs.resume()));
     },
     async redeliver(id) {
       const colon = id.indexOf(':');
@@ -304,7 +310,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       if (!Number.isFinite(sinceMs)) throw new TypeError('sinceMs must be milliseconds since 1970');
       await assertKnown(endpoint);
       let count = 0;
-      for await (const event of at(endpoint).ledger.since(endpoint, sinceMs)) {
+      const ledger = await ledgerOf(endpoint);
+      for await (const event of ledger.since(endpoint, sinceMs)) {
         if (await redeliver(endpoint, event)) count += 1;
       }
       return count;
@@ -317,13 +324,15 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       let skipped = 0;
       for (let first = 0; first < ids.length && letters.length < limit; first += STATES_AT_ONCE) {
         const some = ids.slice(first, first + STATES_AT_ONCE);
-        const states = await Promise.all(some.map((id) => at(id).ledger.state(id)));
+        const states = await Promise.all(
+          some.map(async (id) => await (await ledgerOf(id)).state(id)),
+        );
         for (const [index, id] of some.entries()) {
           const from = Math.max(0, offset - skipped);
           const { dead: count } = states[index] as EndpointState;
           skipped += Math.min(count, offset - skipped);
           if (from >= count || letters.length >= limit) continue;
-          const dead = await at(id).ledger.dead(id, from, limit - letters.length);
+          const dead = await (await ledgerOf(id)).dead(id, from, limit - letters.length);
           for (const letter of dead) {
             letters.push({ id: `${id}:${letter.event}`, endpoint: id, ...letter });
           }
@@ -332,11 +341,11 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       return letters;
     },
     async attempts(endpoint, limit = 100) {
-      const lines = await at(endpoint).ledger.log(endpoint, limit);
+      const lines = await (await ledgerOf(endpoint)).log(endpoint, limit);
       return lines.map(([event, line]) => ({ event, ...(JSON.parse(line) as AttemptOutcome) }));
     },
     stats,
-    state: async (endpoint) => await at(endpoint).ledger.state(endpoint),
+    state: async (endpoint) => await (await ledgerOf(endpoint)).state(endpoint),
     async drained(signal) {
       while ((await stats()).pending > 0) {
         signal?.throwIfAborted();
@@ -345,7 +354,10 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
     async close() {
       await Promise.all([...workers].map((worker) => worker.close()));
-      await Promise.allSettled(shards.map(({ jobs }) => jobs.close()));
+      const closing = Array.from({ length: shardCount }, (_, index) =>
+        shards.shard(index).jobs.close(),
+      );
+      await Promise.allSettled(closing);
       await directory.close();
       await attempter.close();
     },

@@ -4,7 +4,7 @@ import { assertWhole } from '../range.ts';
 import { closeWorker, ownWorker } from './closing.ts';
 import { type DrainSettings, drain } from './drain.ts';
 import { DRAIN_QUEUE, type DrainJob } from './drain-jobs.ts';
-import type { Shard } from './shards.ts';
+import type { Shards } from './shards.ts';
 
 export interface WorkerOptions {
   /** Endpoints drained at the same time, in each shard. Default 100. */
@@ -35,25 +35,25 @@ const HOUR_MS = 3_600_000;
  */
 export function startWorker(
   connection: RedisClient,
-  shards: readonly Shard[],
+  shards: Shards,
   settings: Omit<DrainSettings, 'ledger' | 'sliceMs'> & { readonly timeoutMs: number },
   options: WorkerOptions,
 ): WebhookWorker {
   const { concurrency = 100, sliceMs = 5000, sweepMs = 30_000, onError } = options;
-  const { shards: served = shards.map(({ index }) => index) } = options;
+  const { shards: served = Array.from({ length: shards.count }, (_, index) => index) } = options;
   assertWhole('concurrency', concurrency, 1, 10_000);
   assertWhole('sliceMs', sliceMs, 1, HOUR_MS);
   assertWhole('sweepMs', sweepMs, 1, HOUR_MS);
   if (served.length === 0 || new Set(served).size < served.length) {
     throw new TypeError('shards must name at least one shard, and each once');
   }
-  for (const shard of served) assertWhole('shards', shard, 0, shards.length - 1);
+  for (const shard of served) assertWhole('shards', shard, 0, shards.count - 1);
   const { leaseMs, timeoutMs } = settings;
   const stop = new AbortController();
   const failed = (error: unknown): void => onError?.(error as Error);
 
   const running = served.map((index) => {
-    const { ledger, jobs } = shards[index] as Shard;
+    const { ledger, jobs } = shards.shard(index);
     const make = () =>
       new Worker<DrainJob>(
         DRAIN_QUEUE,
@@ -90,19 +90,34 @@ export function startWorker(
     return owned;
   });
 
-  const sweepAll = (): void => {
-    for (const index of served) void shards[index]?.jobs.sweep().catch(failed);
-  };
-  sweepAll();
-  const timer = setInterval(sweepAll, sweepMs).unref();
-  return {
-    async close() {
-      clearInterval(timer);
-      stop.abort();
-      // BullMQ would wait for Redis to come back. Attempts have ended, and were settled if that was possible, by then;
-      // what was not is attempted again when its lease ends.
-      const timeLimitMs = leaseMs + timeoutMs;
-      await Promise.all(running.map((owned) => closeWorker(owned, timeLimitMs).catch(failed)));
-    },
-  };
+  async function sweep(): Promise<void> {
+    try {
+      await shards.all();
+    } catch (error) {
+      if ((error as { code?: unknown }).code === 'ERR_WEBHOOKS_SHARDS_CHANGED') await refuse(error);
+      else failed(error);
+      return;
+    }
+    await Promise.all(served.map((index) => shards.shard(index).jobs.sweep().catch(failed)));
+  }
+
+  /** Others look elsewhere for what this worker would be asked to deliver. */
+  async function refuse(error: unknown): Promise<void> {
+    if (onError) failed(error);
+    else process.emitWarning(error as Error);
+    await close();
+  }
+
+  async function close(): Promise<void> {
+    clearInterval(timer);
+    stop.abort();
+    // BullMQ would wait for Redis to come back. Attempts have ended, and were settled if that was possible, by then;
+    // what was not is attempted again when its lease ends.
+    const timeLimitMs = leaseMs + timeoutMs;
+    await Promise.all(running.map((owned) => closeWorker(owned, timeLimitMs).catch(failed)));
+  }
+
+  const timer = setInterval(() => void sweep(), sweepMs).unref();
+  void sweep();
+  return { close };
 }
