@@ -1,5 +1,12 @@
 import { type RedisClient, script } from '@countersign/redis';
-import { type Endpoint, type EndpointStore, filtersFor } from './endpoint-store.ts';
+import {
+  type Endpoint,
+  type EndpointChanges,
+  type EndpointSecret,
+  type EndpointStore,
+  filtersFor,
+  MAX_SECRETS,
+} from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
 import { createSeal } from './seal.ts';
 
@@ -30,23 +37,60 @@ export function redisEndpointStore(
   const base = `${prefix}:{endpoints}`;
   const keys = [`${base}:records`, `${base}:type:`] as const;
 
-  /** What is worth protecting is sealed, bound to the endpoint it belongs to. */
-  function encoded({ id, secrets, headers, tls, ...open }: Endpoint): string {
-    const plain = Buffer.from(JSON.stringify({ secrets, headers, tls }), 'utf8');
-    const sealed = seal.seal(plain, `${base}:${id}`).toString('base64');
-    return JSON.stringify({ ...open, v: 1, id, sealed });
+  const contextOf = (id: string, what: string): string => `${base}:${id}:${what}`;
+
+  /** What is worth protecting is sealed, bound to the endpoint that it belongs to and to what it is. */
+  function sealed(text: string, context: string): string {
+    return seal.seal(Buffer.from(text, 'utf8'), context).toString('base64');
+  }
+
+  function opened(text: string, context: string): string {
+    return seal.open(Buffer.from(text, 'base64'), context).toString('utf8');
+  }
+
+  /** Each setting is a text that the scripts move about as a whole. */
+  function fieldOf(id: string, name: Field, value: unknown): string {
+    const text = JSON.stringify(value);
+    return SEALED.has(name) ? sealed(text, contextOf(id, name)) : text;
+  }
+
+  function secretOf(id: string, { secret, ...rest }: EndpointSecret): StoredSecret {
+    return { ...rest, sealed: sealed(secret, contextOf(id, 'secret')) };
+  }
+
+  function encoded(endpoint: Endpoint): string {
+    const { id, secrets } = endpoint;
+    const given = FIELDS.filter((name) => endpoint[name] !== undefined);
+    const fields = given.map((name) => [name, fieldOf(id, name, endpoint[name])] as const);
+    const record: Stored = {
+      v: 1,
+      id,
+      fields: Object.fromEntries(fields),
+      secrets: secrets.map((secret) => secretOf(id, secret)),
+    };
+    return JSON.stringify(record);
   }
 
   function decoded(text: string): Endpoint {
-    const { v, sealed, ...open } = JSON.parse(text) as Stored;
+    const { v, id, fields, secrets = [] } = JSON.parse(text) as Stored;
     if (v !== 1) {
       throw new WebhookError(
         'ERR_WEBHOOKS_STORE_FAILED',
         'a stored endpoint has a format that this version does not know',
       );
     }
-    const plain = seal.open(Buffer.from(sealed, 'base64'), `${base}:${open.id}`);
-    return { ...open, ...(JSON.parse(plain.toString('utf8')) as Sealed) };
+    const entries = Object.entries(fields).map(([name, field]) => {
+      const json = SEALED.has(name) ? opened(field, contextOf(id, name)) : field;
+      return [name, JSON.parse(json)] as const;
+    });
+    return {
+      id,
+      secrets: secrets.map(({ sealed: secret, ...rest }) => ({
+        secret: opened(secret, contextOf(id, 'secret')),
+        ...rest,
+      })),
+      ...(Object.fromEntries(entries) as Pick<Endpoint, Field>),
+    };
   }
 
   return {
@@ -57,7 +101,26 @@ export function redisEndpointStore(
     async put(endpoint) {
       await putScript(redis, keys, [endpoint.id, encoded(endpoint)], call);
     },
-    delete: async (id) => (await putScript(redis, keys, [id, ''], call)) === 1,
+    create: async (endpoint) =>
+      (await createScript(redis, keys, [endpoint.id, encoded(endpoint)], call)) === 1,
+    async update(id, changes) {
+      const given = FIELDS.filter((name) => name !== 'createdAtMs' && Object.hasOwn(changes, name));
+      const fields = given.map((name) => {
+        const value = changes[name as keyof EndpointChanges];
+        return [name, value === undefined ? false : fieldOf(id, name, value)] as const;
+      });
+      const change = JSON.stringify(Object.fromEntries(fields));
+      const text = await updateScript(redis, keys, [id, change], call);
+      return text === null ? undefined : decoded(text);
+    },
+    async rotateSecret(id, { secret, atMs, overlapEndsAtMs }) {
+      const current = JSON.stringify(secretOf(id, { secret }));
+      const args = [id, current, atMs, overlapEndsAtMs, MAX_SECRETS] as const;
+      const text = await rotateScript(redis, [keys[0]], args, call);
+      if (text === 'not_found' || text === 'too_many') return { status: text };
+      return { status: 'rotated', endpoint: decoded(text) };
+    },
+    delete: async (id) => (await deleteScript(redis, keys, [id], call)) === 1,
     list: async () => (await listScript(redis, [keys[0]], [], call)).map(decoded),
     matching: async (type) => {
       const filters = filtersFor(type);
@@ -66,8 +129,29 @@ export function redisEndpointStore(
   };
 }
 
-type Sealed = Pick<Endpoint, 'secrets' | 'headers' | 'tls'>;
-type Stored = Omit<Endpoint, keyof Sealed> & { readonly v: number; readonly sealed: string };
+type Field = Exclude<keyof Endpoint, 'id' | 'secrets'>;
+
+const FIELDS: readonly Field[] = [
+  'url',
+  'types',
+  'headers',
+  'fifo',
+  'concurrency',
+  'maxPerSecond',
+  'tls',
+  'createdAtMs',
+];
+const SEALED: ReadonlySet<string> = new Set(['headers', 'tls']);
+
+type StoredSecret = Omit<EndpointSecret, 'secret'> & { readonly sealed: string };
+
+interface Stored {
+  readonly v: number;
+  readonly id: string;
+  /** JSON, or sealed JSON. */
+  readonly fields: Readonly<Record<string, string>>;
+  readonly secrets?: readonly StoredSecret[];
+}
 
 const getScript = script<readonly [id: string], string | null>(
   `return redis.call('HGET', KEYS[1], ARGV[1])`,
@@ -79,19 +163,81 @@ const listScript = script<readonly [], readonly string[]>(`return redis.call('HV
 });
 
 // The sets' names begin with KEYS[2], so they are in its slot.
-const putScript = script<readonly [id: string, record: string], 0 | 1>(
-  `
-local id, record = ARGV[1], ARGV[2]
-local before = redis.call('HGET', KEYS[1], id)
-if before then
-  for _, filter in ipairs(cjson.decode(before).types) do redis.call('SREM', KEYS[2] .. filter, id) end
+const recording = `
+local function typesOf(text)
+  return text and cjson.decode(cjson.decode(text).fields.types or '[]') or {}
 end
-if record == '' then return redis.call('HDEL', KEYS[1], id) end
-for _, filter in ipairs(cjson.decode(record).types) do redis.call('SADD', KEYS[2] .. filter, id) end
-redis.call('HSET', KEYS[1], id, record)
+local function write(keys, id, before, after)
+  for _, filter in ipairs(typesOf(before)) do redis.call('SREM', keys[2] .. filter, id) end
+  for _, filter in ipairs(typesOf(after)) do redis.call('SADD', keys[2] .. filter, id) end
+  if after then redis.call('HSET', keys[1], id, after) else redis.call('HDEL', keys[1], id) end
+end
+-- An empty table would come out as an object.
+local function encode(record)
+  if record.secrets and #record.secrets == 0 then record.secrets = nil end
+  return cjson.encode(record)
+end
+`;
+const recorded = { keys: 2, prelude: recording } as const;
+
+const putScript = script<readonly [id: string, record: string], null>(
+  `write(KEYS, ARGV[1], redis.call('HGET', KEYS[1], ARGV[1]), ARGV[2])`,
+  recorded,
+);
+
+const createScript = script<readonly [id: string, record: string], 0 | 1>(
+  `
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
+write(KEYS, ARGV[1], nil, ARGV[2])
 return 1
 `,
-  { keys: 2 },
+  recorded,
+);
+
+const updateScript = script<readonly [id: string, change: string], string | null>(
+  `
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if not before then return nil end
+local record = cjson.decode(before)
+for name, field in pairs(cjson.decode(ARGV[2])) do record.fields[name] = field or nil end
+local after = encode(record)
+write(KEYS, ARGV[1], before, after)
+return after
+`,
+  recorded,
+);
+
+const rotateScript = script<
+  readonly [id: string, current: string, atMs: number, overlapEndsAtMs: number, most: number],
+  string
+>(
+  `
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if not before then return 'not_found' end
+local record = cjson.decode(before)
+local at, overlapEnds = tonumber(ARGV[3]), tonumber(ARGV[4])
+local secrets = { cjson.decode(ARGV[2]) }
+for _, old in ipairs(record.secrets or {}) do
+  old.expiresAtMs = math.min(old.expiresAtMs or overlapEnds, overlapEnds)
+  if old.expiresAtMs > at then secrets[#secrets + 1] = old end
+end
+if #secrets > tonumber(ARGV[5]) then return 'too_many' end
+record.secrets = secrets
+local after = cjson.encode(record)
+redis.call('HSET', KEYS[1], ARGV[1], after)
+return after
+`,
+  { keys: 1 },
+);
+
+const deleteScript = script<readonly [id: string], 0 | 1>(
+  `
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if not before then return 0 end
+write(KEYS, ARGV[1], before, nil)
+return 1
+`,
+  recorded,
 );
 
 const matchingScript = script<readonly [filters: string], readonly string[]>(
