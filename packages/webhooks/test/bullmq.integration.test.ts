@@ -11,6 +11,8 @@ import { clientErrors, createVerifier, generateSecret, timestampedHmac } from '.
 import { queueFixture, until } from './queue-fixture.ts';
 
 const rig = queueFixture();
+const numbered = (count: number): readonly string[] =>
+  Array.from({ length: count }, (_, index) => `evt_${index}`);
 
 describe('createWebhookQueue', () => {
   test('fans an event out to the endpoints that want its type, signed for each', async () => {
@@ -61,6 +63,37 @@ describe('createWebhookQueue', () => {
     rig.queue.worker();
     await rig.queue.drained();
     expect(rig.server.requests[0]?.body.toString()).toContain('nobody-reads-this');
+  });
+
+  test('reads payloads with an older key while the encryption key is rotated; what no key opens waits, and holds up nothing', async () => {
+    const [older, newer] = [1, 2].map((byte) => Buffer.alloc(32, byte)) as [Buffer, Buffer];
+    await rig.endpoint('a', { concurrency: 2 });
+    const old = numbered(5);
+    rig.queueWith({ shards: 1, encryptionKeys: [older] });
+    for (const id of old) await rig.queue.publish({ id, payload: {} });
+    await rig.queue.close();
+
+    // Somebody took the old key away too early.
+    rig.queueWith({ shards: 1, encryptionKeys: [newer] });
+    for (const id of ['new_0', 'new_1']) await rig.queue.publish({ id, payload: {} });
+    rig.queue.worker();
+    await until(() => rig.server.requests.length === 2);
+    await until(async () => (await rig.redis.zcard('webhooks:{0}:drain:delayed')) === 1);
+    expect(new Set(rig.idsSentTo('/a'))).toEqual(new Set(['new_0', 'new_1']));
+    expect(await rig.queue.state('a')).toMatchObject({ status: 'active', pending: 5, dead: 0 });
+    const deferred = (await rig.queue.attempts('a')).filter(({ event }) => old.includes(event));
+    expect(deferred).toHaveLength(5);
+    const [latest] = deferred;
+    expect(latest).toMatchObject({ verdict: 'failed', error: 'ERR_WEBHOOKS_STORE_FAILED' });
+    expect(latest?.startedAtMs).toBeGreaterThan(0);
+    await rig.queue.close();
+
+    rig.queueWith({ shards: 1, encryptionKeys: [newer, older] });
+    await rig.pass(600_000);
+    rig.queue.worker();
+    await rig.queue.drained();
+    expect(new Set(rig.idsSentTo('/a').slice(2))).toEqual(new Set(old));
+    expect(rig.server.requests).toHaveLength(7);
   });
 
   test('climbs the ladder, then keeps a dead letter, and delivers it again on request', async () => {

@@ -25,14 +25,24 @@ type Step =
   | {
       readonly do: 'turn';
       readonly want: number;
-      readonly settle: readonly Settlement['kind'][];
+      readonly settle: readonly Ending[];
       readonly removed: boolean;
     }
   | { readonly do: 'crash' | 'pause' | 'resume' | 'revive' }
   | { readonly do: 'pass'; readonly ms: number };
 
 const events = ['a', 'b', 'c'].map((name) => `evt_${name}`);
-const kinds = ['delivered', 'retry', 'retry', 'dead', 'gone', 'defer', 'defer'] as const;
+/** `later`: put off, to be tried again in a while. */
+type Ending = 'delivered' | 'retry' | 'dead' | 'gone' | 'defer' | 'later';
+const endings: readonly Ending[] = [
+  'delivered',
+  'retry',
+  'retry',
+  'dead',
+  'gone',
+  'defer',
+  'later',
+];
 const plain = (name: 'crash' | 'pause' | 'resume' | 'revive') => fc.constant({ do: name } as const);
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -48,7 +58,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('turn' as const),
       want: fc.integer({ min: 0, max: 3 }),
-      settle: fc.array(fc.constantFrom(...kinds), { maxLength: 4 }),
+      settle: fc.array(fc.constantFrom(...endings), { maxLength: 4 }),
       removed: fc.integer({ min: 0, max: 15 }).map((odds) => odds === 0),
     }),
   },
@@ -67,7 +77,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 const publish: Step = { do: 'publish', event: 'evt_a', again: false };
 const pass = (ms: number): Step => ({ do: 'pass', ms });
-const turn = (settle: readonly Settlement['kind'][] = []): Step => ({
+const turn = (settle: readonly Ending[] = []): Step => ({
   do: 'turn',
   want: 1,
   settle,
@@ -77,6 +87,7 @@ const turn = (settle: readonly Settlement['kind'][] = []): Step => ({
 const examples: [Step[]][] = [
   // What is put off has waited all along.
   [[publish, pass(retentionMs / 2), turn(), turn(['defer']), pass(retentionMs / 2), turn()]],
+  [[publish, pass(retentionMs / 2), turn(), turn(['later']), pass(retentionMs / 2), turn()]],
   [[publish, pass(retentionMs / 2), turn(), turn(['gone']), pass(retentionMs / 2), turn()]],
   [[publish, pass(retentionMs / 2), turn(), turn(['retry']), pass(retentionMs / 2), turn()]],
   // It runs out while it is being attempted.
@@ -90,6 +101,8 @@ class Run {
   readonly fifo: boolean;
   /** Since when each event waits that is neither delivered nor dead. */
   readonly waiting = new Map<string, number>();
+  /** Of which it is written down since when they wait. */
+  readonly noted = new Set<string>();
   readonly ended = new Map<string, 'delivered' | 'dead'>();
   held: readonly (Claimed & { readonly claimedAtMs: number })[] = [];
   passedMs = 0;
@@ -144,10 +157,13 @@ class Run {
   }
 
   async #turn({ want, settle, removed }: Step & { do: 'turn' }): Promise<void> {
-    const settled = settle.slice(0, this.held.length).map((kind, index): Settlement => {
+    const settled = settle.slice(0, this.held.length).map((ending, index): Settlement => {
       const { claimedAtMs: _, ...claim } = this.held[index] as Run['held'][number];
-      const attempts = claim.attempts + (kind === 'retry' || kind === 'dead' ? 1 : 0);
-      return { ...claim, attempts, kind, delayMs: 5000 };
+      const attempts = claim.attempts + (ending === 'retry' || ending === 'dead' ? 1 : 0);
+      const waits = ending === 'retry' || ending === 'later';
+      if (waits) this.noted.add(claim.event);
+      const kind = ending === 'later' ? 'defer' : ending;
+      return { ...claim, attempts, kind, ...(waits && { delayMs: 5000 }) };
     });
     this.held = this.held.slice(settled.length);
     const turn = await this.#ask(settled, want, removed);
@@ -204,8 +220,8 @@ class Run {
 
   /** When a worker crashes, the end of its lease takes the place of when its deliveries began to wait. */
   #drop(): void {
-    for (const { event, attempts, claimedAtMs } of this.held) {
-      const forgets = !this.fifo && attempts === 0 && this.waiting.has(event);
+    for (const { event, claimedAtMs } of this.held) {
+      const forgets = !this.fifo && !this.noted.has(event) && this.waiting.has(event);
       if (forgets) this.waiting.set(event, claimedAtMs + leaseMs);
     }
     this.held = [];
@@ -217,6 +233,7 @@ class Run {
 
   #end(event: string, how: 'delivered' | 'dead'): void {
     this.waiting.delete(event);
+    this.noted.delete(event);
     this.ended.set(event, how);
   }
 

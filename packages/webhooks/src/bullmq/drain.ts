@@ -4,7 +4,7 @@ import { deliveryChannel, type EndpointEvent, endpointChannel } from '../events.
 import type { NextDelay } from '../schedule.ts';
 import type { Directory } from './directory.ts';
 import type { Ledger } from './ledger.ts';
-import type { Payloads } from './payloads.ts';
+import type { Payload, Payloads } from './payloads.ts';
 import type { BreakerSettings, Claimed, Settlement, Turn } from './turn.ts';
 
 export interface DrainSettings {
@@ -28,6 +28,12 @@ export interface DrainSettings {
 const LOOK_AGAIN_MS = 500;
 /** Given up in one step: some milliseconds of Redis' time. */
 const LAPSE_AT_ONCE = 500;
+/** The endpoint cannot be read, or not be signed for. */
+const ASK_AGAIN_MS = 1000;
+/** The payload cannot be read, */
+const READ_AGAIN_MS = 10_000;
+/** or no key opens it: whoever took it away too early has to put it back. */
+const OPEN_AGAIN_MS = 600_000;
 
 /**
  * Delivers what is due for one endpoint, as many at a time as it may have, until nothing is, the time slice is over,
@@ -124,26 +130,38 @@ async function deliver(
   settings: DrainSettings,
   endpointId: string,
 ): Promise<Settlement> {
-  const { payloads, directory, attempter } = settings;
+  const { payloads, directory, attempter, now } = settings;
   const number = claim.attempts + 1;
-  try {
-    const [event, destination] = await Promise.all([
-      payloads.get(claim.event),
-      directory.find(endpointId),
-    ]);
-    if (!event) return { ...claim, kind: 'lapsed', reason: 'payload-missing' };
-    if (!destination) return { ...claim, kind: 'defer' };
-    const outcome = await attempter.attempt(event, destination.target, number);
-    return settlementOf(claim, outcome, settings);
-  } catch (error) {
-    // Redis is away, or the endpoint cannot be signed for: nothing was sent, so nothing was used up.
-    const { code } = error as { code?: unknown };
-    const log = JSON.stringify({
+  /** Nothing was sent, so nothing is used up. */
+  const deferred = (error: unknown): Settlement => {
+    const { code = 'ERR_UNKNOWN' } = error as { readonly code?: string };
+    const noted: AttemptOutcome = {
       attempt: number,
       verdict: 'failed',
-      error: typeof code === 'string' ? code : 'ERR_UNKNOWN',
-    });
-    return { ...claim, kind: 'defer', penaltyMs: 1000, log };
+      startedAtMs: now(),
+      durationMs: 0,
+      error: code,
+    };
+    return { ...claim, kind: 'defer', log: JSON.stringify(noted) };
+  };
+  let payload: Payload | undefined;
+  try {
+    payload = await payloads.get(claim.event);
+  } catch (error) {
+    // Part of Redis is away: what is elsewhere has its turn.
+    return { ...deferred(error), delayMs: READ_AGAIN_MS };
+  }
+  if (!payload) return { ...claim, kind: 'lapsed', reason: 'payload-missing' };
+  if ('unreadable' in payload) {
+    return { ...deferred(payload.unreadable), delayMs: OPEN_AGAIN_MS };
+  }
+  try {
+    const destination = await directory.find(endpointId);
+    if (!destination) return { ...claim, kind: 'defer' };
+    const outcome = await attempter.attempt(payload, destination.target, number);
+    return settlementOf(claim, outcome, settings);
+  } catch (error) {
+    return { ...deferred(error), penaltyMs: ASK_AGAIN_MS };
   }
 }
 

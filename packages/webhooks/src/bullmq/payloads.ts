@@ -3,12 +3,15 @@ import { WebhookError } from '../errors.ts';
 import type { PreparedEvent } from '../event.ts';
 import type { Seal } from '../seal.ts';
 
+/** What is kept of an event; or why it cannot be read, when no key opens it. */
+export type Payload = PreparedEvent | { readonly unreadable: WebhookError };
+
 /** Keeps each event's payload once, however many endpoints it goes to, for as long as a delivery needs it. */
 export interface Payloads {
   /** Stores the payload with `references` deliveries that need it; adds them when it is there already. */
   put(event: PreparedEvent, references: number): Promise<void>;
   /** `undefined` when it is not kept any more. */
-  get(id: string): Promise<PreparedEvent | undefined>;
+  get(id: string): Promise<Payload | undefined>;
   /** One delivery more needs it; `false` when it is gone. */
   retain(id: string): Promise<boolean>;
   /** So many deliveries need it no longer. */
@@ -81,16 +84,21 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
   const keyOf = (id: string): string => `${prefix}:payload:{${id}}`;
   const cache = new Map<
     string,
-    { readonly loading: Promise<PreparedEvent | undefined>; readonly atMs: number }
+    { readonly loading: Promise<Payload | undefined>; readonly atMs: number }
   >();
   let cachedBytes = 0;
 
-  async function load(id: string): Promise<PreparedEvent | undefined> {
+  async function load(id: string): Promise<Payload | undefined> {
     const stored = await getScript(redis, [keyOf(id)], [], call);
     if (!stored) return undefined;
-    const event = decoded(id, stored, seal, keyOf(id));
-    cachedBytes += event.body.byteLength;
-    return event;
+    try {
+      const event = decoded(id, stored, seal, keyOf(id));
+      cachedBytes += event.body.byteLength;
+      return event;
+    } catch (error) {
+      if (error instanceof WebhookError) return { unreadable: error };
+      throw error;
+    }
   }
 
   return {

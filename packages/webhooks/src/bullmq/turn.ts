@@ -27,7 +27,7 @@ export interface Claimed {
 export interface Settlement extends Claimed {
   /** `defer`: try again without having used up an attempt. `lapsed`: given up without an attempt. */
   readonly kind: 'delivered' | 'retry' | 'dead' | 'gone' | 'defer' | 'lapsed';
-  /** For `retry`. */
+  /** For `retry`, and for `defer` when it is not to be tried again at once. */
   readonly delayMs?: number;
   /** The endpoint asked to be left alone for this long. */
   readonly penaltyMs?: number;
@@ -157,15 +157,18 @@ for _, o in ipairs(r.settled) do
     if giveUp(o) then countFailure() end
   elseif redis.call('ZSCORE', due, o.event) then
     local at = now
-    if o.kind == 'retry' then
+    if o.delayMs then
       at = now + o.delayMs
       redis.call('HSET', tries, o.event, o.attempts .. ':' .. string.format('%.0f', o.sinceMs))
+    elseif o.attempts == 0 then
+      -- As before the claim.
+      at = o.sinceMs
+    end
+    if o.kind == 'retry' then
       redis.call('HINCRBY', stats, 'retried', 1)
       countFailure()
-    else
-      -- As before the claim.
-      if o.attempts == 0 then at = o.sinceMs end
-      if o.kind == 'gone' then gone, change = '1', 'disabled' end
+    elseif o.kind == 'gone' then
+      gone, change = '1', 'disabled'
     end
     if r.fifo then notBefore = math.max(notBefore, at) else redis.call('ZADD', due, at, o.event) end
   end
