@@ -1,4 +1,4 @@
-export type { AgentFor, ClosableDispatcher } from './bullmq/directory.ts';
+export type { AgentFor } from './bullmq/directory.ts';
 export { createInbox, type Inbox, type InboxOptions, type InboxWebhook } from './bullmq/inbox.ts';
 export type { EndpointState } from './bullmq/ledger.ts';
 export {
@@ -9,5 +9,6 @@ export {
   type WebhookQueue,
   type WebhookQueueOptions,
 } from './bullmq/queue.ts';
+export type { ClosableDispatcher } from './bullmq/shared-agent.ts';
 export type { BreakerSettings } from './bullmq/turn.ts';
 export type { WebhookWorker, WorkerOptions } from './bullmq/worker.ts';

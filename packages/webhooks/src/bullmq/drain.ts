@@ -49,9 +49,9 @@ export async function drain(
 ): Promise<number | undefined> {
   const { ledger, payloads, directory, breaker, leaseMs, logEntries, logMs, now } = settings;
   const sliceEndsAtMs = now() + settings.sliceMs;
-  const destination = await directory.find(endpointId);
-  const removed = destination === undefined;
-  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = destination?.endpoint ?? {};
+  const endpoint = await directory.find(endpointId);
+  const removed = endpoint === undefined;
+  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = endpoint ?? {};
   let settled: Settlement[] = [];
   let running = 0;
   let wakeUp = (): void => undefined;
@@ -156,10 +156,12 @@ async function deliver(
     return { ...deferred(payload.unreadable), delayMs: OPEN_AGAIN_MS };
   }
   try {
-    const destination = await directory.find(endpointId);
-    if (!destination) return { ...claim, kind: 'defer' };
-    const outcome = await attempter.attempt(payload, destination.target, number);
-    return settlementOf(claim, outcome, settings);
+    const event = payload;
+    const outcome = await directory.reach(
+      endpointId,
+      async (target) => await attempter.attempt(event, target, number),
+    );
+    return outcome ? settlementOf(claim, outcome, settings) : { ...claim, kind: 'defer' };
   } catch (error) {
     return { ...deferred(error), penaltyMs: ASK_AGAIN_MS };
   }
