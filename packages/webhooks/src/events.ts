@@ -24,8 +24,11 @@ export interface ReceivedEvent {
 export interface ProcessedEvent {
   readonly source: string;
   readonly id: string;
-  /** `lost`: it was processed, but the claim had meanwhile gone to somebody else, who processed it, too. */
-  readonly outcome: 'completed' | 'released' | 'lost';
+  /**
+   * `lost`: it was processed, but the claim had meanwhile gone to somebody else, who processed it, too. `abandoned`: it took
+   * longer than `handleTimeoutMs`, and is not waited for; should it end after all, that is told, too.
+   */
+  readonly outcome: 'completed' | 'released' | 'lost' | 'abandoned';
   /** What the handler or the store threw. */
   readonly error?: unknown;
 }

@@ -149,6 +149,35 @@ test('processes anew what was given up and comes again', async () => {
   await inbox.close();
 });
 
+test('does not wait for ever for a handler: its signal aborts, others have its place, and it is tried again', async () => {
+  const handled: string[] = [];
+  const reasons: unknown[] = [];
+  const errors: unknown[] = [];
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    backoffMs: 1,
+    handleTimeoutMs: 50,
+    handle: async ({ id }, signal) => {
+      handled.push(id);
+      if (id !== 'hangs' || handled.filter((other) => other === id).length > 1) return;
+      signal.addEventListener('abort', () => reasons.push(signal.reason));
+      await new Promise<never>(() => undefined);
+    },
+  });
+  const receiver = receiverFor(inbox);
+  for (const id of ['hangs', 'waits']) {
+    await receiver.receive({ body, headers: signer.sign({ id, body }) });
+  }
+  const worker = inbox.worker({ concurrency: 1, onError: (error) => errors.push(error) });
+  await until(() => handled.length === 3);
+  expect(handled.filter((id) => id === 'hangs')).toHaveLength(2);
+  expect(reasons).toMatchObject([{ code: 'ERR_WEBHOOKS_HANDLE_TIMEOUT' }]);
+  // Neither does closing.
+  await worker.close();
+  await inbox.close();
+  expect(errors).toEqual([]);
+});
+
 test('keeps what was given up for as long as it is told, and nothing that was processed', async () => {
   const given: string[] = [];
   const inbox = createInbox<{ amount: number }>({
@@ -181,6 +210,7 @@ test.each([
   [{ attempts: 0 }, 'attempts'],
   [{ backoffMs: Number.NaN }, 'backoffMs'],
   [{ failedMs: 0 }, 'failedMs'],
+  [{ handleTimeoutMs: 0 }, 'handleTimeoutMs'],
   [{ timeoutMs: -1 }, 'timeoutMs'],
   [{ name: 'a:b' }, 'name'],
   [{ prefix: '' }, 'prefix'],

@@ -1,7 +1,7 @@
 import { type RedisClient, withDeadline } from '@countersign/redis';
 import { type Job as BullJob, type ConnectionOptions, Queue, Worker } from 'bullmq';
 import type { Webhook } from '../admission.ts';
-import { storeKey } from '../lease.ts';
+import { handleTimeout, storeKey } from '../lease.ts';
 import { assertWhole } from '../range.ts';
 import { createSeal } from '../seal.ts';
 import { closeWorker, ownWorker } from './closing.ts';
@@ -9,8 +9,16 @@ import { closeWorker, ownWorker } from './closing.ts';
 export interface InboxOptions<T> {
   /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
   readonly connection: RedisClient;
-  /** Processes one webhook; a rejection has it processed again. `signal` aborts when the worker is closed. */
+  /**
+   * Processes one webhook; a rejection has it processed again. `signal` aborts when the worker is closed, or when it takes longer
+   * than `handleTimeoutMs`.
+   */
   readonly handle: (webhook: InboxWebhook<T>, signal: AbortSignal) => void | Promise<void>;
+  /**
+   * How long one try may take, in milliseconds, 1 to 86,400,000; default 300,000. Then it counts as failed, is not waited for any
+   * more, and is made again, although what it began may be going on: heed the signal.
+   */
+  readonly handleTimeoutMs?: number;
   /** The queue's name; default `inbox`. */
   readonly name?: string;
   /** Begins every key; default `{webhooks}`. On a cluster it must have a hash tag. */
@@ -68,6 +76,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
     attempts = 10,
     backoffMs = 1000,
     failedMs = 30 * DAY_MS,
+    handleTimeoutMs = 300_000,
     timeoutMs = 5000,
   } = options;
   if (!/^[^:]{1,64}$/.test(name))
@@ -76,6 +85,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
   assertWhole('attempts', attempts, 1, 1000);
   assertWhole('backoffMs', backoffMs, 1, DAY_MS);
   assertWhole('failedMs', failedMs, 1000, 3650 * DAY_MS);
+  assertWhole('handleTimeoutMs', handleTimeoutMs, 1, DAY_MS);
   assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);
   const connection = options.connection as unknown as ConnectionOptions;
   const seal = options.encryptionKeys && createSeal(options.encryptionKeys);
@@ -94,6 +104,23 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
     const text =
       sealed && seal ? seal.open(Buffer.from(webhook, 'base64'), name).toString() : webhook;
     return JSON.parse(text) as InboxWebhook<T>;
+  }
+
+  /** One try, for as long as it may take. */
+  async function attempt(job: Job, closing: AbortSignal): Promise<void> {
+    const late = new AbortController();
+    const over = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      const error = handleTimeout(handleTimeoutMs);
+      late.abort(error);
+      over.reject(error);
+    }, handleTimeoutMs);
+    const signal = AbortSignal.any([closing, late.signal]);
+    try {
+      await Promise.race([(async () => await handle(decoded(job), signal))(), over.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async function put(webhook: Webhook<T>): Promise<void> {
@@ -137,7 +164,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
         new Worker<Job>(
           name,
           async (job) => {
-            const work = (async () => await handle(decoded(job.data), stop.signal))();
+            const work = attempt(job.data, stop.signal);
             handling.add(work);
             await work.finally(() => handling.delete(work));
           },
@@ -155,7 +182,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
         async close() {
           stop.abort();
           void owned.worker.close();
-          // Handlers take as long as they take; Redis does not.
+          // Handlers take as long as they may; Redis does not.
           await Promise.allSettled(handling);
           await closeWorker(owned, timeoutMs).catch(failed);
           workers.delete(handleOf);
