@@ -321,6 +321,19 @@ describe('createWebhookQueue', () => {
     expect(await rig.redis.hget('webhooks:payload:{evt_1}', 'n')).toBe('0');
   });
 
+  test('delivers again in the order of publishing to a FIFO endpoint', async () => {
+    await rig.endpoint('a', { fifo: true });
+    rig.queueWith().worker();
+    const ids = numbered(300);
+    for (const id of ids) await rig.queue.publish({ id, payload: {} });
+    await rig.queue.drained();
+    await rig.queue.pause('a');
+    expect(await rig.queue.redeliverSince('a', 0)).toBe(300);
+    await rig.queue.resume('a');
+    await rig.queue.drained();
+    expect(rig.idsSentTo('/a')).toEqual([...ids, ...ids]);
+  });
+
   test('delivers all again that was published since, however much it is', async () => {
     await rig.endpoint('a', { concurrency: 100 });
     rig.queueWith({ shards: 1 });

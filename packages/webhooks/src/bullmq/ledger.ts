@@ -204,8 +204,8 @@ export interface Ledger {
     offset: number,
     limit: number,
   ): Promise<readonly { event: string; atMs: number; attempts: number; reason: string }[]>;
-  /** Events that were published, or became dead, between then and now; each once. */
-  since(endpoint: string, sinceMs: number): AsyncIterable<string>;
+  /** Events that were published, or became dead, between then and now; each once, some at a time. */
+  since(endpoint: string, sinceMs: number): AsyncIterable<readonly string[]>;
 }
 
 export interface Enqueued {
@@ -228,8 +228,9 @@ export interface LedgerOptions {
   readonly historyMs: number;
 }
 
-/** How many events are read at a time. */
+/** How many events are read at a time, and handed on at a time. */
 const PAGE = 1000;
+const AT_ONCE = 250;
 
 export function createLedger(redis: RedisClient, options: LedgerOptions): Ledger {
   const { prefix, shard, timeoutMs, retentionMs, deadLetterMs, historyMs } = options;
@@ -331,11 +332,10 @@ export function createLedger(redis: RedisClient, options: LedgerOptions): Ledger
         for (let limit = PAGE; ; ) {
           const [now, flat] = await sinceScript(redis, [key], [fromMs, untilMs, limit], call);
           untilMs = Math.min(untilMs, now);
-          for (let index = 0; index < flat.length; index += 2) {
-            const event = flat[index] as string;
-            if (seen.has(event)) continue;
-            seen.add(event);
-            yield event;
+          const fresh = flat.filter((event, index) => index % 2 === 0 && !seen.has(event));
+          for (const event of fresh) seen.add(event);
+          for (let first = 0; first < fresh.length; first += AT_ONCE) {
+            yield fresh.slice(first, first + AT_ONCE);
           }
           if (flat.length < 2 * limit) break;
           const lastMs = Number(flat.at(-1));

@@ -201,15 +201,21 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const ledgerOf = async (endpoint: string): Promise<Ledger> => (await shards.at(endpoint)).ledger;
   const workers = new Set<WebhookWorker>();
 
-  async function enqueue(endpoint: string, event: string, again: boolean): Promise<Enqueued> {
+  async function enqueue(
+    endpoint: string,
+    events: readonly string[],
+    again: boolean,
+  ): Promise<readonly Enqueued[]> {
     // One that cannot be read must not hold up the others; to keep its order does no harm.
     const fifo = await directory.read(endpoint).then(
       (found) => found?.fifo ?? false,
       () => true,
     );
     const { ledger, jobs } = await shards.at(endpoint);
-    const enqueued = await ledger.enqueue(endpoint, event, { fifo, again });
-    await jobs.queueUp(endpoint, enqueued.wake);
+    // Asked for in one turn of the event loop, so they arrive together and in their order.
+    const asked = events.map((event) => ledger.enqueue(endpoint, event, { fifo, again }));
+    const enqueued = await Promise.all(asked);
+    await Promise.all(enqueued.map(({ wake }) => jobs.queueUp(endpoint, wake)));
     return enqueued;
   }
 
@@ -218,14 +224,20 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     throw new WebhookError('ERR_WEBHOOKS_ENDPOINT_UNKNOWN', `there is no endpoint ${endpoint}`);
   }
 
-  /** `undefined` when its payload is not kept any more; otherwise whether it was not pending already. */
-  async function redeliver(endpoint: string, event: string): Promise<boolean | undefined> {
+  /** For each event: `undefined` when its payload is not kept any more; otherwise whether it was not pending already. */
+  async function redeliver(
+    endpoint: string,
+    events: readonly string[],
+  ): Promise<readonly (boolean | undefined)[]> {
     await shards.all();
-    if (!(await payloads.retain(event))) return undefined;
-    const { added, revived } = await enqueue(endpoint, event, true);
-    // A dead letter needed it already.
-    if (!added || revived) await payloads.release(event, 1);
-    return added;
+    const kept = await Promise.all(events.map((event) => payloads.retain(event)));
+    const deliverable = events.filter((_, index) => kept[index]);
+    const enqueued = await enqueue(endpoint, deliverable, true);
+    // Somebody needed it already: a delivery that is pending, or a dead letter.
+    const surplus = deliverable.filter((_, index) => isSurplus(enqueued[index]));
+    await Promise.all(surplus.map((event) => payloads.release(event, 1)));
+    const outcomes = new Map(deliverable.map((event, index) => [event, enqueued[index]?.added]));
+    return events.map((event) => outcomes.get(event));
   }
 
   async function stats(): Promise<QueueStats> {
@@ -249,8 +261,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       await shards.all();
       // First the payload, then what refers to it: a crash in between costs memory, not a delivery.
       await payloads.put(prepared, wanting.length);
-      const added = await Promise.all(wanting.map((id) => enqueue(id, prepared.id, false)));
-      const surplus = added.filter((one) => !one.added || one.revived).length;
+      const added = await Promise.all(wanting.map((id) => enqueue(id, [prepared.id], false)));
+      const surplus = added.flat().filter(isSurplus).length;
       if (surplus > 0) await payloads.release(prepared.id, surplus);
       return { id: prepared.id, endpoints: wanting };
     },
@@ -300,7 +312,8 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
         throw new WebhookError('ERR_WEBHOOKS_DELIVERY_UNKNOWN', 'an id is endpoint:event');
       const [endpoint, event] = [id.slice(0, colon), id.slice(colon + 1)];
       await assertKnown(endpoint);
-      if ((await redeliver(endpoint, event)) !== undefined) return;
+      const [outcome] = await redeliver(endpoint, [event]);
+      if (outcome !== undefined) return;
       throw new WebhookError(
         'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
         `the payload of ${event} is not kept any more`,
@@ -311,8 +324,9 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       await assertKnown(endpoint);
       let count = 0;
       const ledger = await ledgerOf(endpoint);
-      for await (const event of ledger.since(endpoint, sinceMs)) {
-        if (await redeliver(endpoint, event)) count += 1;
+      for await (const events of ledger.since(endpoint, sinceMs)) {
+        const outcomes = await redeliver(endpoint, events);
+        count += outcomes.filter(Boolean).length;
       }
       return count;
     },
@@ -362,6 +376,11 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       await attempter.close();
     },
   };
+}
+
+/** The payload's reference that was taken for it is not needed. */
+function isSurplus(enqueued: Enqueued | undefined): boolean {
+  return !enqueued?.added || enqueued.revived;
 }
 
 function assertBreaker(breaker: BreakerSettings): void {
