@@ -119,6 +119,76 @@ describe('createWebhookQueue', () => {
     });
   });
 
+  test.each([
+    [
+      'throws',
+      () => {
+        throw new Error('broken');
+      },
+    ],
+    ['returns what is no wait', () => Number.NaN],
+  ])(
+    'gives a delivery up when its schedule %s, instead of attempting it for ever',
+    async (_, broken) => {
+      await rig.endpoint('a');
+      rig.server.enqueue(respond({ status: 500 }));
+      rig.queueWith({ schedule: broken }).worker();
+      await rig.queue.publish({ id: 'evt_1', payload: {} });
+      await rig.queue.drained();
+      expect(rig.server.requests).toHaveLength(1);
+      expect(await rig.queue.deadLetters()).toMatchObject([
+        { attempts: 1, reason: 'schedule-failed' },
+      ]);
+    },
+  );
+
+  test('loses nothing when Redis is full in the middle of it', async () => {
+    let full = false;
+    await rig.serve({
+      otherwise: {
+        at: 'request',
+        run: async ({ write }) => {
+          if (!full) await rig.redis.config('SET', 'maxmemory', '1');
+          full = true;
+          await write('HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n');
+        },
+      },
+    });
+    await rig.endpoint('a', { concurrency: 1 });
+    rig.queueWith({ shards: 1, schedule: [0] });
+    for (const id of numbered(3)) await rig.queue.publish({ id, payload: {} });
+    const errors: Error[] = [];
+    rig.queue.worker({ onError: (error) => errors.push(error) });
+    await until(() => full);
+    await expect(rig.queue.publish({ payload: {} })).rejects.toThrow('OOM');
+    expect(await rig.queue.state('a')).toMatchObject({ pending: 3, dead: 0 });
+    await rig.redis.config('SET', 'maxmemory', '0');
+    await rig.queue.drained();
+    const letters = (await rig.queue.deadLetters()).map(({ event }) => event);
+    expect(letters).toEqual(numbered(3));
+    expect(await rig.queue.stats()).toMatchObject({ published: 3, dead: 3, pending: 0 });
+  });
+
+  test('asks for an endpoint that went in the middle of it once, not again and again', async () => {
+    await rig.endpoint('a', { concurrency: 1 });
+    rig.queueWith({ shards: 1 });
+    for (const id of numbered(3)) await rig.queue.publish({ id, payload: {} });
+    let asked = 0;
+    const { get } = rig.endpoints;
+    rig.endpoints.get = async (id) => {
+      asked += 1;
+      // The job begins, makes its first delivery, and then it is not there any more.
+      if (asked > 2) await rig.endpoints.delete('a');
+      return await get(id);
+    };
+    rig.queue.worker();
+    await until(async () => (await rig.redis.zcard('webhooks:{0}:drain:delayed')) === 1);
+    expect(asked).toBeLessThanOrEqual(4);
+    expect(await rig.queue.state('a')).toMatchObject({ pending: 2, dead: 0 });
+    await rig.queue.drained();
+    expect(await rig.queue.stats()).toMatchObject({ delivered: 1, dead: 2 });
+  });
+
   test('does not burn the ladder on what our own rules refuse', async () => {
     await rig.endpoint('a', { url: 'http://10.0.0.1/' });
     rig.queueWith().worker();

@@ -161,7 +161,9 @@ async function deliver(
       endpointId,
       async (target) => await attempter.attempt(event, target, number),
     );
-    return outcome ? settlementOf(claim, outcome, settings) : { ...claim, kind: 'defer' };
+    // Whoever comes next will see that it is not there any more.
+    if (!outcome) return { ...claim, kind: 'defer', penaltyMs: ASK_AGAIN_MS };
+    return settlementOf(claim, outcome, settings);
   } catch (error) {
     return { ...deferred(error), penaltyMs: ASK_AGAIN_MS };
   }
@@ -185,12 +187,21 @@ function settlementOf(
     case 'rejected':
       return { ...used, kind: 'dead', reason: outcome.error ?? `status ${outcome.status}` };
     case 'failed': {
-      const delayMs = nextDelay(attempts + 1);
-      if (delayMs === undefined) return { ...used, kind: 'dead', reason: 'exhausted' };
+      const delayMs = delayOf(nextDelay, attempts + 1);
+      if (typeof delayMs !== 'number') return { ...used, kind: 'dead', reason: delayMs };
       const penaltyMs =
         retryAfterMs === undefined ? undefined : Math.min(retryAfterMs, maxRetryAfterMs);
       return { ...used, kind: 'retry', delayMs, ...(penaltyMs !== undefined && { penaltyMs }) };
     }
+  }
+}
+
+/** When to try again, or why not. The schedule may be a function of the user's. */
+function delayOf(nextDelay: NextDelay, attempt: number): number | 'exhausted' | 'schedule-failed' {
+  try {
+    return nextDelay(attempt) ?? 'exhausted';
+  } catch {
+    return 'schedule-failed';
   }
 }
 

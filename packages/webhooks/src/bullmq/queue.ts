@@ -65,8 +65,9 @@ export interface DeadLetter {
   readonly atMs: number;
   readonly attempts: number;
   /**
-   * `exhausted`: every attempt failed. `expired`: it waited for `retentionMs`. `endpoint-removed`. `payload-missing`: Redis
-   * lost it. Or the code of our own refusal, or a permanent status.
+   * `exhausted`: every attempt failed. `schedule-failed`: a `schedule` of yours threw, or returned what is no wait. `expired`: it
+   * waited for `retentionMs`. `endpoint-removed`. `payload-missing`: Redis lost it. Or the code of our own refusal, or a
+   * permanent status.
    */
   readonly reason: string;
 }
