@@ -39,9 +39,9 @@ export interface QueueFixture {
 const BULLMQ_TIME = 4096;
 
 const rewinding = `
-local ms, bullmq = tonumber(ARGV[1]), tonumber(ARGV[2])
+local ms, bullmq, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local function each(pattern, shift)
-  for _, key in ipairs(redis.call('KEYS', pattern)) do shift(key) end
+  for _, key in ipairs(redis.call('KEYS', prefix .. pattern)) do shift(key) end
 end
 local function members(by)
   return function(key)
@@ -70,9 +70,9 @@ each('*', function(key)
 end)
 `;
 
-/** Moves everything that a queue keeps in Redis so many milliseconds into the past. */
-export async function rewind(redis: Redis, ms: number): Promise<void> {
-  await redis.eval(rewinding, 0, ms, BULLMQ_TIME);
+/** Moves everything that queues keep in Redis, under keys that begin with `prefix`, so many milliseconds into the past. */
+export async function rewind(redis: Redis, ms: number, prefix = ''): Promise<void> {
+  await redis.eval(rewinding, 0, ms, BULLMQ_TIME, prefix);
 }
 
 /** Call it once in a test file, outside of tests. */
