@@ -378,7 +378,7 @@ describe('createWebhookQueue', () => {
     expect(await rig.redis.keys('*:tries:a')).toEqual([]);
   });
 
-  test('says so when it is told to deliver again to an endpoint that there is not', async () => {
+  test('says so when it is told of an endpoint that there is not, or of a number that is none', async () => {
     await rig.endpoint('a');
     rig.queueWith().worker();
     await rig.queue.publish({ id: 'evt_1', payload: {} });
@@ -386,6 +386,11 @@ describe('createWebhookQueue', () => {
     const unknown = { code: 'ERR_WEBHOOKS_ENDPOINT_UNKNOWN' };
     await expect(rig.queue.redeliver('b:evt_1')).rejects.toMatchObject(unknown);
     await expect(rig.queue.redeliverSince('b', 0)).rejects.toMatchObject(unknown);
+    await expect(rig.queue.pause('b')).rejects.toMatchObject(unknown);
+    await expect(rig.queue.resume('b')).rejects.toMatchObject(unknown);
+    for (const limit of [0, -1, Number.NaN, 10_001]) {
+      await expect(rig.queue.attempts('a', limit)).rejects.toThrow(TypeError);
+    }
     await expect(rig.queue.redeliverSince('a', Number.NaN)).rejects.toThrow(TypeError);
     expect(await rig.queue.stats()).toMatchObject({ published: 1, pending: 0 });
     expect(await rig.redis.hget('webhooks:payload:{evt_1}', 'n')).toBe('0');

@@ -91,9 +91,16 @@ export interface WebhookQueue {
   ): Promise<{ readonly id: string; readonly endpoints: readonly string[] }>;
   /** Starts to deliver in this process. */
   worker(options?: WorkerOptions): WebhookWorker;
-  /** Stops deliveries to an endpoint, or to all (then within a worker's `sliceMs`); nothing is lost. */
+  /**
+   * Stops deliveries to an endpoint, or to all (then within a worker's `sliceMs`). What waits for an endpoint for `retentionMs`
+   * becomes a dead letter, paused or not; while all is paused, nobody comes to do that.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`.
+   */
   pause(endpoint?: string): Promise<void>;
-  /** Goes on; also enables an endpoint that was disabled. */
+  /**
+   * Goes on; also enables an endpoint that was disabled.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`.
+   */
   resume(endpoint?: string): Promise<void>;
   /**
    * Delivers again what was delivered or given up: an id of `deadLetters`, or `endpoint:event`.
@@ -115,7 +122,7 @@ export interface WebhookQueue {
     /** Default 100, up to 1,000. */
     readonly limit?: number;
   }): Promise<readonly DeadLetter[]>;
-  /** The latest attempts at an endpoint, newest first. */
+  /** The latest attempts at an endpoint, newest first: up to `limit`, 1 to 10,000, default 100. */
   attempts(
     endpoint: string,
     limit?: number,
@@ -298,14 +305,21 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
 
     async pause(endpoint) {
-      if (endpoint !== undefined) await (await ledgerOf(endpoint)).pause(endpoint);
-      else await Promise.all((await shards.all()).map(({ jobs }) => jobs.pause()));
+      if (endpoint === undefined) {
+        await Promise.all((await shards.all()).map(({ jobs }) => jobs.pause()));
+        return;
+      }
+      await assertKnown(endpoint);
+      await (await ledgerOf(endpoint)).pause(endpoint);
     },
     async resume(endpoint) {
-      if (endpoint !== undefined) {
-        const { ledger, jobs } = await shards.at(endpoint);
-        await jobs.queueUp(endpoint, await ledger.resume(endpoint));
-      } else await Promise.all((await shards.all()).map(({ jobs }) => jobs.resume()));
+      if (endpoint === undefined) {
+        await Promise.all((await shards.all()).map(({ jobs }) => jobs.resume()));
+        return;
+      }
+      await assertKnown(endpoint);
+      const { ledger, jobs } = await shards.at(endpoint);
+      await jobs.queueUp(endpoint, await ledger.resume(endpoint));
     },
     async redeliver(id) {
       const colon = id.indexOf(':');
@@ -356,6 +370,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       return letters;
     },
     async attempts(endpoint, limit = 100) {
+      assertWhole('limit', limit, 1, 10_000);
       const lines = await (await ledgerOf(endpoint)).log(endpoint, limit);
       return lines.map(([event, line]) => ({ event, ...(JSON.parse(line) as AttemptOutcome) }));
     },
