@@ -36,7 +36,8 @@ const allowedBySubpath: Readonly<Record<string, readonly string[]>> = {
   'guard/hono.ts': ['hono', '@hono/node-server'],
   'rate-limit/undici.ts': ['undici'],
   'webhooks/bullmq.ts': ['bullmq', 'ioredis'],
-  'webhooks/queue.ts': ['bullmq'],
+  'webhooks/drain-jobs.ts': ['bullmq'],
+  'webhooks/worker.ts': ['bullmq'],
   'webhooks/inbox.ts': ['bullmq'],
 };
 

@@ -44,7 +44,7 @@ export interface SecretRotation {
 
 export type SecretRotationOutcome =
   | { readonly status: 'rotated'; readonly endpoint: Endpoint }
-  /** `too_many`: more than {@link MAX_SECRETS} would sign. Nothing changed. */
+  /** `too_many`: more than 16 would sign. Nothing changed. */
   | { readonly status: 'not_found' | 'too_many' };
 
 /** As many as a receiver looks at. */
@@ -71,18 +71,18 @@ export interface EndpointStore {
   matching(type: string | undefined): Promise<readonly string[]>;
 }
 
-/** The secrets after a rotation. */
+/** The secrets after a rotation; `undefined` when more than 16 would sign. */
 export function rotatedSecrets(
   secrets: readonly EndpointSecret[],
   { secret, atMs, overlapEndsAtMs }: SecretRotation,
-): readonly EndpointSecret[] {
+): readonly EndpointSecret[] | undefined {
   const kept = secrets
     .map((old) => ({
       ...old,
       expiresAtMs: Math.min(old.expiresAtMs ?? overlapEndsAtMs, overlapEndsAtMs),
     }))
     .filter(({ expiresAtMs }) => expiresAtMs > atMs);
-  return [{ secret }, ...kept];
+  return kept.length < MAX_SECRETS ? [{ secret }, ...kept] : undefined;
 }
 
 /** The filters under which an event type is wanted: itself, its groups, and `*`. */
@@ -121,7 +121,7 @@ export function memoryEndpointStore(): EndpointStore {
       const before = endpoints.get(id);
       if (!before) return { status: 'not_found' };
       const secrets = rotatedSecrets(before.secrets, rotation);
-      if (secrets.length > MAX_SECRETS) return { status: 'too_many' };
+      if (!secrets) return { status: 'too_many' };
       return { status: 'rotated', endpoint: copyOf(set({ ...before, secrets })) };
     },
     delete: async (id) => endpoints.delete(id),

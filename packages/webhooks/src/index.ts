@@ -7,7 +7,6 @@ export {
   type EndpointChanges,
   type EndpointSecret,
   type EndpointStore,
-  MAX_SECRETS,
   memoryEndpointStore,
   rotatedSecrets,
   type SecretRotation,
