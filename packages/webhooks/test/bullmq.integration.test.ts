@@ -7,7 +7,13 @@ import { respond, type Script } from '@countersign/testkit/scripted-server';
 import { type ConnectionOptions, Queue } from 'bullmq';
 import { describe, expect, test, vi } from 'vitest';
 import { createWebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
-import { clientErrors, createVerifier, generateSecret, timestampedHmac } from '../src/index.ts';
+import {
+  clientErrors,
+  createEndpoints,
+  createVerifier,
+  generateSecret,
+  timestampedHmac,
+} from '../src/index.ts';
 import { queueFixture, until } from './queue-fixture.ts';
 
 const rig = queueFixture();
@@ -919,6 +925,38 @@ describe('createWebhookQueue', () => {
         ?.headers['webhook-signature']?.split(' ');
     expect(signaturesAt('/a')).toHaveLength(2);
     expect(signaturesAt('/b')).toHaveLength(1);
+  });
+
+  test('signs with a secret that the receiver knows, although it is rotated again and again meanwhile', async () => {
+    await rig.endpoint('a', { concurrency: 4 });
+    const managed = createEndpoints({ store: rig.endpoints, assertAllowed: () => undefined });
+    rig.queueWith().worker();
+    const first = (await managed.get('a'))?.secrets[0]?.secret ?? '';
+    const current = new Set([first]);
+    for (let round = 0; round < 5; round += 1) {
+      const publishing = numbered(20).map((id) =>
+        rig.queue.publish({ id: `${id}_${round}`, payload: {} }),
+      );
+      const [rotated, changed] = await Promise.all([
+        managed.rotateSecret('a'),
+        managed.update('a', { concurrency: 4 + round }),
+        ...publishing,
+      ]);
+      current.add(rotated.secrets[0]?.secret ?? '');
+      expect(changed.concurrency).toBe(4 + round);
+    }
+    await rig.queue.drained();
+    expect(rig.server.requests).toHaveLength(100);
+    // Whoever has the first one still, and whoever was given each of those since.
+    const known = createVerifier({ secrets: [...current] });
+    for (const { body, headers } of rig.server.requests) {
+      expect(known.verify(body, headers).keyIndex).toBe(0);
+    }
+    const last = createVerifier({ secrets: [...current].at(-1) ?? '' });
+    await rig.queue.publish({ payload: {} });
+    await rig.queue.drained();
+    const { body, headers } = rig.server.requests.at(-1) ?? { body: '', headers: {} };
+    expect(last.verify(body, headers).keyIndex).toBe(0);
   });
 
   test('comes for an endpoint whose publisher crashed before it could queue the job', async () => {
