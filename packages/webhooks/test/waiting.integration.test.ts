@@ -260,6 +260,13 @@ describe('a payload', () => {
     expect(await lifeOf('evt_1')).toBeGreaterThan(0);
   });
 
+  test('lives for as long as the history tells of it', async () => {
+    await rig.endpoint('a');
+    rig.queueWith({ retentionMs: day, deadLetterMs: day, historyMs: 5 * day });
+    await publish(['evt_0']);
+    expect(await lifeOf('evt_0')).toBeGreaterThan(4 * day);
+  });
+
   test('lives on when its delivery is made again, and is needed once', async () => {
     await rig.serve({ otherwise: () => respond({ status: 500 }) });
     await rig.endpoint('a');

@@ -179,7 +179,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const attempter = createAttempter(options);
   const seal = encryptionKeys && createSeal(encryptionKeys);
   // A delivery that died after `retentionMs` is kept, and can be delivered again, for `deadLetterMs` more.
-  const keepMs = retentionMs + deadLetterMs;
+  const keepMs = Math.max(retentionMs + deadLetterMs, historyMs);
   const payloads = createPayloads(connection, {
     prefix,
     keepMs,
