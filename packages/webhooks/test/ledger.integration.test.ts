@@ -272,7 +272,7 @@ test.each([false, true])(
           await run.check();
         }
       }),
-      { numRuns: 120, examples },
+      { numRuns: 60, examples },
     );
   },
 );
