@@ -90,14 +90,9 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
         "such as jsonField('id') or bodyDigest",
     );
   }
-  if (!(maxBodyBytes >= 1)) throw new TypeError('maxBodyBytes must be a number of bytes above 0');
-  if (!(leaseMs >= 1000 && leaseMs <= 3_600_000)) {
-    throw new TypeError('leaseMs must be a number of milliseconds from 1,000 to 3,600,000');
-  }
-  if (!(ttlMs >= leaseMs && ttlMs <= 366 * DAY_MS)) {
-    throw new TypeError('ttlMs must be a number of milliseconds from leaseMs to 366 days');
-  }
-
+  assertWhole('maxBodyBytes', maxBodyBytes, 1, Number.MAX_SAFE_INTEGER);
+  assertWhole('leaseMs', leaseMs, 1000, 3_600_000);
+  assertWhole('ttlMs', ttlMs, leaseMs, 366 * DAY_MS);
   assertWhole('handleTimeoutMs', handleTimeoutMs, 1, DAY_MS);
 
   return async ({ body, headers, remoteAddress }) => {

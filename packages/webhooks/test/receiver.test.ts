@@ -236,6 +236,8 @@ describe('createReceiver', () => {
 
   it.each([
     { leaseMs: 10 },
+    { leaseMs: 1000.5 },
+    { ttlMs: 86_400_000.5 },
     { ttlMs: 10 },
     { maxBodyBytes: 0 },
     { maxInFlight: 0 },

@@ -30,7 +30,8 @@ export interface Directory {
 
 interface Entry {
   readonly endpoint: Endpoint;
-  readonly staleAtMs: number;
+  /** By the clock that nobody sets. */
+  readonly staleAt: number;
   /** Made when it is needed first. */
   plain?: PlainTarget;
   agent?: SharedAgent;
@@ -100,7 +101,7 @@ export function createDirectory(options: {
       retire(before);
       return undefined;
     }
-    const entry: Entry = { endpoint, staleAtMs: now() + cacheMs };
+    const entry: Entry = { endpoint, staleAt: performance.now() + cacheMs };
     const sameTls = JSON.stringify(before?.endpoint.tls) === JSON.stringify(endpoint.tls);
     if (sameTls && before?.agent) entry.agent = before.agent;
     else retire(before);
@@ -115,7 +116,7 @@ export function createDirectory(options: {
 
   async function load(id: string): Promise<Entry | undefined> {
     const known = entries.get(id);
-    if (known && known.staleAtMs > now()) return known;
+    if (known && known.staleAt > performance.now()) return known;
     const underWay = loading.get(id);
     if (underWay) {
       // That there is none must not be older than the question.

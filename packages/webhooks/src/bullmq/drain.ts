@@ -47,8 +47,8 @@ export async function drain(
   stop: AbortSignal,
   settings: DrainSettings,
 ): Promise<number | undefined> {
-  const { ledger, payloads, directory, breaker, leaseMs, logEntries, logMs, now } = settings;
-  const sliceEndsAtMs = now() + settings.sliceMs;
+  const { ledger, payloads, directory, breaker, leaseMs, logEntries, logMs } = settings;
+  const sliceEndsAt = performance.now() + settings.sliceMs;
   const endpoint = await directory.find(endpointId);
   const removed = endpoint === undefined;
   const { concurrency = 10, fifo = false, maxPerSecond = 0 } = endpoint ?? {};
@@ -66,7 +66,7 @@ export async function drain(
   }
 
   for (;;) {
-    const isOver = stop.aborted || now() >= sliceEndsAtMs;
+    const isOver = stop.aborted || performance.now() >= sliceEndsAt;
     const settling = settled;
     settled = [];
     const request: Parameters<Ledger['turn']>[0] = {

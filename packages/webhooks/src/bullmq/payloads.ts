@@ -26,7 +26,6 @@ export interface PayloadsOptions {
   readonly historyMs: number;
   readonly seal: Seal | undefined;
   readonly timeoutMs: number;
-  readonly now: () => number;
 }
 
 /** Fan-out reads one payload many times in a row. Not for long: an id that is forgotten may stand for something else then. */
@@ -79,12 +78,12 @@ return 0
 );
 
 export function createPayloads(redis: RedisClient, options: PayloadsOptions): Payloads {
-  const { prefix, keepMs, historyMs, seal, timeoutMs, now } = options;
+  const { prefix, keepMs, historyMs, seal, timeoutMs } = options;
   const call = { timeoutMs };
   const keyOf = (id: string): string => `${prefix}:payload:{${id}}`;
   const cache = new Map<
     string,
-    { readonly loading: Promise<Payload | undefined>; readonly atMs: number }
+    { readonly loading: Promise<Payload | undefined>; readonly readAt: number }
   >();
   let cachedBytes = 0;
 
@@ -108,13 +107,13 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
     },
     async get(id) {
       const known = cache.get(id);
-      if (known && Math.abs(now() - known.atMs) < CACHE_MS) return await known.loading;
+      if (known && performance.now() - known.readAt < CACHE_MS) return await known.loading;
       if (cache.size >= CACHE_ENTRIES || cachedBytes > CACHE_BYTES) {
         cache.clear();
         cachedBytes = 0;
       }
       const loading = load(id);
-      cache.set(id, { loading, atMs: now() });
+      cache.set(id, { loading, readAt: performance.now() });
       const event = await loading.catch((error: unknown) => {
         cache.delete(id);
         throw error;

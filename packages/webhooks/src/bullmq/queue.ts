@@ -186,7 +186,6 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     historyMs,
     seal,
     timeoutMs,
-    now,
   });
   const directory = createDirectory({
     store: endpoints,
