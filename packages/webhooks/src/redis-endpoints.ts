@@ -13,8 +13,8 @@ import { createSeal } from './seal.ts';
 /** Options of {@link redisEndpointStore}. */
 export interface RedisEndpointStoreOptions {
   /**
-   * Encrypt secrets, custom headers and client certificates, so that Redis never holds them readable: keys of 32
-   * bytes, the first encrypts, all decrypt.
+   * Encrypt URLs, secrets, custom headers and client certificates, so that Redis never holds them readable, and nobody who
+   * can write to Redis can make up another: keys of 32 bytes, the first encrypts, all decrypt.
    */
   readonly encryptionKeys: readonly Uint8Array[];
   /** Begins every key; default `webhooks`. */
@@ -141,7 +141,8 @@ const FIELDS: readonly Field[] = [
   'tls',
   'createdAtMs',
 ];
-const SEALED: ReadonlySet<string> = new Set(['headers', 'tls']);
+/** Paths of webhook URLs often hold tokens; and whoever can write to Redis must not choose where events go. */
+const SEALED: ReadonlySet<string> = new Set(['url', 'headers', 'tls']);
 
 type StoredSecret = Omit<EndpointSecret, 'secret'> & { readonly sealed: string };
 

@@ -32,11 +32,10 @@ const endpoint = {
   tls: { cert: 'c', key: 'nor-this' },
 };
 
-test('never stores a secret or a private key readable', async () => {
+test('never stores a secret, a private key or a URL readable', async () => {
   await redisEndpointStore(redis, { encryptionKeys }).put(endpoint);
   const stored = JSON.stringify(await redis.hgetall('webhooks:{endpoints}:records'));
-  expect(stored).toContain('https://example.com/');
-  for (const secret of ['nobody-reads-this', 'nor-this']) {
+  for (const secret of ['nobody-reads-this', 'nor-this', 'example.com']) {
     expect(stored).not.toContain(secret);
     expect(stored).not.toContain(Buffer.from(secret).toString('base64').slice(2, -4));
   }
@@ -74,11 +73,13 @@ test('does not open a secret as something else, nor something else as a secret',
   const store = redisEndpointStore(redis, { encryptionKeys });
   await store.put({ ...endpoint, headers: { 'x-a': 'b' } });
   const text = (await redis.hget('webhooks:{endpoints}:records', 'a')) ?? '';
-  const record = JSON.parse(text) as { fields: { headers: string; tls: string } };
+  const record = JSON.parse(text) as { fields: { url: string; headers: string; tls: string } };
   const { headers, tls } = record.fields;
-  const swapped = { ...record, fields: { ...record.fields, headers: tls, tls: headers } };
-  await redis.hset('webhooks:{endpoints}:records', 'a', JSON.stringify(swapped));
-  await expect(store.get('a')).rejects.toMatchObject({ code: 'ERR_WEBHOOKS_STORE_FAILED' });
+  for (const forged of [{ headers: tls, tls: headers }, { url: '"https://attacker.example/"' }]) {
+    const changed = { ...record, fields: { ...record.fields, ...forged } };
+    await redis.hset('webhooks:{endpoints}:records', 'a', JSON.stringify(changed));
+    await expect(store.get('a')).rejects.toMatchObject({ code: 'ERR_WEBHOOKS_STORE_FAILED' });
+  }
 });
 
 const name = fc.constantFrom('a', 'b');
