@@ -22,7 +22,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   jwt: ['jose'],
   client: ['@countersign/retry', '@countersign/egress', 'undici', 'zod'],
-  webhooks: ['@countersign/retry', '@countersign/egress', 'undici'],
+  webhooks: ['@countersign/retry', '@countersign/egress', '@countersign/seal', 'undici'],
   idempotency: ['@countersign/seal'],
   'api-keys': ['ipaddr.js'],
   'rate-limit': ['@countersign/retry', 'ipaddr.js', 'structured-headers'],

@@ -1,4 +1,5 @@
 import { type RedisClient, script } from '@countersign/redis';
+import type { SealKeySource } from '@countersign/seal';
 import {
   type Endpoint,
   type EndpointChanges,
@@ -8,15 +9,16 @@ import {
   MAX_SECRETS,
 } from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
-import { createSeal } from './seal.ts';
+import { createVault } from './seal.ts';
 
 /** Options of {@link redisEndpointStore}. */
 export interface RedisEndpointStoreOptions {
   /**
    * Encrypt URLs, secrets, custom headers and client certificates, so that Redis never holds them readable, and nobody who
-   * can write to Redis can make up another: keys of 32 bytes, the first encrypts, all decrypt.
+   * can write to Redis can make up another: keys of `@countersign/seal`, 32 bytes or what gets them; the first encrypts, all
+   * decrypt.
    */
-  readonly encryptionKeys: readonly Uint8Array[];
+  readonly encryptionKeys: readonly SealKeySource[];
   /** Begins every key; default `webhooks`. */
   readonly prefix?: string;
   /** How long an operation may take, in milliseconds; default 1000. */
@@ -32,7 +34,7 @@ export function redisEndpointStore(
   options: RedisEndpointStoreOptions,
 ): EndpointStore {
   const { encryptionKeys, prefix = 'webhooks', timeoutMs = 1000 } = options;
-  const seal = createSeal(encryptionKeys);
+  const vault = createVault(encryptionKeys);
   const call = { timeoutMs };
   const base = `${prefix}:{endpoints}`;
   const keys = [`${base}:records`, `${base}:type:`] as const;
@@ -40,38 +42,44 @@ export function redisEndpointStore(
   const contextOf = (id: string, what: string): string => `${base}:${id}:${what}`;
 
   /** What is worth protecting is sealed, bound to the endpoint that it belongs to and to what it is. */
-  function sealed(text: string, context: string): string {
-    return seal.seal(Buffer.from(text, 'utf8'), context).toString('base64');
+  async function sealed(text: string, context: string): Promise<string> {
+    return (await vault.seal(Buffer.from(text, 'utf8'), context)).toString('base64');
   }
 
-  function opened(text: string, context: string): string {
-    return seal.open(Buffer.from(text, 'base64'), context).toString('utf8');
+  async function opened(text: string, context: string): Promise<string> {
+    return (await vault.open(Buffer.from(text, 'base64'), context)).toString('utf8');
   }
 
   /** Each setting is a text that the scripts move about as a whole. */
-  function fieldOf(id: string, name: Field, value: unknown): string {
+  async function fieldOf(id: string, name: Field, value: unknown): Promise<string> {
     const text = JSON.stringify(value);
-    return SEALED.has(name) ? sealed(text, contextOf(id, name)) : text;
+    return SEALED.has(name) ? await sealed(text, contextOf(id, name)) : text;
   }
 
-  function secretOf(id: string, { secret, ...rest }: EndpointSecret): StoredSecret {
-    return { ...rest, sealed: sealed(secret, contextOf(id, 'secret')) };
+  async function secretOf(id: string, { secret, ...rest }: EndpointSecret): Promise<StoredSecret> {
+    return { ...rest, sealed: await sealed(secret, contextOf(id, 'secret')) };
   }
 
-  function encoded(endpoint: Endpoint): string {
+  async function encoded(endpoint: Endpoint): Promise<string> {
     const { id, secrets } = endpoint;
     const given = FIELDS.filter((name) => endpoint[name] !== undefined);
-    const fields = given.map((name) => [name, fieldOf(id, name, endpoint[name])] as const);
+    const fields = given.map(
+      async (name) => [name, await fieldOf(id, name, endpoint[name])] as const,
+    );
+    const [sealedFields, sealedSecrets] = await Promise.all([
+      Promise.all(fields),
+      Promise.all(secrets.map((secret) => secretOf(id, secret))),
+    ]);
     const record: Stored = {
       v: 1,
       id,
-      fields: Object.fromEntries(fields),
-      secrets: secrets.map((secret) => secretOf(id, secret)),
+      fields: Object.fromEntries(sealedFields),
+      secrets: sealedSecrets,
     };
     return JSON.stringify(record);
   }
 
-  function decoded(text: string): Endpoint {
+  async function decoded(text: string): Promise<Endpoint> {
     const { v, id, fields, secrets = [] } = JSON.parse(text) as Stored;
     if (v !== 1) {
       throw new WebhookError(
@@ -79,49 +87,49 @@ export function redisEndpointStore(
         'a stored endpoint has a format that this version does not know',
       );
     }
-    const entries = Object.entries(fields).map(([name, field]) => {
-      const json = SEALED.has(name) ? opened(field, contextOf(id, name)) : field;
+    const opening = Object.entries(fields).map(async ([name, field]) => {
+      const json = SEALED.has(name) ? await opened(field, contextOf(id, name)) : field;
       return [name, JSON.parse(json)] as const;
     });
-    return {
-      id,
-      secrets: secrets.map(({ sealed: secret, ...rest }) => ({
-        secret: opened(secret, contextOf(id, 'secret')),
-        ...rest,
-      })),
-      ...(Object.fromEntries(entries) as Pick<Endpoint, Field>),
-    };
+    const unsealing = secrets.map(async ({ sealed: secret, ...rest }) => ({
+      secret: await opened(secret, contextOf(id, 'secret')),
+      ...rest,
+    }));
+    // Together, so that none that fails is left alone.
+    const [entries, plain] = await Promise.all([Promise.all(opening), Promise.all(unsealing)]);
+    return { id, secrets: plain, ...(Object.fromEntries(entries) as Pick<Endpoint, Field>) };
   }
 
   return {
     async get(id) {
       const text = await getScript(redis, [keys[0]], [id], call);
-      return text === null ? undefined : decoded(text);
+      return text === null ? undefined : await decoded(text);
     },
     async put(endpoint) {
-      await putScript(redis, keys, [endpoint.id, encoded(endpoint)], call);
+      await putScript(redis, keys, [endpoint.id, await encoded(endpoint)], call);
     },
     create: async (endpoint) =>
-      (await createScript(redis, keys, [endpoint.id, encoded(endpoint)], call)) === 1,
+      (await createScript(redis, keys, [endpoint.id, await encoded(endpoint)], call)) === 1,
     async update(id, changes) {
       const given = FIELDS.filter((name) => name !== 'createdAtMs' && Object.hasOwn(changes, name));
-      const fields = given.map((name) => {
+      const fields = given.map(async (name) => {
         const value = changes[name as keyof EndpointChanges];
-        return [name, value === undefined ? false : fieldOf(id, name, value)] as const;
+        return [name, value === undefined ? false : await fieldOf(id, name, value)] as const;
       });
-      const change = JSON.stringify(Object.fromEntries(fields));
+      const change = JSON.stringify(Object.fromEntries(await Promise.all(fields)));
       const text = await updateScript(redis, keys, [id, change], call);
-      return text === null ? undefined : decoded(text);
+      return text === null ? undefined : await decoded(text);
     },
     async rotateSecret(id, { secret, atMs, overlapEndsAtMs }) {
-      const current = JSON.stringify(secretOf(id, { secret }));
+      const current = JSON.stringify(await secretOf(id, { secret }));
       const args = [id, current, atMs, overlapEndsAtMs, MAX_SECRETS] as const;
       const text = await rotateScript(redis, [keys[0]], args, call);
       if (text === 'not_found' || text === 'too_many') return { status: text };
-      return { status: 'rotated', endpoint: decoded(text) };
+      return { status: 'rotated', endpoint: await decoded(text) };
     },
     delete: async (id) => (await deleteScript(redis, keys, [id], call)) === 1,
-    list: async () => (await listScript(redis, [keys[0]], [], call)).map(decoded),
+    list: async () =>
+      await Promise.all((await listScript(redis, [keys[0]], [], call)).map(decoded)),
     matching: async (type) => {
       const filters = filtersFor(type);
       return await matchingScript(redis, [keys[1]], [JSON.stringify(filters)], call);

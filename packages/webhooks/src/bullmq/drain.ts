@@ -1,10 +1,12 @@
 import type { AttemptOutcome } from '../attempt.ts';
 import type { Attempter } from '../attempter.ts';
+import type { PreparedEvent } from '../event.ts';
 import { deliveryChannel, type EndpointEvent, endpointChannel } from '../events.ts';
 import type { NextDelay } from '../schedule.ts';
+import { readAgainMs } from '../seal.ts';
 import type { Directory } from './directory.ts';
 import type { Ledger } from './ledger.ts';
-import type { Payload, Payloads } from './payloads.ts';
+import type { Payloads } from './payloads.ts';
 import type { BreakerSettings, Claimed, Settlement, Turn } from './turn.ts';
 
 export interface DrainSettings {
@@ -30,11 +32,6 @@ const LOOK_AGAIN_MS = 500;
 const LAPSE_AT_ONCE = 500;
 /** The endpoint cannot be read, or not be signed for. */
 const ASK_AGAIN_MS = 1000;
-/** The payload cannot be read, */
-const READ_AGAIN_MS = 10_000;
-/** or no key opens it: whoever took it away too early has to put it back. */
-const OPEN_AGAIN_MS = 600_000;
-
 /**
  * Delivers what is due for one endpoint, as many at a time as it may have, until nothing is, the time slice is over,
  * or `stop` aborts. Each step settles all attempts that ended and claims the next ones in one round trip. What has waited
@@ -144,22 +141,19 @@ async function deliver(
     };
     return { ...claim, kind: 'defer', log: JSON.stringify(noted) };
   };
-  let payload: Payload | undefined;
+  let event: PreparedEvent | undefined;
   try {
-    payload = await payloads.get(claim.event);
+    event = await payloads.get(claim.event);
   } catch (error) {
-    // Part of Redis is away: what is elsewhere has its turn.
-    return { ...deferred(error), delayMs: READ_AGAIN_MS };
+    // What can be read has its turn.
+    return { ...deferred(error), delayMs: readAgainMs(error) };
   }
-  if (!payload) return { ...claim, kind: 'lapsed', reason: 'payload-missing' };
-  if ('unreadable' in payload) {
-    return { ...deferred(payload.unreadable), delayMs: OPEN_AGAIN_MS };
-  }
+  if (!event) return { ...claim, kind: 'lapsed', reason: 'payload-missing' };
+  const prepared = event;
   try {
-    const event = payload;
     const outcome = await directory.reach(
       endpointId,
-      async (target) => await attempter.attempt(event, target, number),
+      async (target) => await attempter.attempt(prepared, target, number),
     );
     // Whoever comes next will see that it is not there any more.
     if (!outcome) return { ...claim, kind: 'defer', penaltyMs: ASK_AGAIN_MS };

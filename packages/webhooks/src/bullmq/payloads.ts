@@ -1,17 +1,17 @@
 import { type RedisClient, script } from '@countersign/redis';
 import { WebhookError } from '../errors.ts';
 import type { PreparedEvent } from '../event.ts';
-import type { Seal } from '../seal.ts';
-
-/** What is kept of an event; or why it cannot be read, when no key opens it. */
-export type Payload = PreparedEvent | { readonly unreadable: WebhookError };
+import type { Vault } from '../seal.ts';
 
 /** Keeps each event's payload once, however many endpoints it goes to, for as long as a delivery needs it. */
 export interface Payloads {
   /** Stores the payload with `references` deliveries that need it; adds them when it is there already. */
   put(event: PreparedEvent, references: number): Promise<void>;
-  /** `undefined` when it is not kept any more. */
-  get(id: string): Promise<Payload | undefined>;
+  /**
+   * `undefined` when it is not kept any more.
+   * @throws WebhookError `ERR_WEBHOOKS_STORE_FAILED` when no key opens it.
+   */
+  get(id: string): Promise<PreparedEvent | undefined>;
   /** One delivery more needs it; `false` when it is gone. */
   retain(id: string): Promise<boolean>;
   /** So many deliveries need it no longer. */
@@ -24,7 +24,7 @@ export interface PayloadsOptions {
   readonly keepMs: number;
   /** How long after the last delivery needed it. */
   readonly historyMs: number;
-  readonly seal: Seal | undefined;
+  readonly vault: Vault | undefined;
   readonly timeoutMs: number;
 }
 
@@ -78,31 +78,27 @@ return 0
 );
 
 export function createPayloads(redis: RedisClient, options: PayloadsOptions): Payloads {
-  const { prefix, keepMs, historyMs, seal, timeoutMs } = options;
+  const { prefix, keepMs, historyMs, vault, timeoutMs } = options;
   const call = { timeoutMs };
   const keyOf = (id: string): string => `${prefix}:payload:{${id}}`;
   const cache = new Map<
     string,
-    { readonly loading: Promise<Payload | undefined>; readonly readAt: number }
+    { readonly loading: Promise<PreparedEvent | undefined>; readonly readAt: number }
   >();
   let cachedBytes = 0;
 
-  async function load(id: string): Promise<Payload | undefined> {
+  async function load(id: string): Promise<PreparedEvent | undefined> {
     const stored = await getScript(redis, [keyOf(id)], [], call);
     if (!stored) return undefined;
-    try {
-      const event = decoded(id, stored, seal, keyOf(id));
-      cachedBytes += event.body.byteLength;
-      return event;
-    } catch (error) {
-      if (error instanceof WebhookError) return { unreadable: error };
-      throw error;
-    }
+    const event = await decoded(id, stored, vault, keyOf(id));
+    cachedBytes += event.body.byteLength;
+    return event;
   }
 
   return {
     async put(event, references) {
-      const args = [encoded(event, seal, keyOf(event.id)), references, keepMs] as const;
+      const stored = await encoded(event, vault, keyOf(event.id));
+      const args = [stored, references, keepMs] as const;
       await putScript(redis, [keyOf(event.id)], args, call);
     },
     async get(id) {
@@ -130,31 +126,35 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
 }
 
 /** One byte (version and whether it is sealed), then the length of the metadata, the metadata, and the body. */
-function encoded(event: PreparedEvent, seal: Seal | undefined, context: string): Buffer {
+async function encoded(
+  event: PreparedEvent,
+  vault: Vault | undefined,
+  context: string,
+): Promise<Buffer> {
   const { type, contentType, body } = event;
   const meta = Buffer.from(JSON.stringify({ type, contentType }), 'utf8');
   const length = Buffer.alloc(2);
   length.writeUInt16BE(meta.byteLength);
   const plain = Buffer.concat([length, meta, body]);
-  if (!seal) return Buffer.concat([Buffer.of(FORMAT), plain]);
-  return Buffer.concat([Buffer.of(FORMAT | SEALED), seal.seal(plain, context)]);
+  if (!vault) return Buffer.concat([Buffer.of(FORMAT), plain]);
+  return Buffer.concat([Buffer.of(FORMAT | SEALED), await vault.seal(plain, context)]);
 }
 
-function decoded(
+async function decoded(
   id: string,
   stored: Buffer,
-  seal: Seal | undefined,
+  vault: Vault | undefined,
   context: string,
-): PreparedEvent {
+): Promise<PreparedEvent> {
   const format = stored[0] ?? 0;
-  if ((format & ~SEALED) !== FORMAT || (format & SEALED && !seal)) {
+  if ((format & ~SEALED) !== FORMAT || (format & SEALED && !vault)) {
     throw new WebhookError(
       'ERR_WEBHOOKS_STORE_FAILED',
       'a stored payload has a format that this version does not know, or is encrypted and there are no encryptionKeys',
     );
   }
   const rest = stored.subarray(1);
-  const plain = format & SEALED && seal ? seal.open(rest, context) : rest;
+  const plain = format & SEALED && vault ? await vault.open(rest, context) : rest;
   const metaEnd = 2 + plain.readUInt16BE(0);
   const meta = JSON.parse(plain.toString('utf8', 2, metaEnd)) as {
     readonly type?: string;

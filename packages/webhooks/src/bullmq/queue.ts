@@ -1,5 +1,6 @@
 import { egressAgent } from '@countersign/egress';
 import type { RedisClient } from '@countersign/redis';
+import type { SealKeySource } from '@countersign/seal';
 import type { AttemptOutcome } from '../attempt.ts';
 import { type AttemptSettings, createAttempter } from '../attempter.ts';
 import type { EndpointStore } from '../endpoint-store.ts';
@@ -8,7 +9,7 @@ import { prepareEvent, type WebhookEvent } from '../event.ts';
 import { assertWhole } from '../range.ts';
 import { delays, type ScheduleOptions } from '../schedule.ts';
 import type { Scheme } from '../scheme.ts';
-import { createSeal } from '../seal.ts';
+import { createVault } from '../seal.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
 import type { EndpointState, Enqueued, Ledger } from './ledger.ts';
 import { createPayloads } from './payloads.ts';
@@ -36,8 +37,11 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   readonly retentionMs?: number;
   /** How long delivered events can be delivered again, in milliseconds; 0 to forget them at once. Default 24 hours. */
   readonly historyMs?: number;
-  /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
-  readonly encryptionKeys?: readonly Uint8Array[];
+  /**
+   * Encrypts payloads at rest: keys of `@countersign/seal`, 32 bytes or what gets them; the first encrypts, all decrypt.
+   * Default: not encrypted.
+   */
+  readonly encryptionKeys?: readonly SealKeySource[];
   /** How long a dead letter is kept, with its payload, in milliseconds. Default 30 days. */
   readonly deadLetterMs?: number;
   /** Attempts kept in each endpoint's log. Default 1,000. */
@@ -177,14 +181,14 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   }
   const nextDelay = delays(options);
   const attempter = createAttempter(options);
-  const seal = encryptionKeys && createSeal(encryptionKeys);
+  const vault = encryptionKeys && createVault(encryptionKeys);
   // A delivery that died after `retentionMs` is kept, and can be delivered again, for `deadLetterMs` more.
   const keepMs = Math.max(retentionMs + deadLetterMs, historyMs);
   const payloads = createPayloads(connection, {
     prefix,
     keepMs,
     historyMs,
-    seal,
+    vault,
     timeoutMs,
   });
   const directory = createDirectory({
