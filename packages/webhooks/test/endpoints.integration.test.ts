@@ -51,6 +51,19 @@ test('reads with an older key while the encryption key is rotated, and never wit
   await expect(stranger.get('a')).rejects.toMatchObject({ code: 'ERR_WEBHOOKS_STORE_FAILED' });
 });
 
+test('takes keys that have to be got, and says so when they cannot be', async () => {
+  let away = true;
+  const got = async (): Promise<Uint8Array> => {
+    if (away) throw new Error('the vault is away');
+    return encryptionKeys[0] as Uint8Array;
+  };
+  const store = redisEndpointStore(redis, { encryptionKeys: [got] });
+  await expect(store.put(endpoint)).rejects.toMatchObject({ code: 'ERR_SEAL_KEY_UNAVAILABLE' });
+  away = false;
+  await store.put(endpoint);
+  expect(await redisEndpointStore(redis, { encryptionKeys }).get('a')).toEqual(endpoint);
+});
+
 test('does not open what was moved to another endpoint', async () => {
   const store = redisEndpointStore(redis, { encryptionKeys });
   await store.put(endpoint);
