@@ -402,17 +402,33 @@ describe('createWebhookQueue', () => {
     expect(await rig.redis.hget('webhooks:payload:{evt_1}', 'n')).toBe('0');
   });
 
-  test('delivers again in the order of publishing to a FIFO endpoint', async () => {
+  test('delivers again in the order of publishing to a FIFO endpoint, although it was in one millisecond', async () => {
     await rig.endpoint('a', { fifo: true });
     rig.queueWith().worker();
     const ids = numbered(300);
-    for (const id of ids) await rig.queue.publish({ id, payload: {} });
+    await Promise.all(ids.map((id) => rig.queue.publish({ id, payload: {} })));
     await rig.queue.drained();
+    const order = rig.idsSentTo('/a');
     await rig.queue.pause('a');
     expect(await rig.queue.redeliverSince('a', 0)).toBe(300);
     await rig.queue.resume('a');
     await rig.queue.drained();
-    expect(rig.idsSentTo('/a')).toEqual([...ids, ...ids]);
+    expect(rig.idsSentTo('/a')).toEqual([...order, ...order]);
+  });
+
+  test('delivers dead letters again in the order of their deaths, although they died in one millisecond', async () => {
+    await rig.endpoint('a', { fifo: true });
+    rig.queueWith({ historyMs: 0, retentionMs: 60_000 });
+    const ids = numbered(300);
+    for (const id of ids) await rig.queue.publish({ id, payload: {} });
+    // The times of a FIFO endpoint's deliveries may be a little ahead.
+    await rig.pass(120_000);
+    rig.queue.worker();
+    await rig.queue.drained();
+    expect((await rig.queue.deadLetters({ limit: 1000 })).map(({ event }) => event)).toEqual(ids);
+    expect(await rig.queue.redeliverSince('a', 0)).toBe(300);
+    await rig.queue.drained();
+    expect(rig.idsSentTo('/a')).toEqual(ids);
   });
 
   test('delivers all again that was published since, however much it is', async () => {

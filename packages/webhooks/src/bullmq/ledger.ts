@@ -53,7 +53,7 @@ if not known then
   redis.call('ZADD', due, score, event)
   redis.call('HINCRBY', stats, 'published', 1)
   if historyMs > 0 then
-    redis.call('ZADD', history, now, event)
+    redis.call('ZADD', history, score, event)
     redis.call('ZREMRANGEBYSCORE', history, 0, now - historyMs)
     redis.call('PEXPIRE', history, historyMs)
   end
@@ -144,12 +144,15 @@ return redis.call('ZRANGE', KEYS[1], 0, -1)
 );
 
 const sinceScript = script<
-  readonly [fromMs: number, toMs: number, limit: number],
-  readonly [now: number, members: readonly string[]]
+  readonly [fromMs: string, toMs: string, limit: number],
+  readonly [to: string, members: readonly string[]]
 >(
   `
-local to = math.min(now, tonumber(ARGV[2]))
-return { now, redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], string.format('%.0f', to), 'WITHSCORES', 'LIMIT', 0, ARGV[3]) }
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local to = ARGV[2]
+-- Those of a FIFO endpoint may be a little ahead of the time.
+if to == '' then to = string.format('%.3f', math.max(now, tonumber(last[2] or 0))) end
+return { to, redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], to, 'WITHSCORES', 'LIMIT', 0, ARGV[3]) }
 `,
   { keys: 1, prelude: clock },
 );
@@ -318,30 +321,30 @@ export function createLedger(redis: RedisClient, options: LedgerOptions): Ledger
       const [members, reasons] = await deadScript(redis, [k.dead, k.reasons], range, call);
       return reasons.map((text, index) => {
         const [, attempts = '0', reason = ''] = /^(\d+):(.*)$/.exec(text ?? '') ?? [];
-        const atMs = Number(members[index * 2 + 1]);
+        const atMs = Math.floor(Number(members[index * 2 + 1]));
         return { event: members[index * 2] ?? '', atMs, attempts: Number(attempts), reason };
       });
     },
     async *since(endpoint, sinceMs) {
       const k = keys(endpoint);
       const seen = new Set<string>();
-      // What is delivered again meanwhile is published anew, and must not be met again.
-      let untilMs = Number.MAX_SAFE_INTEGER;
       for (const key of [k.history, k.dead]) {
-        let fromMs = Math.max(0, Math.floor(sinceMs));
+        // What is delivered again meanwhile is published anew, and must not be met again.
+        let to = '';
+        let from = String(Math.max(0, Math.floor(sinceMs)));
         for (let limit = PAGE; ; ) {
-          const [now, flat] = await sinceScript(redis, [key], [fromMs, untilMs, limit], call);
-          untilMs = Math.min(untilMs, now);
+          const [end, flat] = await sinceScript(redis, [key], [from, to, limit], call);
+          to = end;
           const fresh = flat.filter((event, index) => index % 2 === 0 && !seen.has(event));
           for (const event of fresh) seen.add(event);
           for (let first = 0; first < fresh.length; first += AT_ONCE) {
             yield fresh.slice(first, first + AT_ONCE);
           }
           if (flat.length < 2 * limit) break;
-          const lastMs = Number(flat.at(-1));
-          // More than a page in one millisecond: a larger one gets past it.
-          limit = lastMs === fromMs ? 2 * limit : PAGE;
-          fromMs = lastMs;
+          const last = flat.at(-1) ?? from;
+          // More than a page at one time: a larger one gets past it.
+          limit = last === from ? 2 * limit : PAGE;
+          from = last;
         }
       }
     },

@@ -120,14 +120,16 @@ local function countFailure()
   if failingSince == 0 then failingSince = now end
 end
 
-local died = false
+-- Ever growing, although many may die in one millisecond: their order is that of their deaths.
+local diedAt
 local function giveUp(o)
   if redis.call('ZREM', due, o.event) == 0 then return false end
-  redis.call('ZADD', dead, now, o.event)
+  local last = diedAt or tonumber(redis.call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2] or 0)
+  diedAt = math.max(now, last + 0.001)
+  redis.call('ZADD', dead, string.format('%.3f', diedAt), o.event)
   redis.call('HSET', reasons, o.event, o.attempts .. ':' .. (o.reason or ''))
   redis.call('HDEL', tries, o.event)
   redis.call('HINCRBY', stats, 'dead', 1)
-  died = true
   return true
 end
 
@@ -188,7 +190,7 @@ if #r.settled > 0 then
   redis.call('HSET', ep, 'failures', failures, 'failingSince', failingSince, 'disabledAt', disabledAt, 'notBefore', string.format('%.0f', notBefore), 'penalty', string.format('%.0f', penalty))
   if gone then redis.call('HSET', ep, 'gone', '1') end
 end
-if died then
+if diedAt then
   redis.call('ZADD', letters, now, r.endpoint)
   local old = redis.call('ZRANGEBYSCORE', dead, '-inf', now - r.deadLetterMs, 'LIMIT', 0, 1000)
   if #old > 0 then
