@@ -22,7 +22,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   jwt: ['jose'],
   client: ['@countersign/retry', '@countersign/egress', 'undici', 'zod'],
-  webhooks: ['@countersign/retry', '@countersign/egress', 'undici'],
+  webhooks: ['@countersign/retry', '@countersign/egress', '@countersign/seal', 'undici'],
   idempotency: ['@countersign/seal'],
   'api-keys': ['ipaddr.js'],
   'rate-limit': ['@countersign/retry', 'ipaddr.js', 'structured-headers'],
@@ -36,7 +36,8 @@ const allowedBySubpath: Readonly<Record<string, readonly string[]>> = {
   'guard/hono.ts': ['hono', '@hono/node-server'],
   'rate-limit/undici.ts': ['undici'],
   'webhooks/bullmq.ts': ['bullmq', 'ioredis'],
-  'webhooks/queue.ts': ['bullmq'],
+  'webhooks/drain-jobs.ts': ['bullmq'],
+  'webhooks/worker.ts': ['bullmq'],
   'webhooks/inbox.ts': ['bullmq'],
 };
 

@@ -11,6 +11,7 @@ import { HEALTHY, queueFor } from './population.ts';
 
 const PENDING = Number(process.argv[2] ?? 700_000);
 const DELIVERIES = 20_000;
+const DAY_MS = 86_400_000;
 const payload = { text: 'x'.repeat(189) };
 
 const redis = await startRedis();
@@ -60,6 +61,23 @@ print('p95 of the healthy ones without the backlog, ms', alone);
 print('p95 of the healthy ones beside it, ms', beside);
 print('still pending', (await queue.stats()).pending);
 expectAtLeast('p95 of the healthy ones alone vs beside it (1/1.5)', alone / beside, 1 / 1.5);
+
+await age(connection, due, 31 * DAY_MS);
+const bytesPending = await usedBytes(connection);
+const runningOutAt = performance.now();
+await queue.resume(`ep_${HEALTHY}`);
+const [whileRunningOut] = await Promise.all([steadily(queue), untilOver()]);
+const runOutSeconds = (performance.now() - runningOutAt) / 1000;
+console.log('\nall of them have waited too long, and become dead letters');
+print('dead letters', (await queue.state(`ep_${HEALTHY}`)).dead);
+print('seconds, at most', runOutSeconds);
+print('bytes of Redis more, each', ((await usedBytes(connection)) - bytesPending) / PENDING);
+print('p95 of the healthy ones meanwhile, ms', whileRunningOut);
+expectAtLeast(
+  'p95 of the healthy ones alone vs meanwhile (1/1.5)',
+  alone / whileRunningOut,
+  1 / 1.5,
+);
 
 const costs: Costs = {
   workerMicros: micros / DELIVERIES,
@@ -141,6 +159,25 @@ async function steadily(to: WebhookQueue): Promise<number> {
   const { latencies } = await ask('reset');
   const sorted = [...latencies].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length * 0.95)] ?? Number.NaN;
+}
+
+/** Has everything that waits for the endpoint waited for so much longer. */
+async function age(of: Redis, key: string, ms: number): Promise<void> {
+  const waiting = await of.zrange(key, '0', '-1', 'WITHSCORES');
+  for (let first = 0; first < waiting.length; first += 20_000) {
+    const pipeline = of.pipeline();
+    const some = waiting.slice(first, first + 20_000);
+    for (let index = 0; index < some.length; index += 2) {
+      pipeline.zadd(key, String(Number(some[index + 1]) - ms), some[index] ?? '');
+    }
+    await pipeline.exec();
+  }
+}
+
+async function untilOver(): Promise<void> {
+  while ((await queue.state(`ep_${HEALTHY}`)).pending > 0) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 async function ask(question: 'reset'): Promise<{ readonly latencies: readonly number[] }> {

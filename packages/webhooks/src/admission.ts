@@ -4,6 +4,7 @@ import type { HeadersInput } from './headers.ts';
 import { holdLease, type Lease, storeKey } from './lease.ts';
 import { parsePayload, type StandardSchema } from './payload.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
+import { assertWhole } from './range.ts';
 import type { ReplayStore } from './store.ts';
 import type { AsyncVerifier, Verified, Verifier } from './verifier.ts';
 
@@ -20,6 +21,12 @@ export interface AdmissionOptions<T = unknown> {
   readonly maxBodyBytes?: number;
   /** How long a crashed process holds up the sender's retry, in milliseconds, 1,000 to 3,600,000. Default 60,000. */
   readonly leaseMs?: number;
+  /**
+   * How long processing may take, in milliseconds, 1 to 86,400,000; default 300,000. Then its signal aborts, it is not waited for
+   * any more, and its claim is not renewed: when the lease has run out, the next delivery of the id is processed. What ends
+   * after all is believed: a success is remembered, unless somebody else has claimed the id, a failure gives it back.
+   */
+  readonly handleTimeoutMs?: number;
   /**
    * How long a processed id is remembered, in milliseconds. Must be longer than the sender keeps on retrying
    * (`createSender` and Stripe: three days and more; `createWebhookQueue`: up to its `retentionMs` of 30 days). Default
@@ -57,7 +64,7 @@ export interface Webhook<T = unknown> {
 }
 
 export type Admission<T> =
-  | { readonly admitted: true; readonly webhook: Webhook<T>; readonly lease: Lease | undefined }
+  | { readonly admitted: true; readonly webhook: Webhook<T>; readonly lease: Lease }
   | { readonly admitted: false; readonly duplicate: boolean; readonly answer: Answer };
 
 /** Lets a webhook in, or says what to answer: verify, then claim the id, then validate. */
@@ -75,6 +82,7 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
     whileProcessing = 'conflict',
   } = options;
   const { maxBodyBytes = 1_048_576, leaseMs = 60_000, ttlMs = 31 * DAY_MS } = options;
+  const { handleTimeoutMs = 300_000 } = options;
   const { source = verifier.scheme.name } = options;
   if (verifier.scheme.idFrom === undefined) {
     throw new TypeError(
@@ -82,13 +90,10 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
         "such as jsonField('id') or bodyDigest",
     );
   }
-  if (!(maxBodyBytes >= 1)) throw new TypeError('maxBodyBytes must be a number of bytes above 0');
-  if (!(leaseMs >= 1000 && leaseMs <= 3_600_000)) {
-    throw new TypeError('leaseMs must be a number of milliseconds from 1,000 to 3,600,000');
-  }
-  if (!(ttlMs >= leaseMs && ttlMs <= 366 * DAY_MS)) {
-    throw new TypeError('ttlMs must be a number of milliseconds from leaseMs to 366 days');
-  }
+  assertWhole('maxBodyBytes', maxBodyBytes, 1, Number.MAX_SAFE_INTEGER);
+  assertWhole('leaseMs', leaseMs, 1000, 3_600_000);
+  assertWhole('ttlMs', ttlMs, leaseMs, 366 * DAY_MS);
+  assertWhole('handleTimeoutMs', handleTimeoutMs, 1, DAY_MS);
 
   return async ({ body, headers, remoteAddress }) => {
     const bytes = bodySize(body);
@@ -124,7 +129,7 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
       return refuse(error);
     }
 
-    let lease: Lease | undefined;
+    let token: string | undefined;
     try {
       const claim = await store.claim(storeKey(source, verified.id), leaseMs);
       if (claim.status !== 'claimed') {
@@ -133,11 +138,12 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
         audit('duplicate', answer.status);
         return { admitted: false, duplicate: true, answer };
       }
-      lease = holdLease({ store, source, leaseMs, ttlMs }, verified.id, claim.token);
+      token = claim.token;
     } catch (cause) {
       if (onStoreError === 'closed') return refuse(storeFailure(cause));
     }
 
+    const lease = holdLease({ store, source, leaseMs, ttlMs, handleTimeoutMs }, verified.id, token);
     try {
       const payload = await parsePayload(body, schema);
       audit('accepted', 202);
@@ -149,7 +155,7 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
       };
     } catch (error) {
       // The claim runs out by itself should the store be away now.
-      await lease?.release(error).catch(() => undefined);
+      await lease.release(error).catch(() => undefined);
       return refuse(error);
     }
   };

@@ -2,6 +2,7 @@ import type { AttemptOutcome } from './attempt.ts';
 import type { PreparedTarget, WebhookDispatcher } from './endpoint.ts';
 import { WebhookError } from './errors.ts';
 import type { PreparedEvent } from './event.ts';
+import { assertWhole } from './range.ts';
 import type { AsyncSigner, Signer } from './signer.ts';
 
 export interface AttemptSettings {
@@ -55,12 +56,9 @@ export function clientErrors(status: number): boolean {
 export function createAttempter(settings: AttemptSettings): Attempter {
   const { attemptTimeoutMs = 15_000, maxResponseBytes = 65_536, excerptBytes = 1024 } = settings;
   const { isPermanent = () => false, now = Date.now } = settings;
-  if (!(attemptTimeoutMs >= 1 && attemptTimeoutMs <= 600_000)) {
-    throw new TypeError('attemptTimeoutMs must be a number of milliseconds from 1 to 600,000');
-  }
-  if (!(maxResponseBytes >= 0 && excerptBytes >= 0 && excerptBytes <= 65_536)) {
-    throw new TypeError('maxResponseBytes and excerptBytes (up to 65,536) must not be negative');
-  }
+  assertWhole('attemptTimeoutMs', attemptTimeoutMs, 1, 600_000);
+  assertWhole('maxResponseBytes', maxResponseBytes, 0, Number.MAX_SAFE_INTEGER);
+  assertWhole('excerptBytes', excerptBytes, 0, 65_536);
   let own: Promise<OwnAgent> | undefined;
   let making: Promise<typeof import('./attempt.ts')> | undefined;
 

@@ -1,6 +1,6 @@
-export type { AgentFor, ClosableDispatcher } from './bullmq/directory.ts';
+export type { AgentFor } from './bullmq/directory.ts';
 export { createInbox, type Inbox, type InboxOptions, type InboxWebhook } from './bullmq/inbox.ts';
-export type { BreakerSettings, EndpointState } from './bullmq/ledger.ts';
+export type { EndpointState } from './bullmq/ledger.ts';
 export {
   createWebhookQueue,
   type DeadLetter,
@@ -8,6 +8,7 @@ export {
   type QueueStats,
   type WebhookQueue,
   type WebhookQueueOptions,
-  type WebhookWorker,
-  type WorkerOptions,
 } from './bullmq/queue.ts';
+export type { ClosableDispatcher } from './bullmq/shared-agent.ts';
+export type { BreakerSettings } from './bullmq/turn.ts';
+export type { WebhookWorker, WorkerOptions } from './bullmq/worker.ts';

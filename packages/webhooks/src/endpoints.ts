@@ -2,9 +2,10 @@ import { randomBytes, X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { peer } from './attempter.ts';
 import { customHeaders, webhookUrl } from './endpoint.ts';
-import type { Endpoint, EndpointStore } from './endpoint-store.ts';
+import type { Endpoint, EndpointChanges, EndpointStore } from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
-import { generateSecret, importStandardSecret } from './secret.ts';
+import { assertWhole } from './range.ts';
+import { generateKeyPair, generateSecret, importStandardSecret } from './secret.ts';
 
 /** What can be chosen about an endpoint. */
 export interface EndpointSettings {
@@ -31,9 +32,17 @@ export interface Endpoints {
   create(
     settings: EndpointSettings & { readonly id?: string; readonly secret?: string },
   ): Promise<Endpoint>;
-  /** Changes what is given. @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`. */
-  update(id: string, settings: Partial<EndpointSettings>): Promise<Endpoint>;
-  /** A new secret; the one before signs along for `overlapMs` (default 24 hours), then is forgotten. */
+  /**
+   * Changes what is given, in one step: of two changes at the same time both are made.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`, or `ERR_WEBHOOKS_ENDPOINT_INVALID`.
+   */
+  update(id: string, settings: EndpointChanges): Promise<Endpoint>;
+  /**
+   * A new secret, in one step; those before sign along for `overlapMs` (default 24 hours), then are forgotten. Default: a new
+   * one of the same kind, `whsec_` or `whsk_`, to be read from the result. When the store fails without saying whether it was
+   * done, `get` tells.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`, or `ERR_WEBHOOKS_ENDPOINT_INVALID`: it cannot sign, or more than 16 would.
+   */
   rotateSecret(
     id: string,
     options?: { readonly secret?: string; readonly overlapMs?: number },
@@ -44,6 +53,7 @@ export interface Endpoints {
 }
 
 const DAY_MS = 86_400_000;
+const MAX_URL = 4096;
 const ID = /^[A-Za-z0-9_-]{1,64}$/;
 const FILTER = /^(?:\*|[!-)+-~]{1,254}(?:\.\*)?)$/;
 
@@ -53,50 +63,57 @@ export function createEndpoints({
   now = Date.now,
   assertAllowed,
 }: EndpointsOptions): Endpoints {
-  const check = async (endpoint: Endpoint): Promise<Endpoint> => {
-    webhookUrl(endpoint.url);
-    try {
-      (assertAllowed ?? (await egressRule()))(endpoint.url);
-    } catch (cause) {
-      throw invalid('the url may not be called', { cause });
+  async function check(settings: EndpointChanges): Promise<void> {
+    if (Object.hasOwn(settings, 'url')) {
+      // Anything else than text has no URL either.
+      const url = String(settings.url);
+      if (url.length > MAX_URL) throw invalid('url must have up to 4,096 characters');
+      webhookUrl(url);
+      try {
+        (assertAllowed ?? (await egressRule()))(url);
+      } catch (cause) {
+        throw invalid('the url may not be called', { cause });
+      }
     }
-    customHeaders(endpoint.headers ?? {});
-    validate(endpoint);
-    if (endpoint.tls !== undefined) checkClientCertificate(endpoint.tls);
-    return endpoint;
-  };
-  const existing = async (id: string): Promise<Endpoint> => {
+    validate(settings);
+    if (settings.tls !== undefined) checkClientCertificate(settings.tls);
+  }
+  const unknown = (id: string): WebhookError =>
+    new WebhookError('ERR_WEBHOOKS_ENDPOINT_UNKNOWN', `there is no endpoint ${id}`);
+  /** A receiver that verifies with a public key could do nothing with a `whsec_`. */
+  const anotherFor = async (id: string): Promise<string> => {
     const endpoint = await store.get(id);
-    if (endpoint) return endpoint;
-    throw new WebhookError('ERR_WEBHOOKS_ENDPOINT_UNKNOWN', `there is no endpoint ${id}`);
-  };
-  const put = async (endpoint: Endpoint): Promise<Endpoint> => {
-    await store.put(await check(endpoint));
-    return endpoint;
+    const isPair = endpoint?.secrets[0]?.secret.startsWith('whsk_') ?? false;
+    return isPair ? generateKeyPair().privateKey : generateSecret();
   };
 
   return {
     async create({ id = `ep_${randomBytes(12).toString('base64url')}`, secret, ...settings }) {
+      if (!ID.test(id)) throw invalid('id must be 1 to 64 letters, digits, _ and -');
       const secrets = [{ secret: checkedSecret(secret ?? generateSecret()) }];
-      if (await store.get(id)) throw invalid(`there is an endpoint ${id} already`);
-      return await put({ types: ['*'], ...known(settings), id, secrets, createdAtMs: now() });
+      const chosen = { types: ['*'], ...known(settings) };
+      await check({ ...chosen, url: settings.url });
+      const endpoint: Endpoint = { ...chosen, id, secrets, createdAtMs: now() };
+      if (await store.create(endpoint)) return endpoint;
+      throw invalid(`there is an endpoint ${id} already`);
     },
     async update(id, settings) {
-      const before = await existing(id);
       // Settings may come from a request: what else they hold must not change whose endpoint it is, nor its secrets.
-      const { secrets, createdAtMs } = before;
-      return await put({ ...before, ...known(settings), id, secrets, createdAtMs });
+      const changes = known(settings);
+      await check(changes);
+      const endpoint = await store.update(id, changes);
+      if (!endpoint) throw unknown(id);
+      return endpoint;
     },
-    async rotateSecret(id, { secret = generateSecret(), overlapMs = DAY_MS } = {}) {
-      if (!(overlapMs >= 0)) throw new TypeError('overlapMs must be a number of milliseconds');
-      const endpoint = await existing(id);
-      const kept = endpoint.secrets
-        .map((old) => ({
-          ...old,
-          expiresAtMs: Math.min(old.expiresAtMs ?? Infinity, now() + overlapMs),
-        }))
-        .filter(({ expiresAtMs }) => expiresAtMs > now());
-      return await put({ ...endpoint, secrets: [{ secret: checkedSecret(secret) }, ...kept] });
+    async rotateSecret(id, { secret, overlapMs = DAY_MS } = {}) {
+      assertWhole('overlapMs', overlapMs, 0, 3650 * DAY_MS);
+      const next = secret === undefined ? await anotherFor(id) : checkedSecret(secret);
+      const atMs = now();
+      const rotation = { secret: next, atMs, overlapEndsAtMs: atMs + overlapMs };
+      const outcome = await store.rotateSecret(id, rotation);
+      if (outcome.status === 'not_found') throw unknown(id);
+      if (outcome.status === 'rotated') return outcome.endpoint;
+      throw invalid('more than 16 secrets would sign: wait for the overlap');
     },
     remove: async (id) => await store.delete(id),
     get: async (id) => await store.get(id),
@@ -114,31 +131,36 @@ export function activeSecrets(endpoint: Endpoint, nowMs: number): readonly strin
 const SETTINGS = ['url', 'types', 'headers', 'fifo', 'concurrency', 'maxPerSecond', 'tls'] as const;
 
 /** Settings may come from a request: what else they hold is not stored. */
-function known<T extends Partial<EndpointSettings>>(settings: T): Pick<T, keyof EndpointSettings> {
+function known<T extends EndpointChanges>(settings: T): Pick<T, keyof EndpointChanges & keyof T> {
   const entries = SETTINGS.filter((name) => Object.hasOwn(settings, name)).map(
     (name) => [name, settings[name]] as const,
   );
-  return Object.fromEntries(entries) as Pick<T, keyof EndpointSettings>;
+  return Object.fromEntries(entries) as Pick<T, keyof EndpointChanges & keyof T>;
 }
 
-function validate({ id, types, fifo, concurrency, maxPerSecond, secrets }: Endpoint): void {
-  if (!ID.test(id)) throw invalid('id must be 1 to 64 letters, digits, _ and -');
+function validate(settings: EndpointChanges): void {
+  const { types, headers, fifo, concurrency, maxPerSecond } = settings;
   const isFilter = (type: unknown): boolean => typeof type === 'string' && FILTER.test(type);
-  if (!Array.isArray(types) || types.length === 0 || types.length > 100 || !types.every(isFilter)) {
+  const areTypes =
+    Array.isArray(types) && types.length > 0 && types.length <= 100 && types.every(isFilter);
+  if (Object.hasOwn(settings, 'types') && !areTypes) {
     throw invalid(
       "types must hold 1 to 100 event types, such as 'invoice.paid', 'invoice.*' or '*'",
     );
   }
+  const areHeaders = typeof headers === 'object' && headers !== null && !Array.isArray(headers);
+  if (headers !== undefined && !(areHeaders && Object.keys(headers).length <= 100)) {
+    throw invalid('headers must be a record of up to 100 names and values');
+  }
+  customHeaders(headers ?? {});
   if (fifo !== undefined && typeof fifo !== 'boolean') throw invalid('fifo must be true or false');
   const isCount =
     Number.isInteger(concurrency) && (concurrency ?? 0) >= 1 && (concurrency ?? 0) <= 1000;
   if (concurrency !== undefined && !isCount) {
     throw invalid('concurrency must be a whole number from 1 to 1,000');
   }
-  if (maxPerSecond !== undefined && !(maxPerSecond > 0 && maxPerSecond <= 1e6)) {
-    throw invalid('maxPerSecond must be a number above 0');
-  }
-  if (secrets.length > 16) throw invalid('more than 16 secrets would sign: wait for the overlap');
+  const isRate = typeof maxPerSecond === 'number' && maxPerSecond > 0 && maxPerSecond <= 1e6;
+  if (maxPerSecond !== undefined && !isRate) throw invalid('maxPerSecond must be a number above 0');
 }
 
 function checkClientCertificate(tls: NonNullable<Endpoint['tls']>): void {

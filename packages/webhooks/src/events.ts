@@ -24,8 +24,11 @@ export interface ReceivedEvent {
 export interface ProcessedEvent {
   readonly source: string;
   readonly id: string;
-  /** `lost`: it was processed, but the claim had meanwhile gone to somebody else, who processed it, too. */
-  readonly outcome: 'completed' | 'released' | 'lost';
+  /**
+   * `lost`: it was processed, but the claim had meanwhile gone to somebody else, who processed it, too. `abandoned`: it took
+   * longer than `handleTimeoutMs`, and is not waited for; should it end after all, that is told, too.
+   */
+  readonly outcome: 'completed' | 'released' | 'lost' | 'abandoned';
   /** What the handler or the store threw. */
   readonly error?: unknown;
 }
@@ -48,9 +51,10 @@ export interface DeliveryEvent {
 /** A change of an endpoint's health, made by the queue. */
 export interface EndpointEvent {
   readonly endpoint: string;
-  /** `removed`: it is not in the store any more, and what was pending for it (`pending`) was dropped. */
+  /** `removed`: it is not in the store any more, and what is pending for it becomes dead letters. */
   readonly change: 'disabled' | 'enabled' | 'removed';
-  readonly pending?: number;
+  /** Deliveries that wait for it. */
+  readonly pending: number;
 }
 
 /** A channel whose messages have a type. */

@@ -29,8 +29,8 @@ export function webhookGuard<T = unknown>(options: WebhookGuardOptions<T>): Guar
       pass: true,
       context: webhook,
       async settle({ status, aborted, refused }) {
-        if (!aborted && !refused && completeOn(status)) await lease?.complete();
-        else await lease?.release();
+        if (!aborted && !refused && completeOn(status)) await lease.complete();
+        else await lease.release();
       },
     };
   };

@@ -4,9 +4,13 @@ export { type AttemptSettings, clientErrors } from './attempter.ts';
 export type { Target, WebhookDispatcher } from './endpoint.ts';
 export {
   type Endpoint,
+  type EndpointChanges,
   type EndpointSecret,
   type EndpointStore,
   memoryEndpointStore,
+  rotatedSecrets,
+  type SecretRotation,
+  type SecretRotationOutcome,
 } from './endpoint-store.ts';
 export {
   createEndpoints,

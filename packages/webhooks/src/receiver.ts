@@ -7,6 +7,7 @@ import {
 } from './admission.ts';
 import type { WebhookErrorCode } from './errors.ts';
 import { receivedChannel } from './events.ts';
+import type { Lease } from './lease.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 
 interface CommonReceiverOptions<T> extends AdmissionOptions<T> {
@@ -18,7 +19,7 @@ interface CommonReceiverOptions<T> extends AdmissionOptions<T> {
 
 /** Processes in this process. */
 export interface ProcessingOptions<T> extends CommonReceiverOptions<T> {
-  /** Does what the webhook asks for. `signal` aborts when the claim was lost. */
+  /** Does what the webhook asks for. `signal` aborts when the claim was lost, or when it takes longer than `handleTimeoutMs`. */
   readonly handle: (webhook: Webhook<T>, signal: AbortSignal) => void | Promise<void>;
   readonly handOver?: never;
   /**
@@ -30,8 +31,8 @@ export interface ProcessingOptions<T> extends CommonReceiverOptions<T> {
 
 /** Stores the webhook in a durable queue before answering, so that nothing is lost after the 2xx. */
 export interface HandOverOptions<T> extends CommonReceiverOptions<T> {
-  /** Resolves once the webhook is safe, for example with `inbox.add` of `./bullmq`. */
-  readonly handOver: (webhook: Webhook<T>) => Promise<void>;
+  /** Resolves once the webhook is safe, for example with `inbox.add` of `./bullmq`. `signal` as for `handle`. */
+  readonly handOver: (webhook: Webhook<T>, signal: AbortSignal) => Promise<void>;
   readonly handle?: never;
   readonly acknowledge?: never;
 }
@@ -49,7 +50,7 @@ export interface Receipt extends Answer {
 export interface Receiver {
   /** Never rejects: whatever goes wrong is in the answer. */
   receive(incoming: Incoming): Promise<Receipt>;
-  /** Takes no more webhooks (503) and waits for those in process. */
+  /** Takes no more webhooks (503) and waits for those in process, `handleTimeoutMs` at most. */
   close(): Promise<void>;
 }
 
@@ -80,24 +81,27 @@ export function createReceiver<T = unknown>(options: ReceiverOptions<T>): Receiv
     }
   }
 
-  /** Whether it succeeded. */
-  async function run(
-    webhook: Webhook<T>,
-    lease:
-      | { signal: AbortSignal; complete(): Promise<void>; release(e: unknown): Promise<void> }
-      | undefined,
-  ): Promise<boolean> {
+  /** Whether it succeeded, in time. */
+  async function run(webhook: Webhook<T>, lease: Lease): Promise<boolean> {
+    const overdue = lease.overdue.then((error) => {
+      onError(error, webhook);
+      return false;
+    });
+    return await Promise.race([work(webhook, lease), overdue]);
+  }
+
+  /** Whether it succeeded, however long it took. */
+  async function work(webhook: Webhook<T>, lease: Lease): Promise<boolean> {
     try {
-      if (handOver) await handOver(webhook);
-      else await handle?.(webhook, lease?.signal ?? new AbortController().signal);
+      await (handOver ?? handle)?.(webhook, lease.signal);
     } catch (error) {
       onError(error, webhook);
       // A claim that cannot be given back now runs out by itself.
-      await lease?.release(error).catch((failure: unknown) => onError(failure, webhook));
+      await lease.release(error).catch((failure: unknown) => onError(failure, webhook));
       return false;
     }
     // Processed, though not remembered: to answer with an error would have it processed again.
-    await lease?.complete().catch((failure: unknown) => onError(failure, webhook));
+    await lease.complete().catch((failure: unknown) => onError(failure, webhook));
     return true;
   }
 

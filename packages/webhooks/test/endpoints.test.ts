@@ -3,7 +3,13 @@ import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
 import { describe, expect, it } from 'vitest';
 import { activeSecrets } from '../src/endpoints.ts';
-import { createEndpoints, generateSecret, memoryEndpointStore } from '../src/index.ts';
+import {
+  createEndpoints,
+  generateKeyPair,
+  generateSecret,
+  memoryEndpointStore,
+  publicKeyOf,
+} from '../src/index.ts';
 import { endpointStoreContract } from './endpoint-store.contract.ts';
 
 endpointStoreContract('memory', memoryEndpointStore);
@@ -62,6 +68,7 @@ describe('createEndpoints', () => {
     'https://[::1]/',
     'https://user:password@example.com/',
     'javascript:alert(1)',
+    `https://example.com/${'x'.repeat(4096)}`,
     'nonsense',
   ])('refuses the url %s', async (bad) => {
     await expect(fresh().create({ url: bad })).rejects.toMatchObject(invalid);
@@ -83,8 +90,11 @@ describe('createEndpoints', () => {
     { fifo: 'yes' as unknown as boolean },
     { headers: { 'Webhook-Signature': 'x' } },
     { headers: { 'x-a': 'b\r\nc' } },
+    { headers: 'x-a: b' as unknown as Record<string, string> },
+    { headers: Object.fromEntries(Array.from({ length: 101 }, (_, index) => [`x-${index}`, 'y'])) },
     { concurrency: 0 },
     { maxPerSecond: -1 },
+    { maxPerSecond: '5' as unknown as number },
     { secret: 'short' },
     { tls: { cert: 'no certificate', key: 'no key' } },
     { tls: { ...pair, key: stranger.key } },
@@ -142,5 +152,62 @@ describe('createEndpoints', () => {
       secret: secrets[0]?.secret,
       expiresAtMs: clock.now() + hour / 2,
     });
+  });
+
+  it('changes an endpoint and rotates its secret at the same time, and loses neither', async () => {
+    const endpoints = fresh();
+    const { id, secrets } = await endpoints.create({ url });
+    const [changed, one, two] = await Promise.all([
+      endpoints.update(id, { fifo: true }),
+      endpoints.rotateSecret(id),
+      endpoints.rotateSecret(id),
+      endpoints.update(id, { types: ['a.b'] }),
+    ]);
+    const after = await endpoints.get(id);
+    expect(changed).toMatchObject({ fifo: true });
+    expect(after).toMatchObject({ fifo: true, types: ['a.b'] });
+    const known = [secrets, one.secrets, two.secrets].map(([current]) => current?.secret);
+    expect(new Set(after?.secrets.map(({ secret }) => secret))).toEqual(new Set(known));
+  });
+
+  it('is created once, however many try at the same time', async () => {
+    const endpoints = fresh();
+    const tries = [1, 2, 3].map((part) => endpoints.create({ id: 'a', url: `${url}/${part}` }));
+    const outcomes = await Promise.allSettled(tries);
+    const refused = outcomes.filter(({ status }) => status === 'rejected');
+    expect(refused).toMatchObject([{ reason: invalid }, { reason: invalid }]);
+  });
+
+  it('rotates a key pair to a key pair, so that who verifies with a public key can go on', async () => {
+    const endpoints = fresh();
+    const { privateKey } = generateKeyPair();
+    const { id } = await endpoints.create({ url, secret: privateKey });
+    const { secrets } = await endpoints.rotateSecret(id);
+    expect(secrets.map(({ secret }) => secret.slice(0, 5))).toEqual(['whsk_', 'whsk_']);
+    expect(publicKeyOf(secrets[0]?.secret ?? '')).toMatch(/^whpk_/);
+  });
+
+  it.each([-1, Number.NaN, Number.POSITIVE_INFINITY, 1e15])(
+    'refuses an overlap of %d ms',
+    async (overlapMs) => {
+      const endpoints = fresh();
+      const { id } = await endpoints.create({ url });
+      await expect(endpoints.rotateSecret(id, { overlapMs })).rejects.toThrow(TypeError);
+    },
+  );
+
+  it.each([{ url: undefined }, { types: undefined }])('cannot be without %j', async (changes) => {
+    const endpoints = fresh();
+    const { id } = await endpoints.create({ url });
+    await expect(endpoints.update(id, changes)).rejects.toMatchObject(invalid);
+  });
+
+  it('has no more secrets that sign than receivers look at', async () => {
+    const endpoints = fresh();
+    const { id } = await endpoints.create({ url });
+    for (let times = 0; times < 15; times += 1) await endpoints.rotateSecret(id);
+    await expect(endpoints.rotateSecret(id)).rejects.toMatchObject(invalid);
+    clock.advance(24 * hour);
+    expect((await endpoints.rotateSecret(id)).secrets).toHaveLength(2);
   });
 });

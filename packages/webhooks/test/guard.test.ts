@@ -1,5 +1,5 @@
 import type { GuardRequest, Outcome, Pass, Verdict } from '@countersign/guard';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { receiverGuard, webhookGuard } from '../src/guard.ts';
 import {
   createReceiver,
@@ -73,6 +73,30 @@ describe('webhookGuard', () => {
     const guard = guarded();
     await guard(signed('a'), {});
     expect(await guard(signed('a'), {})).toMatchObject({ pass: false, status: 409 });
+  });
+
+  it('lets the next delivery in when the handler does not answer, a lease after its time is over', async () => {
+    vi.useFakeTimers();
+    const store = memoryReplayStore();
+    const options = { verifier, store, leaseMs: 60_000, handleTimeoutMs: 100_000 };
+    const guard = webhookGuard(options);
+    const statuses: (number | 'passed')[] = [];
+    const receive = async (): Promise<Verdict<unknown>> => {
+      const verdict = await guard(signed('a'), {});
+      statuses.push(verdict.pass ? 'passed' : verdict.status);
+      return verdict;
+    };
+    const first = await receive();
+    await vi.advanceTimersByTimeAsync(100_000);
+    await receive();
+    await vi.advanceTimersByTimeAsync(60_000);
+    await receive();
+    expect(statuses).toEqual(['passed', 409, 'passed']);
+    // Somebody else has the id: what the first did counts no more.
+    await passed(first).settle?.(ended({ status: 200 }));
+    await receive();
+    expect(statuses.at(-1)).toBe(409);
+    vi.useRealTimers();
   });
 
   it('refuses by the stated length before it reads the body', async () => {

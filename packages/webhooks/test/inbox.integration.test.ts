@@ -93,6 +93,95 @@ test('encrypts what it queues when it has keys', async () => {
   await inbox.close();
 });
 
+test('uses up no try on what no key opens, and processes it when the key is back', async () => {
+  const [older, newer] = [1, 2].map((byte) => Buffer.alloc(32, byte)) as [Buffer, Buffer];
+  const handled: number[] = [];
+  const handle = ({ payload }: { readonly payload: { readonly amount: number } }): void =>
+    void handled.push(payload.amount);
+  const before = createInbox<{ amount: number }>({
+    connection: redis,
+    encryptionKeys: [older],
+    handle,
+  });
+  await receiverFor(before).receive({ body, headers: signer.sign({ id: 'a', body }) });
+  await before.close();
+
+  for (const encryptionKeys of [[newer], undefined]) {
+    const errors: unknown[] = [];
+    const without = createInbox<{ amount: number }>({
+      connection: redis,
+      attempts: 1,
+      handle,
+      ...(encryptionKeys && { encryptionKeys }),
+    });
+    without.worker({ onError: (error) => errors.push(error) });
+    await until(() => errors.length > 0);
+    expect(errors).toMatchObject([{ code: 'ERR_WEBHOOKS_STORE_FAILED' }]);
+    await without.close();
+    const [job = ''] = await redis.zrange('{webhooks}:inbox:delayed', '0', '-1');
+    expect(await redis.hget(`{webhooks}:inbox:${job}`, 'atm')).toBeNull();
+    // Ten minutes later.
+    await redis.zadd('{webhooks}:inbox:delayed', 'XX', '1', job);
+  }
+
+  const after = createInbox<{ amount: number }>({
+    connection: redis,
+    encryptionKeys: [newer, older],
+    handle,
+  });
+  after.worker();
+  await until(() => handled.length > 0);
+  expect(handled).toEqual([42]);
+  await after.close();
+});
+
+test('does not open what was moved to another webhook', async () => {
+  const options = {
+    connection: redis,
+    encryptionKeys: [Buffer.alloc(32, 1)],
+    handle: () => undefined,
+  };
+  const inbox = createInbox<{ amount: number }>(options);
+  for (const id of ['a', 'b'])
+    await receiverFor(inbox).receive({ body, headers: signer.sign({ id, body }) });
+  const keyOf = (id: string): string =>
+    `{webhooks}:inbox:${Buffer.from(`standard-webhooks:${id}`).toString('base64url')}`;
+  await redis.hset(keyOf('a'), 'data', (await redis.hget(keyOf('b'), 'data')) ?? '');
+  const errors: unknown[] = [];
+  inbox.worker({ onError: (error) => errors.push(error) });
+  await until(() => errors.length > 0);
+  expect(errors).toMatchObject([{ code: 'ERR_WEBHOOKS_STORE_FAILED' }]);
+  await inbox.close();
+});
+
+test('uses up no try when it is closed in the middle of one', async () => {
+  const tries: AbortSignal[] = [];
+  const inboxWith = () =>
+    createInbox<{ amount: number }>({
+      connection: redis,
+      attempts: 1,
+      handle: async (_, signal) => {
+        tries.push(signal);
+        if (tries.length > 2) return;
+        await new Promise((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(new Error('stopped'))),
+        );
+      },
+    });
+  let inbox = inboxWith();
+  await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a', body }) });
+  inbox.worker();
+  for (const restarts of [1, 2]) {
+    await until(() => tries.length === restarts);
+    await inbox.close();
+    inbox = inboxWith();
+    inbox.worker();
+  }
+  await until(() => tries.length === 3);
+  await inbox.close();
+  expect(await redis.zcard('{webhooks}:inbox:failed')).toBe(0);
+});
+
 test('keeps apart what two senders gave the same id', async () => {
   const handled: string[] = [];
   const inbox = createInbox<{ amount: number }>({
@@ -149,6 +238,35 @@ test('processes anew what was given up and comes again', async () => {
   await inbox.close();
 });
 
+test('does not wait for ever for a handler: its signal aborts, others have its place, and it is tried again', async () => {
+  const handled: string[] = [];
+  const reasons: unknown[] = [];
+  const errors: unknown[] = [];
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    backoffMs: 1,
+    handleTimeoutMs: 50,
+    handle: async ({ id }, signal) => {
+      handled.push(id);
+      if (id !== 'hangs' || handled.filter((other) => other === id).length > 1) return;
+      signal.addEventListener('abort', () => reasons.push(signal.reason));
+      await new Promise<never>(() => undefined);
+    },
+  });
+  const receiver = receiverFor(inbox);
+  for (const id of ['hangs', 'waits']) {
+    await receiver.receive({ body, headers: signer.sign({ id, body }) });
+  }
+  const worker = inbox.worker({ concurrency: 1, onError: (error) => errors.push(error) });
+  await until(() => handled.length === 3);
+  expect(handled.filter((id) => id === 'hangs')).toHaveLength(2);
+  expect(reasons).toMatchObject([{ code: 'ERR_WEBHOOKS_HANDLE_TIMEOUT' }]);
+  // Neither does closing.
+  await worker.close();
+  await inbox.close();
+  expect(errors).toEqual([]);
+});
+
 test('keeps what was given up for as long as it is told, and nothing that was processed', async () => {
   const given: string[] = [];
   const inbox = createInbox<{ amount: number }>({
@@ -181,6 +299,7 @@ test.each([
   [{ attempts: 0 }, 'attempts'],
   [{ backoffMs: Number.NaN }, 'backoffMs'],
   [{ failedMs: 0 }, 'failedMs'],
+  [{ handleTimeoutMs: 0 }, 'handleTimeoutMs'],
   [{ timeoutMs: -1 }, 'timeoutMs'],
   [{ name: 'a:b' }, 'name'],
   [{ prefix: '' }, 'prefix'],

@@ -31,7 +31,8 @@ const until = async (condition: () => boolean): Promise<void> => {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 };
 
-test.each(['silent', 'gone'])(
+// Each waits for its own deadlines, not for the processor.
+test.concurrent.each(['silent', 'gone'])(
   'closes the queue and its worker while Redis is %s',
   {
     timeout: 30_000,
@@ -54,7 +55,7 @@ test.each(['silent', 'gone'])(
       egress,
       shards: 1,
       attemptTimeoutMs: 100,
-      timeoutMs: 200,
+      timeoutMs: 2000,
     });
     queue.worker();
     await queue.publish({ payload: {} });
@@ -75,14 +76,14 @@ test.each(['silent', 'gone'])(
   },
 );
 
-test('closes the inbox, and refuses what it cannot store, while Redis is silent', {
+test.concurrent('closes the inbox, and refuses what it cannot store, while Redis is silent', {
   timeout: 30_000,
 }, async () => {
   const { connection, proxy, stop } = await fragileRedis();
   const handled: string[] = [];
   const inbox = createInbox({
     connection,
-    timeoutMs: 200,
+    timeoutMs: 2000,
     handle: ({ id }) => void handled.push(id),
   });
   const webhook = {
@@ -104,7 +105,7 @@ test('closes the inbox, and refuses what it cannot store, while Redis is silent'
   await stop();
 });
 
-test.each(['from the start', 'later'])(
+test.concurrent.each(['from the start', 'later'])(
   'lets the process end once queue and inbox are closed, although Redis is silent %s',
   { timeout: 90_000 },
   async (since) => {

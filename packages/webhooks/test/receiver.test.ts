@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import * as z from 'zod';
 import {
   createReceiver,
@@ -236,9 +236,14 @@ describe('createReceiver', () => {
 
   it.each([
     { leaseMs: 10 },
+    { leaseMs: 1000.5 },
+    { ttlMs: 86_400_000.5 },
     { ttlMs: 10 },
     { maxBodyBytes: 0 },
     { maxInFlight: 0 },
+    { handleTimeoutMs: 0 },
+    { handleTimeoutMs: Number.NaN },
+    { handleTimeoutMs: 86_400_001 },
     { handle: undefined },
     { handle: () => undefined, handOver: async () => undefined },
   ])('refuses the options %j', (options) => {
@@ -277,6 +282,140 @@ describe('a long process', () => {
     expect(lost).toMatchObject({ code: 'ERR_WEBHOOKS_CLAIM_LOST' });
     resolve();
     await receipt.done;
+  });
+});
+
+describe('a handler that does not settle', () => {
+  const processed: unknown[] = [];
+  const listen = (message: unknown) => void processed.push(message);
+  beforeEach(() => {
+    vi.useFakeTimers({ now: nowMs });
+    subscribe('countersign:webhooks:processed', listen);
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+    unsubscribe('countersign:webhooks:processed', listen);
+    processed.length = 0;
+  });
+  const timedOut = { code: 'ERR_WEBHOOKS_HANDLE_TIMEOUT' };
+  const signed = (id: string) => ({
+    body,
+    headers: createSigner({ secrets: secret }).sign({ id, body }),
+  });
+  /** The receiver, and what settles the handler's first call. */
+  function hanging(options: Partial<ReceiverOptions<Payload>> = {}) {
+    const first = Promise.withResolvers<void>();
+    const signals: AbortSignal[] = [];
+    const onError = vi.fn();
+    const receiver = receiverWith({
+      verifier: createVerifier({ secrets: secret }),
+      store: memoryReplayStore(),
+      leaseMs: 60_000,
+      maxInFlight: 1,
+      onError,
+      handle: async (_, signal) => {
+        signals.push(signal);
+        if (signals.length === 1) await first.promise;
+      },
+      ...options,
+    } as Partial<ReceiverOptions<Payload>>);
+    return { receiver, first, signals, onError };
+  }
+
+  it('has its place for five minutes, then somebody else has', async () => {
+    const { receiver, signals, onError } = hanging();
+    const receipt = await receiver.receive(signed('a'));
+    await vi.advanceTimersByTimeAsync(299_999);
+    expect(signals[0]?.aborted).toBe(false);
+    expect((await receiver.receive(signed('b'))).status).toBe(503);
+    await vi.advanceTimersByTimeAsync(1);
+    await receipt.done;
+    expect(signals[0]?.reason).toMatchObject(timedOut);
+    expect(onError).toHaveBeenCalledExactlyOnceWith(
+      signals[0]?.reason,
+      expect.objectContaining({ id: 'a' }),
+    );
+    expect(processed).toMatchObject([{ id: 'a', outcome: 'abandoned', error: timedOut }]);
+    expect((await receiver.receive(signed('b'))).status).toBe(202);
+    await receiver.close();
+  });
+
+  it('keeps the id for no longer than a lease, then the next delivery is processed', async () => {
+    const { receiver, signals } = hanging({ handleTimeoutMs: 100_000 });
+    await receiver.receive(signed('a'));
+    await vi.advanceTimersByTimeAsync(100_000);
+    expect((await receiver.receive(signed('a'))).status).toBe(409);
+    await vi.advanceTimersByTimeAsync(60_000);
+    const again = await receiver.receive(signed('a'));
+    expect(again.status).toBe(202);
+    await again.done;
+    expect(signals).toHaveLength(2);
+    await receiver.close();
+  });
+
+  it('is believed when it succeeds too late, unless somebody else was faster', async () => {
+    const { receiver, first } = hanging({ handleTimeoutMs: 100_000 });
+    await receiver.receive(signed('a'));
+    await vi.advanceTimersByTimeAsync(170_000);
+    first.resolve();
+    await vi.advanceTimersByTimeAsync(0);
+    expect((await receiver.receive(signed('a'))).status).toBe(200);
+    expect(processed).toMatchObject([{ outcome: 'abandoned' }, { outcome: 'completed' }]);
+  });
+
+  it('gives the id back when it fails too late', async () => {
+    const { receiver, first, onError } = hanging({ handleTimeoutMs: 100_000 });
+    await receiver.receive(signed('a'));
+    await vi.advanceTimersByTimeAsync(100_000);
+    first.reject(new Error('aborted'));
+    await vi.advanceTimersByTimeAsync(0);
+    expect((await receiver.receive(signed('a'))).status).toBe(202);
+    expect(onError).toHaveBeenCalledTimes(2);
+    await receiver.close();
+  });
+
+  it('is bounded, too, when there is no claim because the store is down', async () => {
+    const { receiver, signals } = hanging({
+      store: failing,
+      onStoreError: 'open',
+      handleTimeoutMs: 1000,
+    });
+    const receipt = await receiver.receive(signed('a'));
+    await vi.advanceTimersByTimeAsync(1000);
+    await receipt.done;
+    expect(signals[0]?.reason).toMatchObject(timedOut);
+  });
+
+  it.each([
+    ['last', { acknowledge: 'last' as const }],
+    [
+      'after a hand-over',
+      { handle: undefined, handOver: async () => await new Promise<void>(() => undefined) },
+    ],
+  ])('is answered with 503 when the answer comes %s', async (_, options) => {
+    const { receiver } = hanging({ ...options, handleTimeoutMs: 1000 } as Partial<
+      ReceiverOptions<Payload>
+    >);
+    const receiving = receiver.receive(signed('a'));
+    await vi.advanceTimersByTimeAsync(1000);
+    expect((await receiving).status).toBe(503);
+    await receiver.close();
+  });
+
+  it('does not keep the receiver from closing', async () => {
+    const { receiver } = hanging({ handleTimeoutMs: 1000 });
+    await receiver.receive(signed('a'));
+    const closing = receiver.close();
+    await vi.advanceTimersByTimeAsync(1000);
+    await closing;
+  });
+
+  it('leaves no timer behind when it settles in time', async () => {
+    const { receiver, first } = hanging();
+    const receipt = await receiver.receive(signed('a'));
+    first.resolve();
+    await receipt.done;
+    expect(vi.getTimerCount()).toBe(0);
   });
 });
 

@@ -1,10 +1,13 @@
 import type { AttemptOutcome } from '../attempt.ts';
 import type { Attempter } from '../attempter.ts';
-import { deliveryChannel, endpointChannel } from '../events.ts';
+import type { PreparedEvent } from '../event.ts';
+import { deliveryChannel, type EndpointEvent, endpointChannel } from '../events.ts';
 import type { NextDelay } from '../schedule.ts';
+import { readAgainMs } from '../seal.ts';
 import type { Directory } from './directory.ts';
-import type { BreakerSettings, Claimed, Ledger, Settlement, TurnRequest } from './ledger.ts';
+import type { Ledger } from './ledger.ts';
 import type { Payloads } from './payloads.ts';
+import type { BreakerSettings, Claimed, Settlement, Turn } from './turn.ts';
 
 export interface DrainSettings {
   readonly ledger: Ledger;
@@ -25,16 +28,15 @@ export interface DrainSettings {
 
 /** How long something new waits, at most, behind an attempt that hangs. */
 const LOOK_AGAIN_MS = 500;
-
-interface Settled {
-  readonly settlement: Settlement;
-  readonly event: string;
-}
-
+/** Given up in one step: some milliseconds of Redis' time. */
+const LAPSE_AT_ONCE = 500;
+/** The endpoint cannot be read, or not be signed for. */
+const ASK_AGAIN_MS = 1000;
 /**
  * Delivers what is due for one endpoint, as many at a time as it may have, until nothing is, the time slice is over,
- * or `stop` aborts. Each step settles all attempts that ended and claims the next ones in one round trip.
- * @returns when to come back, in milliseconds since the epoch; `undefined` for never.
+ * or `stop` aborts. Each step settles all attempts that ended and claims the next ones in one round trip. What has waited
+ * for too long, or for an endpoint that was removed, becomes a dead letter.
+ * @returns after how many milliseconds to come back; `undefined` for never.
  */
 export async function drain(
   endpointId: string,
@@ -42,16 +44,12 @@ export async function drain(
   stop: AbortSignal,
   settings: DrainSettings,
 ): Promise<number | undefined> {
-  const { ledger, payloads, directory, breaker, leaseMs, logEntries, logMs, now } = settings;
-  const sliceEndsAtMs = now() + settings.sliceMs;
-  const destination = await directory.find(endpointId);
-  if (!destination) {
-    const pending = await ledger.forget(endpointId);
-    endpointChannel.publish({ endpoint: endpointId, change: 'removed', pending });
-    return undefined;
-  }
-  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = destination.endpoint;
-  let settled: Settled[] = [];
+  const { ledger, payloads, directory, breaker, leaseMs, logEntries, logMs } = settings;
+  const sliceEndsAt = performance.now() + settings.sliceMs;
+  const endpoint = await directory.find(endpointId);
+  const removed = endpoint === undefined;
+  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = endpoint ?? {};
+  let settled: Settlement[] = [];
   let running = 0;
   let wakeUp = (): void => undefined;
 
@@ -59,38 +57,42 @@ export async function drain(
     running += 1;
     void deliver(claim, settings, endpointId).then((settlement) => {
       running -= 1;
-      settled.push({ settlement, event: claim.event });
+      settled.push(settlement);
       wakeUp();
     });
   }
 
   for (;;) {
-    const isOver = stop.aborted || now() >= sliceEndsAtMs;
+    const isOver = stop.aborted || performance.now() >= sliceEndsAt;
     const settling = settled;
     settled = [];
-    const request: TurnRequest = {
+    const request: Parameters<Ledger['turn']>[0] = {
       endpoint: endpointId,
       seq,
+      removed,
       want: isOver ? 0 : concurrency - running,
       running,
+      mayLapse: isOver ? 0 : LAPSE_AT_ONCE,
       leaseMs,
       fifo,
       maxPerSecond,
       logEntries,
       logMs,
-      settled: settling.map(({ settlement }) => settlement),
+      settled: settling,
       breaker,
     };
     const turn = await persistently(() => ledger.turn(request), leaseMs);
-    for (const event of turn.ended) {
-      // A release that is lost costs memory until the payload's retention ends, nothing else.
+    for (const event of turn.released) {
+      // A release that is lost costs memory until the payload's life ends, nothing else.
       void payloads.release(event, 1).catch(() => undefined);
     }
-    report(endpointId, settling, turn.change);
+    report(endpointId, settling, turn);
     for (const claim of turn.claimed) start(claim);
-    if (turn.next === 'rest' && running === 0) return turn.atMs;
-    if (turn.next === 'done' && running === 0) return undefined;
-    if (turn.next === 'stale' && running === 0) return undefined;
+    const reason = removed ? 'endpoint-removed' : 'expired';
+    for (const claim of turn.lapsed) settled.push({ ...claim, kind: 'lapsed', reason });
+    if (turn.next !== 'run' && running === 0) return turn.next === 'rest' ? turn.restMs : undefined;
+    // It may be there again: what is left is delivered then.
+    if (removed && (await directory.read(endpointId))) return 0;
     if (settled.length === 0) {
       // Something new may become due while an attempt hangs.
       const hasRoom = !isOver && !fifo && running < concurrency;
@@ -121,80 +123,91 @@ async function persistently<T>(operation: () => Promise<T>, forMs: number): Prom
 
 /** Makes one attempt, and says what it means for the delivery. Never rejects. */
 async function deliver(
-  { event: eventId, attempts }: Claimed,
+  claim: Claimed,
   settings: DrainSettings,
   endpointId: string,
 ): Promise<Settlement> {
-  const { payloads, directory, attempter } = settings;
-  const number = attempts + 1;
-  try {
-    const [event, destination] = await Promise.all([
-      payloads.get(eventId),
-      directory.find(endpointId),
-    ]);
-    if (!event) return { event: eventId, kind: 'dead', attempts, reason: 'payload-expired' };
-    if (!destination) return { event: eventId, kind: 'defer', attempts };
-    const outcome = await attempter.attempt(event, destination.target, number);
-    return settlementOf(eventId, outcome, settings);
-  } catch (error) {
-    // Redis is away, or the endpoint cannot be signed for: nothing was sent, so nothing was used up.
-    const { code } = error as { code?: unknown };
-    const log = JSON.stringify({
+  const { payloads, directory, attempter, now } = settings;
+  const number = claim.attempts + 1;
+  /** Nothing was sent, so nothing is used up. */
+  const deferred = (error: unknown): Settlement => {
+    const { code = 'ERR_UNKNOWN' } = error as { readonly code?: string };
+    const noted: AttemptOutcome = {
       attempt: number,
       verdict: 'failed',
-      error: typeof code === 'string' ? code : 'ERR_UNKNOWN',
-    });
-    return { event: eventId, kind: 'defer', attempts, penaltyMs: 1000, log };
+      startedAtMs: now(),
+      durationMs: 0,
+      error: code,
+    };
+    return { ...claim, kind: 'defer', log: JSON.stringify(noted) };
+  };
+  let event: PreparedEvent | undefined;
+  try {
+    event = await payloads.get(claim.event);
+  } catch (error) {
+    // What can be read has its turn.
+    return { ...deferred(error), delayMs: readAgainMs(error) };
+  }
+  if (!event) return { ...claim, kind: 'lapsed', reason: 'payload-missing' };
+  const prepared = event;
+  try {
+    const outcome = await directory.reach(
+      endpointId,
+      async (target) => await attempter.attempt(prepared, target, number),
+    );
+    // Whoever comes next will see that it is not there any more.
+    if (!outcome) return { ...claim, kind: 'defer', penaltyMs: ASK_AGAIN_MS };
+    return settlementOf(claim, outcome, settings);
+  } catch (error) {
+    return { ...deferred(error), penaltyMs: ASK_AGAIN_MS };
   }
 }
 
 function settlementOf(
-  event: string,
+  claim: Claimed,
   outcome: AttemptOutcome,
   { nextDelay, maxRetryAfterMs }: DrainSettings,
 ): Settlement {
   const { attempt: attempts, verdict, retryAfterMs } = outcome;
   const log = JSON.stringify(outcome);
+  const used = { ...claim, attempts, log };
   switch (verdict) {
     case 'delivered':
-      return { event, kind: 'delivered', attempts, log };
+      return { ...used, kind: 'delivered' };
     case 'gone':
-      return { event, kind: 'gone', attempts, log };
+      return { ...claim, kind: 'gone', log };
     case 'aborted':
-      return { event, kind: 'defer', attempts: attempts - 1, log };
-    case 'rejected': {
-      const reason = outcome.error ?? `status ${outcome.status}`;
-      return { event, kind: 'dead', attempts, reason, log };
-    }
+      return { ...claim, kind: 'defer', log };
+    case 'rejected':
+      return { ...used, kind: 'dead', reason: outcome.error ?? `status ${outcome.status}` };
     case 'failed': {
-      const delayMs = nextDelay(attempts + 1);
-      if (delayMs === undefined) return { event, kind: 'dead', attempts, reason: 'exhausted', log };
+      const delayMs = delayOf(nextDelay, attempts + 1);
+      if (typeof delayMs !== 'number') return { ...used, kind: 'dead', reason: delayMs };
       const penaltyMs =
         retryAfterMs === undefined ? undefined : Math.min(retryAfterMs, maxRetryAfterMs);
-      return {
-        event,
-        kind: 'retry',
-        attempts,
-        delayMs,
-        log,
-        ...(penaltyMs !== undefined && { penaltyMs }),
-      };
+      return { ...used, kind: 'retry', delayMs, ...(penaltyMs !== undefined && { penaltyMs }) };
     }
   }
 }
 
-function report(endpoint: string, settled: readonly Settled[], change: string): void {
+/** When to try again, or why not. The schedule may be a function of the user's. */
+function delayOf(nextDelay: NextDelay, attempt: number): number | 'exhausted' | 'schedule-failed' {
+  try {
+    return nextDelay(attempt) ?? 'exhausted';
+  } catch {
+    return 'schedule-failed';
+  }
+}
+
+function report(endpoint: string, settled: readonly Settlement[], turn: Turn): void {
+  const { change, pending } = turn;
   if (change !== '' && endpointChannel.hasSubscribers) {
-    endpointChannel.publish({ endpoint, change: change as 'disabled' | 'enabled' });
+    endpointChannel.publish({ endpoint, change: change as EndpointEvent['change'], pending });
   }
   if (!deliveryChannel.hasSubscribers) return;
-  for (const { settlement } of settled) {
-    if (settlement.kind !== 'delivered' && settlement.kind !== 'dead') continue;
-    deliveryChannel.publish({
-      eventId: settlement.event,
-      endpoint,
-      outcome: settlement.kind === 'dead' ? (settlement.reason ?? 'dead') : 'delivered',
-      attempts: settlement.attempts,
-    });
+  for (const { event, kind, attempts, reason } of settled) {
+    if (kind !== 'delivered' && kind !== 'dead' && kind !== 'lapsed') continue;
+    const outcome = kind === 'delivered' ? kind : (reason ?? 'dead');
+    deliveryChannel.publish({ eventId: event, endpoint, outcome, attempts });
   }
 }

@@ -1,16 +1,26 @@
 import { type RedisClient, withDeadline } from '@countersign/redis';
-import { type Job as BullJob, type ConnectionOptions, Queue, Worker } from 'bullmq';
+import type { SealKeySource } from '@countersign/seal';
+import { type Job as BullJob, type ConnectionOptions, DelayedError, Queue, Worker } from 'bullmq';
 import type { Webhook } from '../admission.ts';
-import { storeKey } from '../lease.ts';
+import { WebhookError } from '../errors.ts';
+import { handleTimeout, storeKey } from '../lease.ts';
 import { assertWhole } from '../range.ts';
-import { createSeal } from '../seal.ts';
+import { createVault, readAgainMs } from '../seal.ts';
 import { closeWorker, ownWorker } from './closing.ts';
 
 export interface InboxOptions<T> {
   /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
   readonly connection: RedisClient;
-  /** Processes one webhook; a rejection has it processed again. `signal` aborts when the worker is closed. */
+  /**
+   * Processes one webhook; a rejection has it processed again. `signal` aborts when the worker is closed (then a rejection uses up
+   * no try), or when it takes longer than `handleTimeoutMs`.
+   */
   readonly handle: (webhook: InboxWebhook<T>, signal: AbortSignal) => void | Promise<void>;
+  /**
+   * How long one try may take, in milliseconds, 1 to 86,400,000; default 300,000. Then it counts as failed, is not waited for any
+   * more, and is made again, although what it began may be going on: heed the signal.
+   */
+  readonly handleTimeoutMs?: number;
   /** The queue's name; default `inbox`. */
   readonly name?: string;
   /** Begins every key; default `{webhooks}`. On a cluster it must have a hash tag. */
@@ -24,8 +34,11 @@ export interface InboxOptions<T> {
    * old ones when it gives up another. One that was processed is removed at once.
    */
   readonly failedMs?: number;
-  /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
-  readonly encryptionKeys?: readonly Uint8Array[];
+  /**
+   * Encrypts payloads at rest: keys of `@countersign/seal`, 32 bytes or what gets them; the first encrypts, all decrypt. What
+   * no key opens is tried again every 10 minutes, and uses up no attempt. Default: not encrypted.
+   */
+  readonly encryptionKeys?: readonly SealKeySource[];
   /** How long Redis may take to store a webhook, and to close, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number;
 }
@@ -56,6 +69,15 @@ interface Job {
 
 const DAY_MS = 86_400_000;
 
+/** Until a worker that is being closed takes no more. */
+const ELSEWHERE_MS = 1000;
+
+/** Has a job come back without having used up a try. Never resolves. */
+async function putOff(job: BullJob, delayMs: number, token: string | undefined): Promise<never> {
+  await job.moveToDelayed(Date.now() + delayMs, token);
+  throw new DelayedError();
+}
+
 /**
  * Creates an inbox on BullMQ: at least once, through crashes of workers and of Redis (with AOF).
  * @throws TypeError when an option is out of range.
@@ -68,6 +90,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
     attempts = 10,
     backoffMs = 1000,
     failedMs = 30 * DAY_MS,
+    handleTimeoutMs = 300_000,
     timeoutMs = 5000,
   } = options;
   if (!/^[^:]{1,64}$/.test(name))
@@ -76,30 +99,59 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
   assertWhole('attempts', attempts, 1, 1000);
   assertWhole('backoffMs', backoffMs, 1, DAY_MS);
   assertWhole('failedMs', failedMs, 1000, 3650 * DAY_MS);
+  assertWhole('handleTimeoutMs', handleTimeoutMs, 1, DAY_MS);
   assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);
   const connection = options.connection as unknown as ConnectionOptions;
-  const seal = options.encryptionKeys && createSeal(options.encryptionKeys);
+  const vault = options.encryptionKeys && createVault(options.encryptionKeys);
   const queue = new Queue<Job>(name, { connection, prefix });
   queue.on('error', () => undefined);
   const workers = new Set<{ close(): Promise<void> }>();
+  const sealedAs = (jobId: string): string => `${name}:${jobId}`;
 
-  function encoded({ id, source, timestampMs, payload, keyIndex }: Webhook<T>): Job {
+  async function encoded(webhook: Webhook<T>, jobId: string): Promise<Job> {
+    const { id, source, timestampMs, payload, keyIndex } = webhook;
     const text = JSON.stringify({ id, source, timestampMs, payload, keyIndex });
-    if (!seal) return { webhook: text, sealed: false };
-    return { webhook: seal.seal(Buffer.from(text), name).toString('base64'), sealed: true };
+    if (!vault) return { webhook: text, sealed: false };
+    const sealed = await vault.seal(Buffer.from(text), sealedAs(jobId));
+    return { webhook: sealed.toString('base64'), sealed: true };
   }
 
-  function decoded({ webhook, sealed }: Job): InboxWebhook<T> {
-    if (sealed && !seal) throw new TypeError('encryptionKeys are needed for what is queued');
-    const text =
-      sealed && seal ? seal.open(Buffer.from(webhook, 'base64'), name).toString() : webhook;
-    return JSON.parse(text) as InboxWebhook<T>;
+  async function decoded({
+    id = '',
+    data: { webhook, sealed },
+  }: BullJob<Job>): Promise<InboxWebhook<T>> {
+    if (!sealed) return JSON.parse(webhook) as InboxWebhook<T>;
+    if (!vault) {
+      throw new WebhookError(
+        'ERR_WEBHOOKS_STORE_FAILED',
+        'what is queued is encrypted, and there are no encryptionKeys',
+      );
+    }
+    const text = await vault.open(Buffer.from(webhook, 'base64'), sealedAs(id));
+    return JSON.parse(text.toString()) as InboxWebhook<T>;
+  }
+
+  /** One try, for as long as it may take. */
+  async function attempt(webhook: InboxWebhook<T>, closing: AbortSignal): Promise<void> {
+    const late = new AbortController();
+    const over = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      const error = handleTimeout(handleTimeoutMs);
+      late.abort(error);
+      over.reject(error);
+    }, handleTimeoutMs);
+    const signal = AbortSignal.any([closing, late.signal]);
+    try {
+      await Promise.race([(async () => await handle(webhook, signal))(), over.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async function put(webhook: Webhook<T>): Promise<void> {
     // BullMQ keeps ":" for itself, and ids from bodies may hold anything.
     const jobId = Buffer.from(storeKey(webhook.source, webhook.id)).toString('base64url');
-    const data = encoded(webhook);
+    const data = await encoded(webhook, jobId);
     const before = await queue.getJob(jobId);
     if (before && (await before.isFailed())) return await again(before, data);
     await queue.add('webhook', data, {
@@ -136,10 +188,27 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
       const make = () =>
         new Worker<Job>(
           name,
-          async (job) => {
-            const work = (async () => await handle(decoded(job.data), stop.signal))();
+          async (job, token) => {
+            // A worker that is being closed still takes what it has asked for.
+            if (stop.signal.aborted) return await putOff(job, ELSEWHERE_MS, token);
+            let webhook: InboxWebhook<T>;
+            try {
+              webhook = await decoded(job);
+            } catch (error) {
+              failed(error);
+              return await putOff(job, readAgainMs(error), token);
+            }
+            const work = attempt(webhook, stop.signal);
             handling.add(work);
-            await work.finally(() => handling.delete(work));
+            try {
+              await work;
+            } catch (error) {
+              if (!stop.signal.aborted) throw error;
+              // It was told to stop: whoever comes next makes the same try.
+              await putOff(job, ELSEWHERE_MS, token);
+            } finally {
+              handling.delete(work);
+            }
           },
           // With BullMQ's default of 1, a webhook whose worker crashes twice would be given up.
           {
@@ -155,7 +224,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
         async close() {
           stop.abort();
           void owned.worker.close();
-          // Handlers take as long as they take; Redis does not.
+          // Handlers take as long as they may; Redis does not.
           await Promise.allSettled(handling);
           await closeWorker(owned, timeoutMs).catch(failed);
           workers.delete(handleOf);

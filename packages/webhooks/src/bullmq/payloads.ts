@@ -1,13 +1,16 @@
 import { type RedisClient, script } from '@countersign/redis';
 import { WebhookError } from '../errors.ts';
 import type { PreparedEvent } from '../event.ts';
-import type { Seal } from '../seal.ts';
+import type { Vault } from '../seal.ts';
 
 /** Keeps each event's payload once, however many endpoints it goes to, for as long as a delivery needs it. */
 export interface Payloads {
   /** Stores the payload with `references` deliveries that need it; adds them when it is there already. */
   put(event: PreparedEvent, references: number): Promise<void>;
-  /** `undefined` when it is not kept any more. */
+  /**
+   * `undefined` when it is not kept any more.
+   * @throws WebhookError `ERR_WEBHOOKS_STORE_FAILED` when no key opens it.
+   */
   get(id: string): Promise<PreparedEvent | undefined>;
   /** One delivery more needs it; `false` when it is gone. */
   retain(id: string): Promise<boolean>;
@@ -17,30 +20,35 @@ export interface Payloads {
 
 export interface PayloadsOptions {
   readonly prefix: string;
-  /** How long a payload is kept at most. */
-  readonly retentionMs: number;
+  /** How long a payload is kept at most, after it was published or a delivery began to need it again. */
+  readonly keepMs: number;
   /** How long after the last delivery needed it. */
   readonly historyMs: number;
-  readonly seal: Seal | undefined;
+  readonly vault: Vault | undefined;
   readonly timeoutMs: number;
 }
 
-/** Fan-out reads one payload many times in a row. */
+/** Fan-out reads one payload many times in a row. Not for long: an id that is forgotten may stand for something else then. */
+const CACHE_MS = 1000;
 const CACHE_ENTRIES = 256;
 const CACHE_BYTES = 8_388_608;
 const FORMAT = 1;
 const SEALED = 0x80;
 
-const putScript = script<
-  readonly [body: Uint8Array, references: number, retentionMs: number],
-  number
->(
+/** Never shortens a life: other deliveries may have been promised more. */
+const keeping = `
+local function keep(key, ms)
+  if redis.call('PTTL', key) < tonumber(ms) then redis.call('PEXPIRE', key, ms) end
+end
+`;
+
+const putScript = script<readonly [body: Uint8Array, references: number, keepMs: number], number>(
   `
 redis.call('HSETNX', KEYS[1], 'd', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+keep(KEYS[1], ARGV[3])
 return redis.call('HINCRBY', KEYS[1], 'n', ARGV[2])
 `,
-  { keys: 1 },
+  { keys: 1, prelude: keeping },
 );
 
 const getScript = script<readonly [], Buffer | null>(`return redis.call('HGET', KEYS[1], 'd')`, {
@@ -48,13 +56,14 @@ const getScript = script<readonly [], Buffer | null>(`return redis.call('HGET', 
   replies: 'bytes',
 });
 
-const retainScript = script<readonly [retentionMs: number], 0 | 1>(
+const retainScript = script<readonly [keepMs: number], 0 | 1>(
   `
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HINCRBY', KEYS[1], 'n', 1)
-return redis.call('PEXPIRE', KEYS[1], ARGV[1])
+keep(KEYS[1], ARGV[1])
+return 1
 `,
-  { keys: 1 },
+  { keys: 1, prelude: keeping },
 );
 
 const releaseScript = script<readonly [references: number, historyMs: number], number>(
@@ -69,34 +78,38 @@ return 0
 );
 
 export function createPayloads(redis: RedisClient, options: PayloadsOptions): Payloads {
-  const { prefix, retentionMs, historyMs, seal, timeoutMs } = options;
+  const { prefix, keepMs, historyMs, vault, timeoutMs } = options;
   const call = { timeoutMs };
   const keyOf = (id: string): string => `${prefix}:payload:{${id}}`;
-  const cache = new Map<string, Promise<PreparedEvent | undefined>>();
+  const cache = new Map<
+    string,
+    { readonly loading: Promise<PreparedEvent | undefined>; readonly readAt: number }
+  >();
   let cachedBytes = 0;
 
   async function load(id: string): Promise<PreparedEvent | undefined> {
     const stored = await getScript(redis, [keyOf(id)], [], call);
     if (!stored) return undefined;
-    const event = decoded(id, stored, seal, keyOf(id));
+    const event = await decoded(id, stored, vault, keyOf(id));
     cachedBytes += event.body.byteLength;
     return event;
   }
 
   return {
     async put(event, references) {
-      const args = [encoded(event, seal, keyOf(event.id)), references, retentionMs] as const;
+      const stored = await encoded(event, vault, keyOf(event.id));
+      const args = [stored, references, keepMs] as const;
       await putScript(redis, [keyOf(event.id)], args, call);
     },
     async get(id) {
       const known = cache.get(id);
-      if (known) return await known;
+      if (known && performance.now() - known.readAt < CACHE_MS) return await known.loading;
       if (cache.size >= CACHE_ENTRIES || cachedBytes > CACHE_BYTES) {
         cache.clear();
         cachedBytes = 0;
       }
       const loading = load(id);
-      cache.set(id, loading);
+      cache.set(id, { loading, readAt: performance.now() });
       const event = await loading.catch((error: unknown) => {
         cache.delete(id);
         throw error;
@@ -104,39 +117,44 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
       if (!event) cache.delete(id);
       return event;
     },
-    retain: async (id) => (await retainScript(redis, [keyOf(id)], [retentionMs], call)) === 1,
+    retain: async (id) => (await retainScript(redis, [keyOf(id)], [keepMs], call)) === 1,
     async release(id, references) {
-      await releaseScript(redis, [keyOf(id)], [references, historyMs], call);
+      const left = await releaseScript(redis, [keyOf(id)], [references, historyMs], call);
+      if (left <= 0) cache.delete(id);
     },
   };
 }
 
 /** One byte (version and whether it is sealed), then the length of the metadata, the metadata, and the body. */
-function encoded(event: PreparedEvent, seal: Seal | undefined, context: string): Buffer {
+async function encoded(
+  event: PreparedEvent,
+  vault: Vault | undefined,
+  context: string,
+): Promise<Buffer> {
   const { type, contentType, body } = event;
   const meta = Buffer.from(JSON.stringify({ type, contentType }), 'utf8');
   const length = Buffer.alloc(2);
   length.writeUInt16BE(meta.byteLength);
   const plain = Buffer.concat([length, meta, body]);
-  if (!seal) return Buffer.concat([Buffer.of(FORMAT), plain]);
-  return Buffer.concat([Buffer.of(FORMAT | SEALED), seal.seal(plain, context)]);
+  if (!vault) return Buffer.concat([Buffer.of(FORMAT), plain]);
+  return Buffer.concat([Buffer.of(FORMAT | SEALED), await vault.seal(plain, context)]);
 }
 
-function decoded(
+async function decoded(
   id: string,
   stored: Buffer,
-  seal: Seal | undefined,
+  vault: Vault | undefined,
   context: string,
-): PreparedEvent {
+): Promise<PreparedEvent> {
   const format = stored[0] ?? 0;
-  if ((format & ~SEALED) !== FORMAT || (format & SEALED && !seal)) {
+  if ((format & ~SEALED) !== FORMAT || (format & SEALED && !vault)) {
     throw new WebhookError(
       'ERR_WEBHOOKS_STORE_FAILED',
       'a stored payload has a format that this version does not know, or is encrypted and there are no encryptionKeys',
     );
   }
   const rest = stored.subarray(1);
-  const plain = format & SEALED && seal ? seal.open(rest, context) : rest;
+  const plain = format & SEALED && vault ? await vault.open(rest, context) : rest;
   const metaEnd = 2 + plain.readUInt16BE(0);
   const meta = JSON.parse(plain.toString('utf8', 2, metaEnd)) as {
     readonly type?: string;

@@ -1,6 +1,6 @@
 import { egressAgent } from '@countersign/egress';
-import { type RedisClient, withDeadline } from '@countersign/redis';
-import { type ConnectionOptions, DelayedError, Queue, Worker } from 'bullmq';
+import type { RedisClient } from '@countersign/redis';
+import type { SealKeySource } from '@countersign/seal';
 import type { AttemptOutcome } from '../attempt.ts';
 import { type AttemptSettings, createAttempter } from '../attempter.ts';
 import type { EndpointStore } from '../endpoint-store.ts';
@@ -9,13 +9,13 @@ import { prepareEvent, type WebhookEvent } from '../event.ts';
 import { assertWhole } from '../range.ts';
 import { delays, type ScheduleOptions } from '../schedule.ts';
 import type { Scheme } from '../scheme.ts';
-import { createSeal } from '../seal.ts';
-import { closeWorker, ownWorker } from './closing.ts';
+import { createVault } from '../seal.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
-import { type DrainSettings, drain } from './drain.ts';
-import { type BreakerSettings, createLedger, type EndpointState, type Wake } from './ledger.ts';
+import type { EndpointState, Enqueued, Ledger } from './ledger.ts';
 import { createPayloads } from './payloads.ts';
-import { shardOf, shardPrefix } from './shard.ts';
+import { createShards } from './shards.ts';
+import type { BreakerSettings } from './turn.ts';
+import { startWorker, type WebhookWorker, type WorkerOptions } from './worker.ts';
 
 export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   /** An ioredis client (`Redis` or `Cluster`) with `maxRetriesPerRequest: null`. It stays yours to close. */
@@ -25,15 +25,24 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   readonly scheme?: Scheme;
   /** Begins every key; default `webhooks`. */
   readonly prefix?: string;
-  /** Queues that endpoints are spread over; on a cluster, at least as many as masters. Never change it while anything is pending. Default 4. */
+  /**
+   * Queues that endpoints are spread over; on a cluster, at least as many as masters. Fixed by whoever uses the prefix first: with
+   * another number everything rejects with `ERR_WEBHOOKS_SHARDS_CHANGED`. Default 4.
+   */
   readonly shards?: number;
-  /** How long a payload is kept at most, pending or not, in milliseconds. Default 30 days. */
+  /**
+   * How long a delivery may wait, for whatever reason, since it was published or delivered again, in milliseconds; then it
+   * becomes a dead letter (`expired`). Default 30 days.
+   */
   readonly retentionMs?: number;
   /** How long delivered events can be delivered again, in milliseconds; 0 to forget them at once. Default 24 hours. */
   readonly historyMs?: number;
-  /** Encrypts payloads at rest: keys of 32 bytes, the first encrypts, all decrypt. Default: not encrypted. */
-  readonly encryptionKeys?: readonly Uint8Array[];
-  /** How long a dead letter is kept, in milliseconds; its payload is for no longer than `retentionMs`. Default 30 days. */
+  /**
+   * Encrypts payloads at rest: keys of `@countersign/seal`, 32 bytes or what gets them; the first encrypts, all decrypt.
+   * Default: not encrypted.
+   */
+  readonly encryptionKeys?: readonly SealKeySource[];
+  /** How long a dead letter is kept, with its payload, in milliseconds. Default 30 days. */
   readonly deadLetterMs?: number;
   /** Attempts kept in each endpoint's log. Default 1,000. */
   readonly logEntries?: number;
@@ -51,27 +60,6 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   readonly timeoutMs?: number;
 }
 
-export interface WorkerOptions {
-  /** Endpoints drained at the same time, in each shard. Default 100. */
-  readonly concurrency?: number;
-  /** Which shards to serve. Default: all. */
-  readonly shards?: readonly number[];
-  /** An endpoint with a long backlog lets others have its place after this long, in milliseconds. Default 5,000. */
-  readonly sliceMs?: number;
-  /** How often to look for endpoints that nobody came for, in milliseconds. Default 30,000. */
-  readonly sweepMs?: number;
-  /** Told about errors of Redis and BullMQ. Default: they are swallowed, work goes on when Redis is back. */
-  readonly onError?: (error: Error) => void;
-}
-
-export interface WebhookWorker {
-  /**
-   * Takes nothing new, waits for the attempts that are being made, and gives the rest back. While Redis is away, it
-   * takes no longer than `attemptTimeoutMs + timeoutMs` and 5 seconds; what could not be settled is attempted again.
-   */
-  close(): Promise<void>;
-}
-
 /** One delivery that was given up. */
 export interface DeadLetter {
   /** For `redeliver`. */
@@ -80,7 +68,11 @@ export interface DeadLetter {
   readonly event: string;
   readonly atMs: number;
   readonly attempts: number;
-  /** `exhausted`, `payload-expired`, the code of our own refusal, or a permanent status. */
+  /**
+   * `exhausted`: every attempt failed. `schedule-failed`: a `schedule` of yours threw, or returned what is no wait. `expired`: it
+   * waited for `retentionMs`. `endpoint-removed`. `payload-missing`: Redis lost it. Or the code of our own refusal, or a
+   * permanent status.
+   */
   readonly reason: string;
 }
 
@@ -103,9 +95,16 @@ export interface WebhookQueue {
   ): Promise<{ readonly id: string; readonly endpoints: readonly string[] }>;
   /** Starts to deliver in this process. */
   worker(options?: WorkerOptions): WebhookWorker;
-  /** Stops deliveries to an endpoint, or to all (then within a worker's `sliceMs`); nothing is lost. */
+  /**
+   * Stops deliveries to an endpoint, or to all (then within a worker's `sliceMs`). What waits for an endpoint for `retentionMs`
+   * becomes a dead letter, paused or not; while all is paused, nobody comes to do that.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`.
+   */
   pause(endpoint?: string): Promise<void>;
-  /** Goes on; also enables an endpoint that was disabled. */
+  /**
+   * Goes on; also enables an endpoint that was disabled.
+   * @throws WebhookError `ERR_WEBHOOKS_ENDPOINT_UNKNOWN`.
+   */
   resume(endpoint?: string): Promise<void>;
   /**
    * Delivers again what was delivered or given up: an id of `deadLetters`, or `endpoint:event`.
@@ -127,7 +126,7 @@ export interface WebhookQueue {
     /** Default 100, up to 1,000. */
     readonly limit?: number;
   }): Promise<readonly DeadLetter[]>;
-  /** The latest attempts at an endpoint, newest first. */
+  /** The latest attempts at an endpoint, newest first: up to `limit`, 1 to 10,000, default 100. */
   attempts(
     endpoint: string,
     limit?: number,
@@ -146,7 +145,6 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const MOST_MS = 3650 * DAY_MS;
 const STATES_AT_ONCE = 100;
-const QUEUE_NAME = 'drain';
 
 /**
  * Delivers webhooks durably on BullMQ: at least once, through crashes of workers and of Redis (with AOF).
@@ -183,8 +181,16 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   }
   const nextDelay = delays(options);
   const attempter = createAttempter(options);
-  const seal = encryptionKeys && createSeal(encryptionKeys);
-  const payloads = createPayloads(connection, { prefix, retentionMs, historyMs, seal, timeoutMs });
+  const vault = encryptionKeys && createVault(encryptionKeys);
+  // A delivery that died after `retentionMs` is kept, and can be delivered again, for `deadLetterMs` more.
+  const keepMs = Math.max(retentionMs + deadLetterMs, historyMs);
+  const payloads = createPayloads(connection, {
+    prefix,
+    keepMs,
+    historyMs,
+    vault,
+    timeoutMs,
+  });
   const directory = createDirectory({
     store: endpoints,
     scheme: options.scheme,
@@ -195,54 +201,33 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   });
   // Longer than the longest attempt, with time to settle it.
   const leaseMs = attemptTimeoutMs + 5 * SECOND_MS;
-  const shards = Array.from({ length: shardCount }, (_, shard) => {
-    const queue = new Queue<Job>(QUEUE_NAME, {
-      connection: connection as unknown as ConnectionOptions,
-      prefix: shardPrefix(prefix, shard),
-      defaultJobOptions: { removeOnComplete: true, removeOnFail: true, attempts: 1 },
-      // Nobody reads BullMQ's own events.
-      streams: { events: { maxLen: 100 } },
-    });
-    queue.on('error', () => undefined);
-    return { queue, ledger: createLedger(connection, { prefix, shard, timeoutMs, deadLetterMs }) };
+  const shards = createShards(connection, {
+    prefix,
+    count: shardCount,
+    timeoutMs,
+    retentionMs,
+    deadLetterMs,
+    historyMs,
   });
+  const ledgerOf = async (endpoint: string): Promise<Ledger> => (await shards.at(endpoint)).ledger;
   const workers = new Set<WebhookWorker>();
 
-  const at = (endpoint: string): (typeof shards)[number] =>
-    shards[shardOf(endpoint, shardCount)] as (typeof shards)[number];
-
-  async function queueUp(endpoint: string, wake: Wake | undefined): Promise<void> {
-    if (!wake) return;
-    const { seq, delayMs } = wake;
-    const job = { endpoint, seq };
-    const adding = at(endpoint).queue.add('drain', job, { jobId: jobId(job), delay: delayMs });
-    // The one before may rest until a retry that is hours away, and would be left behind.
-    const removing = withdraw({ endpoint, seq: seq - 1 });
-    // BullMQ would wait for Redis to come back; the publisher is told instead, and a sweep comes for the endpoint.
-    await withDeadline(adding, timeoutMs);
-    await removing;
-  }
-
-  /** Removes a drain job that another took over from. One that runs refuses, and sees for itself that it is stale. */
-  async function withdraw(job: Job): Promise<void> {
-    const removing = at(job.endpoint).queue.remove(jobId(job), { removeChildren: false });
-    // What is left behind costs memory until it wakes up, nothing else.
-    await withDeadline(removing, timeoutMs).catch(() => undefined);
-  }
-
-  async function enqueue(endpoint: string, event: string, again: boolean): Promise<boolean> {
+  async function enqueue(
+    endpoint: string,
+    events: readonly string[],
+    again: boolean,
+  ): Promise<readonly Enqueued[]> {
     // One that cannot be read must not hold up the others; to keep its order does no harm.
     const fifo = await directory.read(endpoint).then(
       (found) => found?.fifo ?? false,
       () => true,
     );
-    const { added, wake } = await at(endpoint).ledger.enqueue(endpoint, event, {
-      fifo,
-      historyMs,
-      again,
-    });
-    await queueUp(endpoint, wake);
-    return added;
+    const { ledger, jobs } = await shards.at(endpoint);
+    // Asked for in one turn of the event loop, so they arrive together and in their order.
+    const asked = events.map((event) => ledger.enqueue(endpoint, event, { fifo, again }));
+    const enqueued = await Promise.all(asked);
+    await Promise.all(enqueued.map(({ wake }) => jobs.queueUp(endpoint, wake)));
+    return enqueued;
   }
 
   async function assertKnown(endpoint: string): Promise<void> {
@@ -250,35 +235,33 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     throw new WebhookError('ERR_WEBHOOKS_ENDPOINT_UNKNOWN', `there is no endpoint ${endpoint}`);
   }
 
-  async function redeliver(endpoint: string, event: string): Promise<void> {
-    await assertKnown(endpoint);
-    if (!(await payloads.retain(event))) {
-      throw new WebhookError(
-        'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
-        `the payload of ${event} is not kept any more`,
-      );
-    }
-    if (!(await enqueue(endpoint, event, true))) await payloads.release(event, 1);
+  /** For each event: `undefined` when its payload is not kept any more; otherwise whether it was not pending already. */
+  async function redeliver(
+    endpoint: string,
+    events: readonly string[],
+  ): Promise<readonly (boolean | undefined)[]> {
+    await shards.all();
+    const kept = await Promise.all(events.map((event) => payloads.retain(event)));
+    const deliverable = events.filter((_, index) => kept[index]);
+    const enqueued = await enqueue(endpoint, deliverable, true);
+    // Somebody needed it already: a delivery that is pending, or a dead letter.
+    const surplus = deliverable.filter((_, index) => isSurplus(enqueued[index]));
+    await Promise.all(surplus.map((event) => payloads.release(event, 1)));
+    const outcomes = new Map(deliverable.map((event, index) => [event, enqueued[index]?.added]));
+    return events.map((event) => outcomes.get(event));
   }
 
   async function stats(): Promise<QueueStats> {
-    const all = await Promise.all(shards.map(({ ledger }) => ledger.counters()));
+    const all = await Promise.all((await shards.all()).map(({ ledger }) => ledger.counters()));
     const sum = (name: string): number => all.reduce((total, of) => total + (of[name] ?? 0), 0);
     const [published, delivered, dead] = [sum('published'), sum('delivered'), sum('dead')];
-    const pending = published - delivered - dead - sum('forgotten');
+    const pending = published - delivered - dead;
     return { published, delivered, retried: sum('retried'), dead, pending };
   }
 
-  /** Comes for endpoints whose drain job was never queued, or was lost: their publisher or worker crashed. */
-  async function sweep(shard: number): Promise<void> {
-    const { queue, ledger } = shards[shard] as (typeof shards)[number];
-    const graceMs = 10 * SECOND_MS;
-    for (const endpoint of await ledger.overdue(graceMs, 1000)) {
-      const seq = await ledger.sequence(endpoint);
-      // It waits for its turn behind others: to queue it again would send it to the end.
-      if (await queue.getJob(jobId({ endpoint, seq }))) continue;
-      await queueUp(endpoint, await ledger.revive(endpoint, graceMs));
-    }
+  async function mourned(): Promise<readonly string[]> {
+    const all = await Promise.all((await shards.all()).map(({ ledger }) => ledger.mourned()));
+    return all.flat().sort();
   }
 
   return {
@@ -286,136 +269,102 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       const prepared = prepareEvent(event);
       const wanting = await endpoints.matching(prepared.type);
       if (wanting.length === 0) return { id: prepared.id, endpoints: [] };
+      await shards.all();
       // First the payload, then what refers to it: a crash in between costs memory, not a delivery.
       await payloads.put(prepared, wanting.length);
-      const added = await Promise.all(wanting.map((id) => enqueue(id, prepared.id, false)));
-      const surplus = added.filter((isNew) => !isNew).length;
+      const added = await Promise.all(wanting.map((id) => enqueue(id, [prepared.id], false)));
+      const surplus = added.flat().filter(isSurplus).length;
       if (surplus > 0) await payloads.release(prepared.id, surplus);
       return { id: prepared.id, endpoints: wanting };
     },
 
     worker(workerOptions = {}) {
-      const { concurrency = 100, sliceMs = 5000, sweepMs = 30_000, onError } = workerOptions;
-      const { shards: served = shards.map((_, index) => index) } = workerOptions;
-      assertWhole('concurrency', concurrency, 1, 10_000);
-      assertWhole('sliceMs', sliceMs, 1, HOUR_MS);
-      assertWhole('sweepMs', sweepMs, 1, HOUR_MS);
-      if (served.length === 0 || new Set(served).size < served.length) {
-        throw new TypeError('shards must name at least one shard, and each once');
-      }
-      for (const shard of served) assertWhole('shards', shard, 0, shardCount - 1);
-      const stop = new AbortController();
-      const failed = (error: unknown): void => onError?.(error as Error);
-      const running = served.map((shard) => {
-        const { ledger } = shards[shard] as (typeof shards)[number];
-        const settings: DrainSettings = {
-          ledger,
+      const started = startWorker(
+        connection,
+        shards,
+        {
           payloads,
           directory,
           attempter,
           nextDelay,
           leaseMs,
-          sliceMs,
           now,
           maxRetryAfterMs,
           breaker,
           logEntries,
           logMs,
-        };
-        const make = () =>
-          new Worker<Job>(
-            QUEUE_NAME,
-            async (job, token) => {
-              const atMs = await drain(job.data.endpoint, job.data.seq, stop.signal, settings);
-              if (atMs === undefined) return;
-              await job.moveToDelayed(atMs, token);
-              // Whoever took over before it lay down could not remove it.
-              const { endpoint, seq } = job.data;
-              const latest = await ledger.sequence(endpoint).catch(() => seq);
-              if (latest !== seq) await withdraw(job.data);
-              throw new DelayedError();
-            },
-            {
-              connection: connection as unknown as ConnectionOptions,
-              prefix: shardPrefix(prefix, shard),
-              concurrency,
-              // A drain job is never given up: what it stands for is in the ledger, and it may crash any number of times.
-              maxStalledCount: Number.MAX_SAFE_INTEGER,
-              lockDuration: leaseMs,
-              stalledInterval: leaseMs,
-              removeOnComplete: { count: 0 },
-              removeOnFail: { count: 0 },
-            },
-          );
-        const owned = ownWorker(connection, make);
-        const { worker } = owned;
-        worker.on('error', failed);
-        // An endpoint that cannot be read or called as it is stored. Its deliveries wait; a sweep comes for it again.
-        worker.on('failed', (_, error) => failed(error));
-        return owned;
-      });
-      const sweepAll = (): void => {
-        for (const shard of served) void sweep(shard).catch(failed);
-      };
-      sweepAll();
-      const timer = setInterval(sweepAll, sweepMs).unref();
-      const handle: WebhookWorker = {
+          timeoutMs,
+        },
+        workerOptions,
+      );
+      const worker: WebhookWorker = {
         async close() {
-          clearInterval(timer);
-          stop.abort();
-          // BullMQ would wait for Redis to come back. Attempts have ended, and were settled if that was possible, by then;
-          // what was not is attempted again when its lease ends.
-          const timeLimitMs = leaseMs + timeoutMs;
-          await Promise.all(running.map((owned) => closeWorker(owned, timeLimitMs).catch(failed)));
-          workers.delete(handle);
+          await started.close();
+          workers.delete(worker);
         },
       };
-      workers.add(handle);
-      return handle;
+      workers.add(worker);
+      return worker;
     },
 
     async pause(endpoint) {
-      if (endpoint !== undefined) await at(endpoint).ledger.pause(endpoint);
-      else await Promise.all(shards.map(({ queue }) => queue.pause()));
+      if (endpoint === undefined) {
+        await Promise.all((await shards.all()).map(({ jobs }) => jobs.pause()));
+        return;
+      }
+      await assertKnown(endpoint);
+      await (await ledgerOf(endpoint)).pause(endpoint);
     },
     async resume(endpoint) {
-      if (endpoint !== undefined) {
-        await queueUp(endpoint, await at(endpoint).ledger.resume(endpoint));
-      } else await Promise.all(shards.map(({ queue }) => queue.resume()));
+      if (endpoint === undefined) {
+        await Promise.all((await shards.all()).map(({ jobs }) => jobs.resume()));
+        return;
+      }
+      await assertKnown(endpoint);
+      const { ledger, jobs } = await shards.at(endpoint);
+      await jobs.queueUp(endpoint, await ledger.resume(endpoint));
     },
     async redeliver(id) {
       const colon = id.indexOf(':');
       if (colon < 1)
         throw new WebhookError('ERR_WEBHOOKS_DELIVERY_UNKNOWN', 'an id is endpoint:event');
-      await redeliver(id.slice(0, colon), id.slice(colon + 1));
+      const [endpoint, event] = [id.slice(0, colon), id.slice(colon + 1)];
+      await assertKnown(endpoint);
+      const [outcome] = await redeliver(endpoint, [event]);
+      if (outcome !== undefined) return;
+      throw new WebhookError(
+        'ERR_WEBHOOKS_DELIVERY_UNKNOWN',
+        `the payload of ${event} is not kept any more`,
+      );
     },
     async redeliverSince(endpoint, sinceMs) {
       if (!Number.isFinite(sinceMs)) throw new TypeError('sinceMs must be milliseconds since 1970');
       await assertKnown(endpoint);
       let count = 0;
-      for await (const event of at(endpoint).ledger.since(endpoint, sinceMs)) {
-        if (!(await payloads.retain(event))) continue;
-        if (await enqueue(endpoint, event, true)) count += 1;
-        else await payloads.release(event, 1);
+      const ledger = await ledgerOf(endpoint);
+      for await (const events of ledger.since(endpoint, sinceMs)) {
+        const outcomes = await redeliver(endpoint, events);
+        count += outcomes.filter(Boolean).length;
       }
       return count;
     },
     async deadLetters({ endpoint, offset = 0, limit = 100 } = {}) {
       assertWhole('offset', offset, 0, Number.MAX_SAFE_INTEGER);
       assertWhole('limit', limit, 1, 1000);
-      const ids =
-        endpoint === undefined ? (await endpoints.list()).map(({ id }) => id).sort() : [endpoint];
+      const ids = endpoint === undefined ? await mourned() : [endpoint];
       const letters: DeadLetter[] = [];
       let skipped = 0;
       for (let first = 0; first < ids.length && letters.length < limit; first += STATES_AT_ONCE) {
         const some = ids.slice(first, first + STATES_AT_ONCE);
-        const states = await Promise.all(some.map((id) => at(id).ledger.state(id)));
+        const states = await Promise.all(
+          some.map(async (id) => await (await ledgerOf(id)).state(id)),
+        );
         for (const [index, id] of some.entries()) {
           const from = Math.max(0, offset - skipped);
           const { dead: count } = states[index] as EndpointState;
           skipped += Math.min(count, offset - skipped);
           if (from >= count || letters.length >= limit) continue;
-          const dead = await at(id).ledger.dead(id, from, limit - letters.length);
+          const dead = await (await ledgerOf(id)).dead(id, from, limit - letters.length);
           for (const letter of dead) {
             letters.push({ id: `${id}:${letter.event}`, endpoint: id, ...letter });
           }
@@ -424,11 +373,12 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       return letters;
     },
     async attempts(endpoint, limit = 100) {
-      const lines = await at(endpoint).ledger.log(endpoint, limit);
+      assertWhole('limit', limit, 1, 10_000);
+      const lines = await (await ledgerOf(endpoint)).log(endpoint, limit);
       return lines.map(([event, line]) => ({ event, ...(JSON.parse(line) as AttemptOutcome) }));
     },
     stats,
-    state: async (endpoint) => await at(endpoint).ledger.state(endpoint),
+    state: async (endpoint) => await (await ledgerOf(endpoint)).state(endpoint),
     async drained(signal) {
       while ((await stats()).pending > 0) {
         signal?.throwIfAborted();
@@ -437,12 +387,19 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
     async close() {
       await Promise.all([...workers].map((worker) => worker.close()));
-      const closing = shards.map(({ queue }) => withDeadline(queue.close(), timeoutMs));
+      const closing = Array.from({ length: shardCount }, (_, index) =>
+        shards.shard(index).jobs.close(),
+      );
       await Promise.allSettled(closing);
       await directory.close();
       await attempter.close();
     },
   };
+}
+
+/** The payload's reference that was taken for it is not needed. */
+function isSurplus(enqueued: Enqueued | undefined): boolean {
+  return !enqueued?.added || enqueued.revived;
 }
 
 function assertBreaker(breaker: BreakerSettings): void {
@@ -452,15 +409,6 @@ function assertBreaker(breaker: BreakerSettings): void {
   assertWhole('breaker.maxCooldownMs', maxCooldownMs, cooldownMs, MOST_MS);
   assertWhole('breaker.disableAfterMs', disableAfterMs, 0, MOST_MS);
   assertWhole('breaker.probeEveryMs', probeEveryMs, 1, MOST_MS);
-}
-
-interface Job {
-  readonly endpoint: string;
-  readonly seq: number;
-}
-
-function jobId({ endpoint, seq }: Job): string {
-  return `${endpoint}.${seq}`;
 }
 
 /** After 5 failures in a row: probes after 5 s, 10 s, … 10 min. After 5 days: disabled, probed every hour. */

@@ -20,6 +20,8 @@ export interface EndpointKeys {
   readonly log: string;
   /** Hash of the shard: counters. */
   readonly stats: string;
+  /** Sorted set of the shard: endpoints with dead letters, by when the latest died. */
+  readonly letters: string;
 }
 
 /** What begins every key of a shard; also the prefix of its BullMQ queue. */
@@ -39,6 +41,7 @@ export function keysOf(prefix: string, shard: number, endpoint: string): Endpoin
     history: `${base}:history:${endpoint}`,
     log: `${base}:log:${endpoint}`,
     stats: `${base}:stats`,
+    letters: `${base}:letters`,
   };
 }
 
