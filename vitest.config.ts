@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
+    // Most of a test's time is waiting: for processes, for Redis, for a browser. Two share what has two cores.
+    maxWorkers: 2,
     projects: [
       {
         test: {

@@ -20,13 +20,17 @@ interface Refusal {
 /** Remembers who was refused, for as long as a refusal certainly holds, so that a flood of refusals never reaches the store. */
 export class Refusals {
   readonly #refusals: Generations<string, Refusal> = new Generations(maxRefusals);
+  #latestMs = Number.NEGATIVE_INFINITY;
 
   /** The refusal by the same limits that still holds for this cost. A larger one would have longer to wait, a smaller one less. */
   find(key: string, set: CompiledSet, cost: number, nowMs: number): Decision | undefined {
+    // The clock was set back, and nobody knows how much time has passed since any of these.
+    if (nowMs < this.#latestMs) this.clear();
+    this.#latestMs = nowMs;
     const refusal = this.#refusals.get(key);
     if (refusal === undefined || refusal.set !== set || refusal.cost !== cost) return undefined;
     const sinceMs = nowMs - refusal.askedAtMs;
-    // Below 0: the clock was set back, and nobody knows how much time has passed.
+    // Below 0: it was asked for before the clock was set back.
     if (sinceMs < 0 || sinceMs >= refusal.heldMs) {
       this.#refusals.delete(key);
       return undefined;
