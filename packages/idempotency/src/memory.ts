@@ -29,12 +29,11 @@ interface MemoryRecord {
   owner: string;
   leaseUntil: number;
   readonly recovered: boolean;
-  /** Of a completed record; empty otherwise. */
-  payload: Uint8Array;
+  /** Of a completed record, a character for each byte; empty otherwise. A string takes 180 bytes less than a buffer. */
+  payload: string;
 }
 
 const overheadBytes = 200;
-const nothing = new Uint8Array();
 
 /**
  * Keeps records in this process: for a single process, and for tests. A restart forgets them.
@@ -74,7 +73,7 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
       recovered,
       leaseUntil: time + leaseMs,
       expiresAt: time + ttlMs,
-      payload: nothing,
+      payload: '',
     };
     records.set(id, record);
     bytes += sizeOf(id, record);
@@ -114,7 +113,11 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
     if (record.owner === claim.owner) return { state: 'acquired', fence, recovered };
     if (record.fingerprint !== claim.fingerprint) return { state: 'mismatch' };
     if (record.state === 'completed') {
-      return { state: 'completed', payload, expiresInMs: expiresAt - time };
+      return {
+        state: 'completed',
+        payload: Buffer.from(payload, 'latin1'),
+        expiresInMs: expiresAt - time,
+      };
     }
     if (record.leaseUntil > time) return { state: 'processing' };
     return takeover ? acquire(claim, record, true) : { state: 'unknown', fence };
@@ -130,7 +133,7 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
       (wanted === 'released' && record.state === 'unknown');
     return record.fence === claim.fence && isSaidAgain;
   };
-  const settle = (claim: HeldClaim, wanted: State, payload: Uint8Array = nothing): boolean => {
+  const settle = (claim: HeldClaim, wanted: State, payload = ''): boolean => {
     const time = now();
     const record = own(claim, wanted, time);
     if (typeof record === 'boolean') return record;
@@ -140,7 +143,7 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
     record.leaseUntil = 0;
     record.expiresAt = time + (state === 'released' ? claim.leaseMs : claim.ttlMs);
     record.payload = payload;
-    bytes += payload.byteLength;
+    bytes += payload.length;
     return true;
   };
 
@@ -166,8 +169,7 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
     complete: async (claim, payload) => {
       const fits = (): boolean => bytes + payload.byteLength <= maxBytes;
       const isKept = fits() || makeRoom(now(), fits);
-      // A copy: a small buffer may be a slice of a pool, all of which would live as long as the record.
-      return settle(claim, 'completed', isKept ? new Uint8Array(payload) : nothing);
+      return settle(claim, 'completed', isKept ? latin1(payload) : '');
     },
     release: async (claim) => settle(claim, 'released'),
     abandon: async (claim) => settle(claim, 'unknown'),
@@ -175,5 +177,9 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
 }
 
 function sizeOf(id: string, { fingerprint, payload }: MemoryRecord): number {
-  return overheadBytes + id.length + fingerprint.length + payload.byteLength;
+  return overheadBytes + id.length + fingerprint.length + payload.length;
+}
+
+function latin1({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString('latin1');
 }
