@@ -105,8 +105,6 @@ const memory = (): Record<string, Contender> => ({
   'powertools (cache layer on a Map)': powertools(mapClient()),
 });
 
-await overheadInMemory();
-
 const server = await startRedis();
 const redis = server.client();
 const together = 64;
@@ -154,7 +152,8 @@ await proxy.stop();
 if (options.keys) await bytesPerRecord(redis, Number(options.keys));
 await server.stop();
 
-// Last: they leave millions of records behind, and whatever runs then is slowed by collecting them.
+// Last, as they leave millions of records behind, and whatever runs then is slowed by collecting them.
+await overheadInMemory();
 const inMemoryFirst = await compare(firstRequests(memory()));
 report('in memory, first request', inMemoryFirst);
 const inMemoryReplay = await compare(await replays(memory()));
