@@ -51,10 +51,14 @@ return redis.call('HINCRBY', KEYS[1], 'n', ARGV[2])
   { keys: 1, prelude: keeping },
 );
 
-const getScript = script<readonly [], Buffer | null>(`return redis.call('HGET', KEYS[1], 'd')`, {
-  keys: 1,
-  replies: 'bytes',
-});
+const getScript = script<readonly [], Buffer | null>(
+  `
+local replies = {}
+for call, key in ipairs(KEYS) do replies[call] = redis.pcall('HGET', key, 'd') end
+return replies
+`,
+  { keys: 1, argsPerCall: 0, replies: 'bytes' },
+);
 
 const retainScript = script<readonly [keepMs: number], 0 | 1>(
   `
@@ -68,13 +72,20 @@ return 1
 
 const releaseScript = script<readonly [references: number, historyMs: number], number>(
   `
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-local left = redis.call('HINCRBY', KEYS[1], 'n', -ARGV[1])
-if left > 0 then return left end
-if ARGV[2] == '0' then redis.call('DEL', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 0
+local replies = {}
+for call, key in ipairs(KEYS) do
+  local historyMs = ARGV[2 * call]
+  local left = redis.pcall('HINCRBY', key, 'n', -ARGV[2 * call - 1])
+  if type(left) == 'number' and left <= 0 then
+    -- Below 0: it was gone, and has just been made again.
+    if left < 0 or historyMs == '0' then redis.call('DEL', key) else redis.call('PEXPIRE', key, historyMs) end
+    left = 0
+  end
+  replies[call] = left
+end
+return replies
 `,
-  { keys: 1 },
+  { keys: 1, argsPerCall: 2 },
 );
 
 export function createPayloads(redis: RedisClient, options: PayloadsOptions): Payloads {

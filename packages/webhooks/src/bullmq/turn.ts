@@ -133,13 +133,14 @@ local function giveUp(o)
   return true
 end
 
+local delivered, logged = {}, false
 for _, o in ipairs(r.settled) do
   if o.log then
     redis.call('XADD', log, 'MAXLEN', '~', r.logEntries, '*', 'e', o.event, 'l', o.log)
-    redis.call('PEXPIRE', log, r.logMs)
+    logged = true
   end
   if o.kind == 'delivered' then
-    redis.call('HDEL', tries, o.event)
+    delivered[#delivered + 1] = o.event
     local waited = redis.call('ZREM', due, o.event) == 1
     -- Given up by somebody else while this attempt was being made: it is delivered all the same.
     local revived = not waited and redis.call('ZREM', dead, o.event) == 1
@@ -147,10 +148,7 @@ for _, o in ipairs(r.settled) do
       redis.call('HDEL', reasons, o.event)
       redis.call('HINCRBY', stats, 'dead', -1)
     end
-    if waited or revived then
-      released[#released + 1] = o.event
-      redis.call('HINCRBY', stats, 'delivered', 1)
-    end
+    if waited or revived then released[#released + 1] = o.event end
     if disabledAt > 0 then change = 'enabled' end
     failures, failingSince, disabledAt, notBefore = 0, 0, 0, 0
   elseif o.kind == 'lapsed' then
@@ -176,6 +174,11 @@ for _, o in ipairs(r.settled) do
   end
   if o.penaltyMs then penalty = math.max(penalty, now + o.penaltyMs) end
 end
+
+-- Once for all of them: a step of Redis costs as much as what it does.
+if logged then redis.call('PEXPIRE', log, r.logMs) end
+if #delivered > 0 then redis.call('HDEL', tries, unpack(delivered)) end
+if #released > 0 then redis.call('HINCRBY', stats, 'delivered', #released) end
 
 if #r.settled > 0 then
   if judged and failures >= b.failures then
@@ -258,8 +261,10 @@ if tokens then
   redis.call('HSET', ep, 'tokens', tokens, 'refilled', now)
   if tokens < 1 then notBefore = math.max(notBefore, now + math.ceil((1 - tokens) * 1000 / r.maxPerSecond)) end
 end
-if not r.fifo then
-  for i = 1, #claimed, 3 do redis.call('ZADD', due, now + r.leaseMs, claimed[i]) end
+if not r.fifo and #claimed > 0 then
+  local leased = {}
+  for i = 1, #claimed, 3 do leased[#leased + 1], leased[#leased + 2] = now + r.leaseMs, claimed[i] end
+  redis.call('ZADD', due, unpack(leased))
 end
 
 if #claimed > 0 or #lapsed > 0 or r.running > 0 then
