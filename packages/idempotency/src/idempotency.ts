@@ -99,8 +99,13 @@ export function createIdempotency(options: JobOptions): Idempotency {
   return {
     async run(key, fingerprint, handler, { signal } = {}) {
       if (typeof key !== 'string' || key === '') throw new TypeError('key: expected a string');
-      const id = identityOf('job', scope, key);
       const body = typeof fingerprint === 'string' ? Buffer.from(fingerprint) : fingerprint;
+      if (!(body instanceof Uint8Array)) {
+        throw new TypeError('fingerprint: expected a string or bytes, such as the message');
+      }
+      // Found out only when it is called, it would leave an outcome that nobody knows.
+      if (typeof handler !== 'function') throw new TypeError('handler: expected a function');
+      const id = identityOf('job', scope, key);
       const acquired = await acquire(settings, {
         id,
         fingerprint: fingerprintOf(scope, key, { method: '', target: '', contentType: '', body }),

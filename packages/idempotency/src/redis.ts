@@ -1,5 +1,6 @@
 import { type RedisClient, script } from '@countersign/redis';
 import { IdempotencyError } from './errors.ts';
+import { assertInteger } from './settings.ts';
 import type { Begun, HeldClaim, IdempotencyStore } from './store.ts';
 
 /** Options of {@link redisIdempotencyStore}. */
@@ -20,6 +21,11 @@ export function redisIdempotencyStore(
   options: RedisIdempotencyStoreOptions = {},
 ): IdempotencyStore {
   const { prefix = 'idempotency:', timeoutMs = 1000 } = options;
+  // With every call, it would be a store that fails, and under `onStoreError: 'open'` nothing would be protected.
+  if (typeof redis?.duplicate !== 'function' || typeof redis.isCluster !== 'boolean') {
+    throw new TypeError('redis: expected a Redis or Cluster of ioredis');
+  }
+  assertInteger('timeoutMs', timeoutMs, 1);
   const call = { timeoutMs };
   const keysOf = (id: string): readonly [string] => [prefix + id];
 

@@ -284,11 +284,14 @@ describe('the key', () => {
     passed(await send({}, 'bob'));
   });
 
-  test('of nobody is refused loudly', async () => {
-    await expect(send({}, '')).rejects.toMatchObject({
-      code: 'ERR_IDEMPOTENCY_PRINCIPAL_MISSING',
-    });
-  });
+  // Whatever is no text would be the same text for everybody.
+  test.each([['', undefined, Promise.resolve('alice'), { id: 1 }]].flat())(
+    'of nobody is refused loudly: %o',
+    async (nobody) => {
+      mount({ principal: () => nobody as string });
+      await expect(send()).rejects.toMatchObject({ code: 'ERR_IDEMPOTENCY_PRINCIPAL_MISSING' });
+    },
+  );
 
   test('cannot be confused by where one part ends and the next begins', async () => {
     passed(await send({ key: '"b"' }, 'a","POST'));
@@ -317,6 +320,16 @@ describe('the same key with another request', () => {
     const reply = refused(await send({ ...first, ...other }));
     expect(reply.status).toBe(422);
     expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_KEY_REUSED' });
+  });
+
+  test('leaves nothing in the store by which its body could be guessed', async () => {
+    const begin = vi.spyOn(store, 'begin');
+    await send();
+    await send({ key: '"another"' });
+    await send({}, 'bob');
+    const [first, ...others] = begin.mock.calls.map(([{ fingerprint }]) => fingerprint);
+    expect(others).toHaveLength(2);
+    expect(others).not.toContain(first);
   });
 
   test('is another request on another route or method', async () => {
@@ -443,6 +456,37 @@ describe('a request in flight', () => {
       code: 'ERR_IDEMPOTENCY_IN_PROGRESS',
     });
   });
+});
+
+test('no header field of the caller skips the handler', async () => {
+  const headers: HeaderEntry[] = [
+    ['X-Hit', 'true'],
+    ['Idempotency-Replayed', 'true'],
+    ['Cache-Control', 'only-if-cached'],
+  ];
+  const { settle } = passed(await send({ headers }));
+  await settle?.(created);
+  expect(refused(await send()).status).toBe(201);
+});
+
+test('what is stored can be encrypted, and is replayed all the same', async () => {
+  const complete = vi.spyOn(store, 'complete');
+  mount({ encryptionKeys: [Buffer.alloc(32, 7)] });
+  await passed(await send()).settle?.(created);
+  expect(complete).toHaveBeenCalledTimes(1);
+  expect(Buffer.from(complete.mock.calls[0]?.[1] ?? []).includes('"id"')).toBe(false);
+  expect(String(refused(await send()).body)).toBe('{"id":1}');
+});
+
+test('what was found out about an unknown outcome is encrypted too', async () => {
+  const complete = vi.spyOn(store, 'complete');
+  const encryptionKeys = [Buffer.alloc(32, 7)];
+  mount({ encryptionKeys, onUnknown: async () => ({ status: 201, body: 'found' }) });
+  await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
+  await send();
+  expect(complete).toHaveBeenCalledTimes(1);
+  expect(Buffer.from(complete.mock.calls[0]?.[1] ?? []).includes('found')).toBe(false);
+  expect(String(refused(await send()).body)).toBe('found');
 });
 
 describe('notExecuted', () => {
@@ -875,6 +919,8 @@ test('every step is published, and no key with it', async () => {
 
 test.each<[string, object]>([
   ['store', { store: undefined }],
+  ['store', { store: memoryIdempotencyStore }],
+  ['store', { store: { ...memoryIdempotencyStore(), abandon: undefined } }],
   ['principal', { principal: 'alice' }],
   ['leaseMs', { leaseMs: 0 }],
   ['ttlMs', { ttlMs: 2 * leaseMs - 1 }],
@@ -887,6 +933,9 @@ test.each<[string, object]>([
   ['methods', { methods: 'POST' }],
   ['documentation', { documentation: '/idempotency' }],
   ['required', { required: ['/payments'] }],
+  ['required', { required: true }],
+  ['required', { required: [7] }],
+  ['replayHeaders', { replayHeaders: 'x-payment-id' }],
   ['encryptionKeys', { encryptionKeys: [] }],
   ['encryptionKeys', { encryptionKeys: [Buffer.alloc(16)] }],
 ])('a mistake in %s is reported by name', (option, mistake) => {

@@ -251,6 +251,21 @@ test('a store that never answers does not keep the signal from firing', async ()
   expect((await run).value).toBe(true);
 });
 
+test.each<[string, unknown, unknown]>([
+  ['fingerprint', undefined, () => 1],
+  ['fingerprint', { amount: 100 }, () => 1],
+  ['fingerprint', () => 1, undefined],
+  // Of these, a part or nothing at all would be told apart.
+  ['fingerprint', new ArrayBuffer(8), () => 1],
+  ['fingerprint', new Uint16Array(8), () => 1],
+  ['handler', 'message', undefined],
+])('a mistake in %s is reported by name before anything has begun', async (name, body, handler) => {
+  const run = jobs.run('k', body as never, handler as never);
+  await expect(run).rejects.toThrow(TypeError);
+  await expect(run).rejects.toThrow(new RegExp(`^${name}`));
+  expect((await jobs.run('k', 'message', () => 1)).replayed).toBe(false);
+});
+
 test('mistakes are reported by name', async () => {
   expect(() => create({ scope: '' })).toThrow(/^scope/);
   expect(() => create({ onUnknown: 'retry' as never })).toThrow(/^onUnknown/);
