@@ -38,6 +38,15 @@ describe('memoryIdempotencyStore', () => {
     expect(store.entries).toBe(2);
   });
 
+  test('keeps a released record for a lease only', async () => {
+    const clock = fakeClock();
+    const store = memoryIdempotencyStore({ maxEntries: 1, now: clock.now });
+    await store.release(await acquire(store, claimOf('1')));
+    clock.advance(30_000);
+    await acquire(store, claimOf('2'));
+    expect(store.entries).toBe(1);
+  });
+
   test('keeps the record without its payload when there is no room for it', async () => {
     const store = memoryIdempotencyStore({ maxBytes: 1000 });
     const held = await acquire(store, claimOf('1'));
