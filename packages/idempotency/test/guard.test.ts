@@ -130,12 +130,18 @@ describe('a retry after the outcome', () => {
     ]);
   });
 
-  test.each(['Set-Cookie', 'connection', 'X-Request-Id', 'a b'])(
-    'cannot be made to carry %s',
-    (name) => {
-      expect(() => mount({ replayHeaders: [name] })).toThrow(TypeError);
-    },
-  );
+  test.each([
+    ...['Set-Cookie', 'Set-Cookie2', 'a b'],
+    // Of one connection (RFC 9110 §7.6.1, §6.6.2, §11.7.1).
+    ...['Connection', 'Keep-Alive', 'Proxy-Connection', 'TE', 'Transfer-Encoding', 'Upgrade'],
+    ...['Trailer', 'Proxy-Authenticate'],
+    // Of one exchange.
+    ...['Date', 'Content-Length', 'Correlation-Id', 'X-Correlation-Id', 'Request-Id'],
+    ...['X-Request-Id', 'traceparent', 'tracestate', 'Server-Timing'],
+    ...['Idempotency-Expires', 'Idempotency-Replayed'],
+  ])('cannot be made to carry %s', (name) => {
+    expect(() => mount({ replayHeaders: [name] })).toThrow(/^replayHeaders: /);
+  });
 
   test('of a HEAD request keeps the length it stated', async () => {
     mount({ required: ['HEAD /payments'] });
@@ -169,6 +175,11 @@ describe('a response that cannot be kept', () => {
     mount({ maxBodyBytes: 10 });
     await passed(await send()).settle?.({ ...created, body: Buffer.alloc(10, 'x') });
     expect(String(refused(await send()).body)).toBe('xxxxxxxxxx');
+  });
+
+  test('is larger than a mebibyte unless told otherwise', async () => {
+    await passed(await send()).settle?.({ ...created, body: Buffer.alloc(2 ** 20 + 1) });
+    expect(refused(await send()).status).toBe(409);
   });
 
   test('is refused when it streams, in the place of its first byte, and for good', async () => {
@@ -253,8 +264,11 @@ describe('the key', () => {
     const unkeyed = passed(await send({ path: '/notes', key: undefined as never }));
     expect(unkeyed.context).toMatchObject({ key: undefined, fence: undefined });
     unkeyed.context.notExecuted();
-    await passed(await send({ path: '/notes' })).settle?.(created);
-    expect(refused(await send({ path: '/notes' })).status).toBe(201);
+  });
+
+  test.each(['POST', 'PATCH'])('protects %s elsewhere too', async (method) => {
+    await passed(await send({ method, path: '/notes' })).settle?.(created);
+    expect(refused(await send({ method, path: '/notes' })).status).toBe(201);
   });
 
   test.each(['""', '"unfinished', 'a, b', '"a";v=1', 'ünicode', `"${'a'.repeat(256)}"`])(

@@ -161,6 +161,14 @@ test('a result that is too large is not kept, and not computed twice', async () 
   await expect(small.run('k', '', () => 1)).rejects.toEqual(code('RESULT_NOT_STORED'));
 });
 
+test('a result may take a mebibyte unless told otherwise', async () => {
+  const most = 2 ** 20 - '{"value":""}'.length;
+  await jobs.run('fits', '', () => 'x'.repeat(most));
+  expect((await jobs.run('fits', '', () => 'y')).value).toHaveLength(most);
+  await jobs.run('k', '', () => 'x'.repeat(most + 1));
+  await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('RESULT_NOT_STORED'));
+});
+
 describe('a store that fails', () => {
   const down = async (): Promise<never> => Promise.reject(new Error('down'));
 

@@ -80,6 +80,13 @@ describe('memoryIdempotencyStore', () => {
     expect(store.entries).toBe(2);
   });
 
+  test('holds 100,000 records unless told otherwise', async () => {
+    const store = memoryIdempotencyStore();
+    for (let at = 0; at < 100_000; at += 1) await acquire(store, claimOf(`${at}`));
+    const full = expect.objectContaining({ code: 'ERR_IDEMPOTENCY_STORE_FULL' });
+    await expect(acquire(store, claimOf('more'))).rejects.toEqual(full);
+  });
+
   test('looks through all of its records once per second at most: that is dear', async () => {
     const clock = fakeClock();
     const store = memoryIdempotencyStore({ maxEntries: 2, now: clock.now });
