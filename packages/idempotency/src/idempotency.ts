@@ -67,6 +67,7 @@ export interface Idempotency {
    * @param fingerprint - what the key is used for, e.g. the message's body: the same key with another one is refused.
    * @throws IdempotencyError `ERR_IDEMPOTENCY_KEY_REUSED`, `…_IN_PROGRESS`, `…_OUTCOME_UNKNOWN`,
    * `…_RESULT_NOT_STORED`, `…_RECORD_UNREADABLE`, `…_LEASE_LOST` or `…_STORE_UNAVAILABLE`.
+   * @throws TypeError when the key is no text, the fingerprint neither text nor bytes, or the handler no function.
    */
   run<T>(
     key: string,

@@ -15,6 +15,7 @@ export interface RedisIdempotencyStoreOptions {
  * Keeps records in Redis, Sentinel or Cluster: one key per record, one round trip per operation, Redis' own time.
  * Every operation rejects with `StoreUnavailableError` of `@countersign/redis` when it takes longer than `timeoutMs`.
  * The server must not evict (`maxmemory-policy noeviction`): a forgotten outcome is a second execution.
+ * @throws TypeError for a client that is none of ioredis, and for a `timeoutMs` that is no whole number of milliseconds.
  */
 export function redisIdempotencyStore(
   redis: RedisClient,

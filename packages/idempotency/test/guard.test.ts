@@ -7,7 +7,11 @@ import {
 } from '@countersign/guard';
 import { fakeClock } from '@countersign/testkit/clock';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, type Mock, test, vi } from 'vitest';
-import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
+import {
+  type IdempotencyGuardOptions,
+  idempotencyGuard,
+  type RequestRecovery,
+} from '../src/guard.ts';
 import type { Execution } from '../src/idempotency.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import type { IdempotencyStore } from '../src/store.ts';
@@ -641,7 +645,10 @@ describe('a decision about an unknown outcome', () => {
     await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
   };
 
-  test('that comes when somebody else has taken the record runs nothing', async () => {
+  test.each<[string, RequestRecovery]>([
+    ['runs nothing', 'rerun'],
+    ['does not count', { status: 201, body: 'found' }],
+  ])('that comes when somebody else has taken the record %s', async (_, decided) => {
     const clock = fakeClock();
     store = memoryIdempotencyStore({ now: clock.now });
     mount({ onUnknown: 'rerun' });
@@ -651,10 +658,14 @@ describe('a decision about an unknown outcome', () => {
       onUnknown: async () => {
         clock.advance(leaseMs); // the process stood still while it decided
         passed(await newer());
-        return 'rerun' as const;
+        return decided;
       },
     });
-    expect(problemIn(refused(await send()))).toMatchObject({ code: 'ERR_IDEMPOTENCY_IN_PROGRESS' });
+    for (const _retry of [1, 2]) {
+      expect(problemIn(refused(await send()))).toMatchObject({
+        code: 'ERR_IDEMPOTENCY_IN_PROGRESS',
+      });
+    }
   });
 
   test('that the store cannot confirm runs nothing, and stays unknown', async () => {
