@@ -1,4 +1,5 @@
 import { fakeClock } from '@countersign/testkit/clock';
+import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import type { Claim, HeldClaim } from '../src/store.ts';
@@ -167,6 +168,61 @@ describe('memoryIdempotencyStore', () => {
     clock.advance(held.ttlMs);
     await acquire(store, claimOf('2'));
     expect(store).toMatchObject({ entries: 1, bytes: before });
+  });
+
+  test('counts right whatever the order, within its bounds, and is empty in the end', async () => {
+    const id = fc.constantFrom('a', 'b', 'c');
+    const step = fc.oneof(
+      fc.record({
+        do: fc.constant('begin' as const),
+        id,
+        fingerprint: fc.constantFrom('f', 'ffff'),
+      }),
+      fc.record({
+        do: fc.constantFrom(
+          'renew' as const,
+          'complete' as const,
+          'release' as const,
+          'abandon' as const,
+        ),
+        claim: fc.nat(3),
+        payload: fc.uint8Array({ maxLength: 300 }),
+      }),
+      fc.record({ do: fc.constant('wait' as const), ms: fc.constantFrom(10_000, 31_000, 59_000) }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        const clock = fakeClock();
+        const store = memoryIdempotencyStore({ maxEntries: 2, maxBytes: 700, now: clock.now });
+        const held: HeldClaim[] = [];
+        for (const [index, taken] of steps.entries()) {
+          if (taken.do === 'wait') clock.advance(taken.ms);
+          else if (taken.do === 'begin') {
+            const claim = {
+              ...claimOf(taken.id, `owner-${index}`),
+              fingerprint: taken.fingerprint,
+            };
+            const begun = await store.begin(claim, { takeover: true }).catch(() => undefined);
+            if (begun?.state === 'acquired') held.unshift({ ...claim, fence: begun.fence });
+          } else {
+            const claim = held[taken.claim];
+            // An owner that stood still for its record's whole lifetime may exceed the bounds.
+            const isThere =
+              claim && (await store.begin(claim, { takeover: false }).catch(() => undefined));
+            if (isThere?.state !== 'acquired' || isThere.fence !== claim?.fence) continue;
+            await (taken.do === 'complete'
+              ? store.complete(claim, taken.payload)
+              : store[taken.do](claim));
+          }
+          expect(store.entries).toBeLessThanOrEqual(2);
+          expect(store.bytes).toBeLessThanOrEqual(700);
+        }
+        clock.advance(60_000);
+        await acquire(store, claimOf('last'));
+        expect(store).toMatchObject({ entries: 1, bytes: 200 + 'lastf'.length });
+      }),
+      { numRuns: 1000 },
+    );
   });
 });
 
