@@ -67,6 +67,7 @@ export interface Idempotency {
    * @param fingerprint - what the key is used for, e.g. the message's body: the same key with another one is refused.
    * @throws IdempotencyError `ERR_IDEMPOTENCY_KEY_REUSED`, `…_IN_PROGRESS`, `…_OUTCOME_UNKNOWN`,
    * `…_RESULT_NOT_STORED`, `…_RECORD_UNREADABLE`, `…_LEASE_LOST` or `…_STORE_UNAVAILABLE`.
+   * @throws TypeError when the key is no text, the fingerprint neither text nor bytes, or the handler no function.
    */
   run<T>(
     key: string,
@@ -99,8 +100,13 @@ export function createIdempotency(options: JobOptions): Idempotency {
   return {
     async run(key, fingerprint, handler, { signal } = {}) {
       if (typeof key !== 'string' || key === '') throw new TypeError('key: expected a string');
-      const id = identityOf('job', scope, key);
       const body = typeof fingerprint === 'string' ? Buffer.from(fingerprint) : fingerprint;
+      if (!(body instanceof Uint8Array)) {
+        throw new TypeError('fingerprint: expected a string or bytes, such as the message');
+      }
+      // Found out only when it is called, it would leave an outcome that nobody knows.
+      if (typeof handler !== 'function') throw new TypeError('handler: expected a function');
+      const id = identityOf('job', scope, key);
       const acquired = await acquire(settings, {
         id,
         fingerprint: fingerprintOf(scope, key, { method: '', target: '', contentType: '', body }),

@@ -1,5 +1,6 @@
 import { type RedisClient, script } from '@countersign/redis';
 import { IdempotencyError } from './errors.ts';
+import { assertInteger } from './settings.ts';
 import type { Begun, HeldClaim, IdempotencyStore } from './store.ts';
 
 /** Options of {@link redisIdempotencyStore}. */
@@ -14,12 +15,18 @@ export interface RedisIdempotencyStoreOptions {
  * Keeps records in Redis, Sentinel or Cluster: one key per record, one round trip per operation, Redis' own time.
  * Every operation rejects with `StoreUnavailableError` of `@countersign/redis` when it takes longer than `timeoutMs`.
  * The server must not evict (`maxmemory-policy noeviction`): a forgotten outcome is a second execution.
+ * @throws TypeError for a client that is none of ioredis, and for a `timeoutMs` that is no whole number of milliseconds.
  */
 export function redisIdempotencyStore(
   redis: RedisClient,
   options: RedisIdempotencyStoreOptions = {},
 ): IdempotencyStore {
   const { prefix = 'idempotency:', timeoutMs = 1000 } = options;
+  // With every call, it would be a store that fails, and under `onStoreError: 'open'` nothing would be protected.
+  if (typeof redis?.duplicate !== 'function' || typeof redis.isCluster !== 'boolean') {
+    throw new TypeError('redis: expected a Redis or Cluster of ioredis');
+  }
+  assertInteger('timeoutMs', timeoutMs, 1);
   const call = { timeoutMs };
   const keysOf = (id: string): readonly [string] => [prefix + id];
 

@@ -20,6 +20,7 @@ export type RouteTest = (method: string, path: string) => boolean;
  * does not exist harms nobody, missing one does.
  */
 export function routes(patterns: readonly string[]): RouteTest {
+  if (!Array.isArray(patterns)) throw new TypeError('required: expected a list of patterns');
   const byMethod = new Map<string, RegExp[]>();
   for (const text of patterns) {
     const [, method = '', path = ''] = pattern.exec(text) ?? [];

@@ -49,6 +49,8 @@ export interface Settings {
   readonly now: () => number;
 }
 
+const operations = ['begin', 'renew', 'complete', 'release', 'abandon'] as const;
+
 // The longest that a timer can wait; also keeps fences and times far below the largest safe integer.
 const longestMs = 2_147_483_647;
 
@@ -56,8 +58,9 @@ const longestMs = 2_147_483_647;
 export function settingsOf(options: IdempotencyOptions): Settings {
   const { store, leaseMs = 30_000, ttlMs = 86_400_000, waitMs = 0 } = options;
   const { onStoreError = 'closed', encryptionKeys, now = Date.now } = options;
-  if (typeof store?.begin !== 'function')
-    throw new TypeError('store: expected an IdempotencyStore');
+  if (!operations.every((operation) => typeof store?.[operation] === 'function')) {
+    throw new TypeError(`store: expected an IdempotencyStore, with ${operations.join(', ')}`);
+  }
   assertInteger('leaseMs', leaseMs, 1);
   // What a crash leaves must be remembered for longer than its lease, or it would run again as if it were new.
   assertInteger('ttlMs', ttlMs, 2 * leaseMs);

@@ -8,6 +8,7 @@ import {
   startRedisCluster,
 } from '@countersign/testkit/redis';
 import { fastify } from 'fastify';
+import type { Cluster, Redis } from 'ioredis';
 import { Agent, request } from 'undici';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { idempotencyGuard } from '../src/guard.ts';
@@ -15,6 +16,7 @@ import { memoryIdempotencyStore } from '../src/memory.ts';
 import { redisIdempotencyStore } from '../src/redis.ts';
 import type { IdempotencyStore } from '../src/store.ts';
 import { event } from './events.ts';
+import { rewind } from './rewind.ts';
 import {
   type Answer,
   type Application,
@@ -25,12 +27,31 @@ import {
 
 let single: RedisServer;
 let cluster: RedisClusterServers;
-const stores: Record<string, () => IdempotencyStore> = {
-  memory: () => memoryIdempotencyStore(),
-  Redis: () => redisIdempotencyStore(single.client()),
-  'Redis Cluster': () => redisIdempotencyStore(cluster.client()),
+const stores: Record<string, () => Stored> = {
+  memory() {
+    let aheadMs = 0;
+    const store = memoryIdempotencyStore({ now: () => Date.now() + aheadMs });
+    const advance = (ms: number): void => {
+      aheadMs += ms;
+    };
+    return { store, advance };
+  },
+  Redis: () => storedIn(single.client()),
+  'Redis Cluster': () => storedIn(cluster.client()),
 };
 const agent = new Agent({ connections: 128 });
+
+interface Stored {
+  readonly store: IdempotencyStore;
+  /** Lets time pass for the store, and for nobody else. */
+  advance(ms: number): void | Promise<void>;
+}
+
+function storedIn(client: Redis | Cluster): Stored {
+  const prefix = `${randomUUID()}:`;
+  const store = redisIdempotencyStore(client, { prefix });
+  return { store, advance: (ms) => rewind(client, prefix, ms) };
+}
 
 beforeAll(async () => {
   [single, cluster] = await Promise.all([startRedis(), startRedisCluster()]);
@@ -48,11 +69,13 @@ const matrix = adapters.flatMap(([adapter, start]) =>
 describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
   let server: RunningServer | undefined;
   let store: IdempotencyStore;
+  let advance: Stored['advance'];
   let key: string;
   let executions: number;
 
   beforeEach(() => {
-    store = stores[storeName]?.() as IdempotencyStore;
+    const create = stores[storeName] as () => Stored;
+    ({ store, advance } = create());
     key = randomUUID();
     executions = 0;
     server = undefined;
@@ -263,6 +286,32 @@ describe.each(matrix)('$adapter, $store', ({ start, store: storeName }) => {
     expect(aborted).toBe(false);
     expect((await pay()).headers['idempotency-replayed']).toBe('true');
     expect(executions).toBe(1);
+  });
+
+  test('a handler whose process stood still for its lease cannot overwrite the newer outcome', async () => {
+    const began = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    await run(
+      async () => {
+        if (executions > 1) return { status: 201, body: Buffer.from('newer') };
+        began.resolve();
+        await goOn.promise;
+        return { status: 201, body: Buffer.from('stale') };
+      },
+      { onUnknown: 'rerun' },
+    );
+    const stale = pay();
+    await began.promise;
+    await advance(30_000);
+    expect((await pay()).body.toString()).toBe('newer');
+    goOn.resolve();
+    await stale;
+    const reply = await pay();
+    expect([reply.body.toString(), reply.headers['idempotency-replayed']]).toEqual([
+      'newer',
+      'true',
+    ]);
+    expect(executions).toBe(2);
   });
 
   test('a caller that leaves changes nothing: the work completes and is replayed', async () => {

@@ -7,7 +7,11 @@ import {
 } from '@countersign/guard';
 import { fakeClock } from '@countersign/testkit/clock';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, type Mock, test, vi } from 'vitest';
-import { type IdempotencyGuardOptions, idempotencyGuard } from '../src/guard.ts';
+import {
+  type IdempotencyGuardOptions,
+  idempotencyGuard,
+  type RequestRecovery,
+} from '../src/guard.ts';
 import type { Execution } from '../src/idempotency.ts';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import type { IdempotencyStore } from '../src/store.ts';
@@ -130,12 +134,18 @@ describe('a retry after the outcome', () => {
     ]);
   });
 
-  test.each(['Set-Cookie', 'connection', 'X-Request-Id', 'a b'])(
-    'cannot be made to carry %s',
-    (name) => {
-      expect(() => mount({ replayHeaders: [name] })).toThrow(TypeError);
-    },
-  );
+  test.each([
+    ...['Set-Cookie', 'Set-Cookie2', 'a b'],
+    // Of one connection (RFC 9110 §7.6.1, §6.6.2, §11.7.1).
+    ...['Connection', 'Keep-Alive', 'Proxy-Connection', 'TE', 'Transfer-Encoding', 'Upgrade'],
+    ...['Trailer', 'Proxy-Authenticate'],
+    // Of one exchange.
+    ...['Date', 'Content-Length', 'Correlation-Id', 'X-Correlation-Id', 'Request-Id'],
+    ...['X-Request-Id', 'traceparent', 'tracestate', 'Server-Timing'],
+    ...['Idempotency-Expires', 'Idempotency-Replayed'],
+  ])('cannot be made to carry %s', (name) => {
+    expect(() => mount({ replayHeaders: [name] })).toThrow(/^replayHeaders: /);
+  });
 
   test('of a HEAD request keeps the length it stated', async () => {
     mount({ required: ['HEAD /payments'] });
@@ -169,6 +179,11 @@ describe('a response that cannot be kept', () => {
     mount({ maxBodyBytes: 10 });
     await passed(await send()).settle?.({ ...created, body: Buffer.alloc(10, 'x') });
     expect(String(refused(await send()).body)).toBe('xxxxxxxxxx');
+  });
+
+  test('is larger than a mebibyte unless told otherwise', async () => {
+    await passed(await send()).settle?.({ ...created, body: Buffer.alloc(2 ** 20 + 1) });
+    expect(refused(await send()).status).toBe(409);
   });
 
   test('is refused when it streams, in the place of its first byte, and for good', async () => {
@@ -253,8 +268,11 @@ describe('the key', () => {
     const unkeyed = passed(await send({ path: '/notes', key: undefined as never }));
     expect(unkeyed.context).toMatchObject({ key: undefined, fence: undefined });
     unkeyed.context.notExecuted();
-    await passed(await send({ path: '/notes' })).settle?.(created);
-    expect(refused(await send({ path: '/notes' })).status).toBe(201);
+  });
+
+  test.each(['POST', 'PATCH'])('protects %s elsewhere too', async (method) => {
+    await passed(await send({ method, path: '/notes' })).settle?.(created);
+    expect(refused(await send({ method, path: '/notes' })).status).toBe(201);
   });
 
   test.each(['""', '"unfinished', 'a, b', '"a";v=1', 'ünicode', `"${'a'.repeat(256)}"`])(
@@ -284,11 +302,14 @@ describe('the key', () => {
     passed(await send({}, 'bob'));
   });
 
-  test('of nobody is refused loudly', async () => {
-    await expect(send({}, '')).rejects.toMatchObject({
-      code: 'ERR_IDEMPOTENCY_PRINCIPAL_MISSING',
-    });
-  });
+  // Whatever is no text would be the same text for everybody.
+  test.each([['', undefined, Promise.resolve('alice'), { id: 1 }]].flat())(
+    'of nobody is refused loudly: %o',
+    async (nobody) => {
+      mount({ principal: () => nobody as string });
+      await expect(send()).rejects.toMatchObject({ code: 'ERR_IDEMPOTENCY_PRINCIPAL_MISSING' });
+    },
+  );
 
   test('cannot be confused by where one part ends and the next begins', async () => {
     passed(await send({ key: '"b"' }, 'a","POST'));
@@ -317,6 +338,16 @@ describe('the same key with another request', () => {
     const reply = refused(await send({ ...first, ...other }));
     expect(reply.status).toBe(422);
     expect(problemIn(reply)).toMatchObject({ code: 'ERR_IDEMPOTENCY_KEY_REUSED' });
+  });
+
+  test('leaves nothing in the store by which its body could be guessed', async () => {
+    const begin = vi.spyOn(store, 'begin');
+    await send();
+    await send({ key: '"another"' });
+    await send({}, 'bob');
+    const [first, ...others] = begin.mock.calls.map(([{ fingerprint }]) => fingerprint);
+    expect(others).toHaveLength(2);
+    expect(others).not.toContain(first);
   });
 
   test('is another request on another route or method', async () => {
@@ -443,6 +474,37 @@ describe('a request in flight', () => {
       code: 'ERR_IDEMPOTENCY_IN_PROGRESS',
     });
   });
+});
+
+test('no header field of the caller skips the handler', async () => {
+  const headers: HeaderEntry[] = [
+    ['X-Hit', 'true'],
+    ['Idempotency-Replayed', 'true'],
+    ['Cache-Control', 'only-if-cached'],
+  ];
+  const { settle } = passed(await send({ headers }));
+  await settle?.(created);
+  expect(refused(await send()).status).toBe(201);
+});
+
+test('what is stored can be encrypted, and is replayed all the same', async () => {
+  const complete = vi.spyOn(store, 'complete');
+  mount({ encryptionKeys: [Buffer.alloc(32, 7)] });
+  await passed(await send()).settle?.(created);
+  expect(complete).toHaveBeenCalledTimes(1);
+  expect(Buffer.from(complete.mock.calls[0]?.[1] ?? []).includes('"id"')).toBe(false);
+  expect(String(refused(await send()).body)).toBe('{"id":1}');
+});
+
+test('what was found out about an unknown outcome is encrypted too', async () => {
+  const complete = vi.spyOn(store, 'complete');
+  const encryptionKeys = [Buffer.alloc(32, 7)];
+  mount({ encryptionKeys, onUnknown: async () => ({ status: 201, body: 'found' }) });
+  await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
+  await send();
+  expect(complete).toHaveBeenCalledTimes(1);
+  expect(Buffer.from(complete.mock.calls[0]?.[1] ?? []).includes('found')).toBe(false);
+  expect(String(refused(await send()).body)).toBe('found');
 });
 
 describe('notExecuted', () => {
@@ -583,7 +645,10 @@ describe('a decision about an unknown outcome', () => {
     await passed(await send()).settle?.({ status: 0, headers: [], aborted: true });
   };
 
-  test('that comes when somebody else has taken the record runs nothing', async () => {
+  test.each<[string, RequestRecovery]>([
+    ['runs nothing', 'rerun'],
+    ['does not count', { status: 201, body: 'found' }],
+  ])('that comes when somebody else has taken the record %s', async (_, decided) => {
     const clock = fakeClock();
     store = memoryIdempotencyStore({ now: clock.now });
     mount({ onUnknown: 'rerun' });
@@ -593,10 +658,14 @@ describe('a decision about an unknown outcome', () => {
       onUnknown: async () => {
         clock.advance(leaseMs); // the process stood still while it decided
         passed(await newer());
-        return 'rerun' as const;
+        return decided;
       },
     });
-    expect(problemIn(refused(await send()))).toMatchObject({ code: 'ERR_IDEMPOTENCY_IN_PROGRESS' });
+    for (const _retry of [1, 2]) {
+      expect(problemIn(refused(await send()))).toMatchObject({
+        code: 'ERR_IDEMPOTENCY_IN_PROGRESS',
+      });
+    }
   });
 
   test('that the store cannot confirm runs nothing, and stays unknown', async () => {
@@ -875,6 +944,8 @@ test('every step is published, and no key with it', async () => {
 
 test.each<[string, object]>([
   ['store', { store: undefined }],
+  ['store', { store: memoryIdempotencyStore }],
+  ['store', { store: { ...memoryIdempotencyStore(), abandon: undefined } }],
   ['principal', { principal: 'alice' }],
   ['leaseMs', { leaseMs: 0 }],
   ['ttlMs', { ttlMs: 2 * leaseMs - 1 }],
@@ -887,6 +958,9 @@ test.each<[string, object]>([
   ['methods', { methods: 'POST' }],
   ['documentation', { documentation: '/idempotency' }],
   ['required', { required: ['/payments'] }],
+  ['required', { required: true }],
+  ['required', { required: [7] }],
+  ['replayHeaders', { replayHeaders: 'x-payment-id' }],
   ['encryptionKeys', { encryptionKeys: [] }],
   ['encryptionKeys', { encryptionKeys: [Buffer.alloc(16)] }],
 ])('a mistake in %s is reported by name', (option, mistake) => {

@@ -161,6 +161,14 @@ test('a result that is too large is not kept, and not computed twice', async () 
   await expect(small.run('k', '', () => 1)).rejects.toEqual(code('RESULT_NOT_STORED'));
 });
 
+test('a result may take a mebibyte unless told otherwise', async () => {
+  const most = 2 ** 20 - '{"value":""}'.length;
+  await jobs.run('fits', '', () => 'x'.repeat(most));
+  expect((await jobs.run('fits', '', () => 'y')).value).toHaveLength(most);
+  await jobs.run('k', '', () => 'x'.repeat(most + 1));
+  await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('RESULT_NOT_STORED'));
+});
+
 describe('a store that fails', () => {
   const down = async (): Promise<never> => Promise.reject(new Error('down'));
 
@@ -249,6 +257,21 @@ test('a store that never answers does not keep the signal from firing', async ()
     return signal.aborted;
   });
   expect((await run).value).toBe(true);
+});
+
+test.each<[string, unknown, unknown]>([
+  ['fingerprint', undefined, () => 1],
+  ['fingerprint', { amount: 100 }, () => 1],
+  ['fingerprint', () => 1, undefined],
+  // Of these, a part or nothing at all would be told apart.
+  ['fingerprint', new ArrayBuffer(8), () => 1],
+  ['fingerprint', new Uint16Array(8), () => 1],
+  ['handler', 'message', undefined],
+])('a mistake in %s is reported by name before anything has begun', async (name, body, handler) => {
+  const run = jobs.run('k', body as never, handler as never);
+  await expect(run).rejects.toThrow(TypeError);
+  await expect(run).rejects.toThrow(new RegExp(`^${name}`));
+  expect((await jobs.run('k', 'message', () => 1)).replayed).toBe(false);
 });
 
 test('mistakes are reported by name', async () => {

@@ -177,6 +177,23 @@ test('an outcome that is told twice, because a renewal was under way, is reporte
   expect(recording.events.map(([name]) => name)).toEqual(['completed']);
 });
 
+test('an outcome is taken though a renewal that it has overtaken is refused meanwhile', async () => {
+  const lease = hold();
+  const { signal } = lease;
+  store.renew.mockImplementation(
+    async () => new Promise((resolve) => setTimeout(resolve, beatMs, false)),
+  );
+  store.complete.mockImplementation(
+    async () => new Promise((resolve) => setTimeout(resolve, 3 * beatMs, true)),
+  );
+  await pass(leaseMs / 3);
+  const settled = lease.complete(payload);
+  await pass(leaseMs);
+  expect(await settled).toBe(true);
+  expect(signal.aborted).toBe(false);
+  expect(recording.events.map(([name]) => name)).toEqual(['completed']);
+});
+
 test('an outcome that cannot be encrypted cannot be known: the lease is given up', async () => {
   const lease = hold();
   const failed = new Error('no key');

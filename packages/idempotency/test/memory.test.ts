@@ -1,4 +1,5 @@
 import { fakeClock } from '@countersign/testkit/clock';
+import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { memoryIdempotencyStore } from '../src/memory.ts';
 import type { Claim, HeldClaim } from '../src/store.ts';
@@ -38,6 +39,15 @@ describe('memoryIdempotencyStore', () => {
     expect(store.entries).toBe(2);
   });
 
+  test('keeps a released record for a lease only', async () => {
+    const clock = fakeClock();
+    const store = memoryIdempotencyStore({ maxEntries: 1, now: clock.now });
+    await store.release(await acquire(store, claimOf('1')));
+    clock.advance(30_000);
+    await acquire(store, claimOf('2'));
+    expect(store.entries).toBe(1);
+  });
+
   test('keeps the record without its payload when there is no room for it', async () => {
     const store = memoryIdempotencyStore({ maxBytes: 1000 });
     const held = await acquire(store, claimOf('1'));
@@ -69,6 +79,13 @@ describe('memoryIdempotencyStore', () => {
     clock.advance(30_000);
     await acquire(store, claimOf('3'));
     expect(store.entries).toBe(2);
+  });
+
+  test('holds 100,000 records unless told otherwise', async () => {
+    const store = memoryIdempotencyStore();
+    for (let at = 0; at < 100_000; at += 1) await acquire(store, claimOf(`${at}`));
+    const full = expect.objectContaining({ code: 'ERR_IDEMPOTENCY_STORE_FULL' });
+    await expect(acquire(store, claimOf('more'))).rejects.toEqual(full);
   });
 
   test('looks through all of its records once per second at most: that is dear', async () => {
@@ -151,6 +168,60 @@ describe('memoryIdempotencyStore', () => {
     clock.advance(held.ttlMs);
     await acquire(store, claimOf('2'));
     expect(store).toMatchObject({ entries: 1, bytes: before });
+  });
+
+  test('counts right whatever the order, within its bounds, and is empty in the end', async () => {
+    const id = fc.constantFrom('a', 'b', 'c');
+    const step = fc.oneof(
+      fc.record({
+        do: fc.constant('begin' as const),
+        id,
+        fingerprint: fc.constantFrom('f', 'g'),
+      }),
+      fc.record({
+        do: fc.constantFrom(
+          'renew' as const,
+          'complete' as const,
+          'release' as const,
+          'abandon' as const,
+        ),
+        claim: fc.nat(3),
+        payloadBytes: fc.nat(300),
+      }),
+      fc.record({ do: fc.constant('wait' as const), ms: fc.constantFrom(10_000, 31_000, 59_000) }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        const clock = fakeClock();
+        const store = memoryIdempotencyStore({ maxBytes: 500, now: clock.now });
+        const held: HeldClaim[] = [];
+        for (const [index, taken] of steps.entries()) {
+          if (taken.do === 'wait') clock.advance(taken.ms);
+          else if (taken.do === 'begin') {
+            const claim = {
+              ...claimOf(taken.id, `owner-${index}`),
+              fingerprint: taken.fingerprint,
+            };
+            const begun = await store.begin(claim, { takeover: true }).catch(() => undefined);
+            if (begun?.state === 'acquired') held.unshift({ ...claim, fence: begun.fence });
+          } else {
+            const claim = held[taken.claim];
+            // An owner that stood still for its record's whole lifetime may exceed the bounds.
+            const isThere =
+              claim && (await store.begin(claim, { takeover: false }).catch(() => undefined));
+            if (isThere?.state !== 'acquired' || isThere.fence !== claim?.fence) continue;
+            await (taken.do === 'complete'
+              ? store.complete(claim, Buffer.alloc(taken.payloadBytes))
+              : store[taken.do](claim));
+          }
+          expect(store.bytes).toBeLessThanOrEqual(500);
+        }
+        clock.advance(60_000);
+        await acquire(store, claimOf('last'));
+        expect(store).toMatchObject({ entries: 1, bytes: 200 + 'lastf'.length });
+      }),
+      { numRuns: 1000 },
+    );
   });
 });
 

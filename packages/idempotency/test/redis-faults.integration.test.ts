@@ -285,6 +285,17 @@ describe('the master of a Cluster that has the record is killed', () => {
     await eventually(async () => passed(await send()));
   });
 
+  test('before renewal: the lease holds when a replica has taken over in time', async () => {
+    const { context, settle } = passed(await send());
+    const failed = event('store-error');
+    await kill();
+    expect(await failed).toMatchObject({ operation: 'renew' });
+    await takeOver();
+    await eventually(() => settle?.(created));
+    expect(context.signal.aborted).toBe(false);
+    expect(refused(await send()).status).toBe(201);
+  });
+
   test('before complete: a replica takes the outcome, and it is replayed', async () => {
     const { context, settle } = passed(await send());
     await kill();

@@ -126,6 +126,19 @@ describe('redisIdempotencyStore', () => {
     expect(await record()).toBe(`1 r ${third.fence} -\n`);
   });
 
+  test.each<[string, unknown, object?]>([
+    ['redis', undefined],
+    ['redis', 'redis://localhost:6379'],
+    ['redis', { duplicate() {}, sendCommand() {}, isOpen: true }],
+    ['timeoutMs', {}, { timeoutMs: 0 }],
+    ['timeoutMs', {}, { timeoutMs: '250' }],
+  ])('refuses what would fail with every request: %s', (name, mistake, options) => {
+    const client = name === 'redis' ? mistake : redis;
+    const make = () => redisIdempotencyStore(client as Redis, options);
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow(new RegExp(`^${name}: `));
+  });
+
   test('begins its keys as told', async () => {
     await redisIdempotencyStore(redis, { prefix: 'shop:' }).begin(claim, { takeover: false });
     expect(await redis.keys('*')).toEqual(['shop:id']);

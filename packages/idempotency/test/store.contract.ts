@@ -137,6 +137,32 @@ export function idempotencyStoreContract(
         expect(begun.state === 'acquired' && begun.fence > first.fence).toBe(true);
         expect(await begin(store, claimOf('b'), true)).toEqual(begun);
       });
+
+      test.each([
+        ['complete', 'completed'],
+        ['release', 'acquired'],
+        ['abandon', 'unknown'],
+      ] as const)('that is over does not keep its owner from saying %s', async (said, state) => {
+        const held = await acquire(claimOf('a'));
+        await under.advance(leaseMs);
+        expect(await change(store, said, held)).toBe(true);
+        expect(await begin(store, claimOf('b'))).toMatchObject({ state });
+      });
+
+      // A store that first reads and then writes lets both of them win, and the request runs twice.
+      test.each(['renew', 'complete', 'release'] as const)(
+        'that is over goes to one of two at once: to who would take it, or to its owner, who says %s',
+        async (said) => {
+          const claims = (owner: string): readonly Claim[] =>
+            Array.from({ length: 20 }, (_, index) => ({ ...claimOf(owner), id: `id-${index}` }));
+          const held = await Promise.all(claims('a').map((claim) => acquire(claim)));
+          await under.advance(leaseMs);
+          const isOwners = Promise.all(held.map((claim) => change(store, said, claim)));
+          const begun = await Promise.all(claims('b').map((claim) => begin(store, claim, true)));
+          const isTaken = begun.map((found) => found.state === 'acquired' && found.recovered);
+          expect(isTaken).toEqual((await isOwners).map((isHeld) => !isHeld));
+        },
+      );
     });
 
     describe('an owner that was overtaken', () => {
@@ -172,6 +198,13 @@ export function idempotencyStoreContract(
         const held = await acquire(claimOf('a'));
         expect(await store.complete(held, binary)).toBe(true);
         expect(outcomeIn(await begin(store, claimOf('b')))).toEqual(binary);
+      });
+
+      test('of a mebibyte is given back whole, or left out', async () => {
+        const large = Buffer.alloc(2 ** 20, binary);
+        await store.complete(await acquire(claimOf('a')), large);
+        const outcome = outcomeIn(await begin(store, claimOf('b')));
+        expect(outcome.byteLength === 0 || outcome.equals(large)).toBe(true);
       });
 
       test('is kept for its TTL from completion, and no longer', async () => {
@@ -225,6 +258,7 @@ export function idempotencyStoreContract(
         await acquire(claimOf('a'));
         await under.advance(leaseMs);
         const held = await acquire(claimOf('b'), true);
+        expect(await store.renew(held)).toBe(true);
         expect(await store.release(held)).toBe(true);
         expect(await store.release(held)).toBe(true);
         expect(await begin(store, claimOf('c'))).toMatchObject({ state: 'unknown' });
@@ -237,6 +271,34 @@ export function idempotencyStoreContract(
       expect(await store.abandon(held)).toBe(true);
       expect(await begin(store, claimOf('b'))).toEqual({ state: 'unknown', fence: held.fence });
       expect(await begin(store, claimOf('b'), true)).toMatchObject({ recovered: true });
+    });
+
+    describe('an unknown outcome is known to be so for its TTL, and no longer', () => {
+      const expectKept = async (): Promise<void> => {
+        await under.advance(ttlMs - 1000);
+        expect(await begin(store, claimOf('z'))).toMatchObject({ state: 'unknown' });
+        await under.advance(1000);
+        expect(await begin(store, claimOf('z'))).toMatchObject({ recovered: false });
+      };
+
+      test('when its owner died', async () => {
+        await acquire(claimOf('a'));
+        await expectKept();
+      });
+
+      test('when its owner gave up', async () => {
+        const held = await acquire(claimOf('a'));
+        await under.advance(leaseMs / 2);
+        await store.abandon(held);
+        await expectKept();
+      });
+
+      test('when who took it over did not execute it', async () => {
+        await acquire(claimOf('a'));
+        await under.advance(leaseMs);
+        await store.release(await acquire(claimOf('b'), true));
+        await expectKept();
+      });
     });
 
     describe('a record that the store lost', () => {
@@ -351,10 +413,7 @@ async function replay(under: StoreUnderTest, steps: readonly Step[], id: string)
       if (!claim) continue;
       const text = `outcome of step ${index}`;
       const expected = model.change(taken.do, claim, text);
-      const actual =
-        taken.do === 'complete'
-          ? await under.store.complete(claim, Buffer.from(text))
-          : await under.store[taken.do](claim);
+      const actual = await change(under.store, taken.do, claim, Buffer.from(text));
       expect(actual, `step ${index}`).toBe(expected);
     }
   }
@@ -368,6 +427,17 @@ function outcomeIn(begun: Begun): Buffer {
 
 async function begin(store: IdempotencyStore, claim: Claim, takeover = false): Promise<Begun> {
   return await store.begin(claim, { takeover });
+}
+
+async function change(
+  store: IdempotencyStore,
+  operation: 'renew' | 'complete' | 'release' | 'abandon',
+  claim: HeldClaim,
+  outcome: Uint8Array = payload,
+): Promise<boolean> {
+  return operation === 'complete'
+    ? await store.complete(claim, outcome)
+    : await store[operation](claim);
 }
 
 function claimOf(owner: string): Claim {
