@@ -390,10 +390,12 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   /** Something was given back: refusals need not hold any more, and who waits may try. */
   #moreLeft(set: CompiledSet, key: string): void {
-    for (const local of this.#localKeys(set, key)) {
-      this.#refusals.forget(local);
-      this.#turnstile.wake(local);
-    }
+    this.#forgetRefusals(set, key);
+    for (const local of this.#localKeys(set, key)) this.#turnstile.wake(local);
+  }
+
+  #forgetRefusals(set: CompiledSet, key: string): void {
+    for (const local of this.#localKeys(set, key)) this.#refusals.forget(local);
   }
 
   #giveUpLeases(set: CompiledSet, key: string): void {
@@ -438,6 +440,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     );
     // Once more: one may have been on its way.
     this.#giveUpLeases(set, key);
+    // A restriction that ends sooner may have taken the place of the one that somebody was refused by.
+    this.#forgetRefusals(set, key);
     if (restrictedChannel.hasSubscribers)
       restrictedChannel.publish({ subject: key, policy: set.name, remaining, durationMs });
   }

@@ -527,6 +527,32 @@ describe('refusals are remembered', () => {
     expect(await allowed(limiter as never, 7)).toBe(4);
   });
 
+  test('no longer once the limits they were made by were replaced for a while', async () => {
+    const other = [slidingWindow({ limit: 5, windowSeconds: 60 })];
+    let replaced = false;
+    const limiter = limiterOf({
+      store: remoteStore(),
+      policies: { p: five },
+      overrides: () => (replaced ? other : undefined),
+    });
+    expect(await allowed(limiter as never, 6)).toBe(5);
+    replaced = true;
+    // Another kind: what the first had counted is forgotten.
+    expect(await allowed(limiter as never, 1)).toBe(1);
+    replaced = false;
+    expect(await limiter.check('s')).toMatchObject({ allowed: true, source: 'store' });
+  });
+
+  test('no longer once a restriction that ends sooner takes the place of the one they were made by', async () => {
+    const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
+    await limiter.restrict('s', { remaining: 2, durationMs: 9000 });
+    expect((await limiter.check('s', { cost: 3 })).retryAfterMs).toBe(9000);
+    await limiter.restrict('s', { remaining: 0, durationMs: 1000 });
+    expect((await limiter.check('s', { cost: 3 })).retryAfterMs).toBe(1000);
+    clock.advance(1000);
+    expect((await limiter.check('s', { cost: 3 })).allowed).toBe(true);
+  });
+
   test('not when something was given back while the refusal was on its way', async () => {
     const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
     await limiter.check('s', { cost: 5 });

@@ -24,10 +24,12 @@ type Step =
       readonly do: 'restrict';
       readonly policy: Name;
       readonly subject: string;
+      readonly remaining: number;
       readonly ms: number;
     }
   | { readonly do: 'limits'; readonly limits: readonly Policy[] }
   | { readonly do: 'upgrade'; readonly limits: readonly Policy[] }
+  | { readonly do: 'downgrade' }
   | { readonly do: 'wait'; readonly ms: number };
 
 const limits = policies.map((all) => all.map((one, index) => ({ ...one, name: `n${index}` })));
@@ -59,11 +61,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       do: fc.constant('restrict' as const),
       policy,
       subject,
+      remaining: fc.integer({ min: 0, max: 3 }),
       ms: fc.integer({ min: 1, max: 5000 }),
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('limits' as const), limits }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('upgrade' as const), limits }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'downgrade' as const }) },
   {
     weight: 6,
     arbitrary: fc.record({
@@ -103,6 +107,9 @@ class Player {
       case 'upgrade':
         this.#upgraded = step.limits;
         return undefined;
+      case 'downgrade':
+        this.#upgraded = undefined;
+        return undefined;
       case 'check': {
         const { allowed, impossible, shadowed, slot } = await limiter.check(step.subject, step);
         if (slot !== 0) this.#slots.push(slot);
@@ -119,7 +126,7 @@ class Player {
       case 'restrict':
         return await limiter.restrict(step.subject, {
           policy: step.policy,
-          remaining: 1,
+          remaining: step.remaining,
           durationMs: step.ms,
         });
     }
