@@ -104,7 +104,10 @@ export interface RateLimiter<Name extends string = string> {
    * that leaves less holds, until its own end.
    */
   restrict(subject: string, options: RestrictOptions<Name>): Promise<void>;
-  /** Replaces the limits of a set; what was used carries over to limits of the same kind. */
+  /**
+   * Replaces the limits of a set; what was used carries over to limits of the same kind. Its counter and whether it is a shadow stay as
+   * they were where nothing else is said.
+   */
   setPolicies(policy: Name, limits: PolicySetInput): void;
   /** Closes the store. */
   close(): Promise<void>;
@@ -164,14 +167,19 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const names = Object.keys(options.policies ?? {}) as Name[];
     if (names.length === 0) throw new TypeError('policies: expected at least one set of limits');
     this.#onlyPolicy = names.length === 1 ? names[0] : undefined;
-    for (const name of names) this.setPolicies(name, options.policies[name]);
+    for (const name of names) this.#put(compileSet(name, options.policies[name]));
   }
 
   setPolicies(policy: Name, limits: PolicySetInput): void {
-    const set = compileSet(policy, limits);
+    const before = this.#sets.get(policy);
+    if (before === undefined) throw unknownPolicy(policy);
+    this.#put(compileSet(policy, limits, before));
+  }
+
+  #put(set: CompiledSet): void {
     this.#assertCompatible(set);
-    this.#sets.set(policy, set);
-    this.#overridden.set(policy, new WeakMap());
+    this.#sets.set(set.name, set);
+    this.#overridden.set(set.name, new WeakMap());
     this.#refusals.clear();
     this.#leases?.clear();
   }

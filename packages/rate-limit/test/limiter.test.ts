@@ -251,6 +251,33 @@ describe('tiers', () => {
     expect(limiter.checkSync('s')).toMatchObject({ allowed: true, remaining: 1 });
   });
 
+  test('whose limits change stay with their counter and in shadow, unless something else is said', () => {
+    const limiter = limiterOf({
+      policies: { ...defaultTiers, tried: { limits: five, shadow: true } },
+    });
+    limiter.checkSync('s', { policy: 'free', cost: 60 });
+    limiter.setPolicies('free', [
+      slidingWindow({ limit: 70, windowSeconds: 60 }),
+      slidingWindow({ limit: 2000, windowSeconds: 3600 }),
+    ]);
+    expect(limiter.checkSync('s', { policy: 'free' })).toMatchObject({
+      allowed: true,
+      remaining: 9,
+    });
+    expect(limiter.checkSync('s', { policy: 'paid' }).remaining).toBe(238);
+    limiter.setPolicies('tried', [fixedWindow({ limit: 3, windowSeconds: 60 })]);
+    expect(limiter.checkSync('s', { policy: 'tried', cost: 9 }).shadowed).toBe(true);
+    limiter.setPolicies('tried', { limits: five, shadow: false });
+    expect(limiter.checkSync('s', { policy: 'tried', cost: 9 }).allowed).toBe(false);
+  });
+
+  test('cannot be added later: a name that is misspelt would change nothing', () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    expect(() => limiter.setPolicies('q' as 'p', five)).toThrow(
+      expect.objectContaining({ code: 'ERR_RATE_LIMIT_POLICY' }),
+    );
+  });
+
   test('with windows of different lengths do not share: a check under one would convert, and so end, what the other counts', () => {
     const hour = [slidingWindow({ limit: 1000, windowSeconds: 3600 })];
     const minute = [slidingWindow({ limit: 60, windowSeconds: 60 })];
@@ -260,7 +287,7 @@ describe('tiers', () => {
     expect(() => limiter.setPolicies('b', { limits: minute, counter: 'c' })).toThrow(
       /^policies.b: shares the counter/,
     );
-    limiter.setPolicies('b', minute);
+    limiter.setPolicies('b', { limits: minute, counter: 'b' });
     expect(limiter.checkSync('s', { policy: 'b' }).limit).toBe(60);
   });
 
