@@ -11,7 +11,7 @@ import { Refusals } from './refusals.ts';
 import type { ConsumeMode, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
 import { StoreHealth } from './store-health.ts';
 import { subjectKey } from './subject.ts';
-import { Turnstile, waitTooLong } from './turnstile.ts';
+import { assertWait, Turnstile, waitTooLong } from './turnstile.ts';
 
 export interface RateLimiterOptions<Name extends string> {
   readonly store: RateLimitStore;
@@ -456,7 +456,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   async acquire(subject: string, options: AcquireOptions<Name> = {}): Promise<Decision> {
     const { policy, signal, maxWaitMs = defaultMaxWaitMs } = options;
-    if (!(maxWaitMs >= 0)) throw new TypeError('maxWaitMs: expected milliseconds, at least 0');
+    assertWait(maxWaitMs);
     const set = this.#setFor(subject, policy);
     const local = localKey(set, subjectKey(subject));
     const giveUpAtMs = this.#now() + maxWaitMs;
