@@ -1040,6 +1040,32 @@ describe('acquire', () => {
     expect((await waiting).allowed).toBe(true);
   });
 
+  test.each([
+    [0, 1000],
+    [0.5, 1025],
+    [0.98, 1049],
+  ])(
+    'of processes that were all told the same moment, does not come back at it together: %d → %d ms',
+    async (share, comesAtMs) => {
+      const random = vi.spyOn(Math, 'random').mockReturnValue(share);
+      try {
+        const store = remoteStore();
+        const limiter = limiterOf({ store, policies: bucket });
+        await limiter.check('s');
+        const waiting = limiter.acquire('s');
+        await pass(0);
+        const { asked } = store;
+        await pass(comesAtMs - 1);
+        expect(store.asked).toBe(asked);
+        await pass(1);
+        expect(store.asked).toBe(asked + 1);
+        expect((await waiting).allowed).toBe(true);
+      } finally {
+        random.mockRestore();
+      }
+    },
+  );
+
   test('takes what is there without any wait, or fails at once', async () => {
     const limiter = limiterOf({ policies: { p: five } });
     const some = Array.from({ length: 5 }, () => limiter.acquire('s', { maxWaitMs: 0 }));
