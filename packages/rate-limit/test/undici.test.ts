@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -159,6 +160,28 @@ describe('pace', () => {
     expect((await other.limiter.peek(origin)).retryAfterMs).toBeGreaterThan(29_000);
     await expect(get(other.dispatcher)).rejects.toMatchObject({ code: 'ERR_RATE_LIMIT_WAIT' });
     expect(requests).toBe(1);
+  });
+
+  test.each([
+    ['a 429 that says nothing', 429, {}, 1000],
+    ['a 429 that says that there is more', 429, { ratelimit: '"q";r=5;t=60' }, 1000],
+    ['a 503 that says nothing', 503, {}, 0],
+    ['a Retry-After of 0', 429, { 'retry-after': '0' }, 0],
+    ['a Retry-After of a success', 200, { 'retry-after': '30' }, 0],
+  ])('%s', async (_, status, headers, pausedMs) => {
+    const { limiter, dispatcher } = member(frozenStore());
+    const restricted = channel('countersign:rate-limit:restricted');
+    const told: unknown[] = [];
+    const record = (message: unknown): void => void told.push(message);
+    restricted.subscribe(record);
+    answer = (_incoming, response) => response.writeHead(status, headers).end();
+    await get(dispatcher);
+    // What is told is told before the answer is there.
+    expect((await limiter.peek(origin)).retryAfterMs).toBe(pausedMs);
+    restricted.unsubscribe(record);
+    expect(told).toEqual(
+      pausedMs === 0 ? [] : [{ subject: origin, policy: 'p', remaining: 0, durationMs: pausedMs }],
+    );
   });
 
   test('what the server has left counts for the fleet', async () => {
