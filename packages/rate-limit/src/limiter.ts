@@ -371,9 +371,15 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const difference = Math.min(actualCost - cost, largestLimit);
     // Both at once: a slot must not stay taken because a charge failed.
     await Promise.all([
-      difference > 0 && this.#orStoreError(() => this.#consume(set, key, difference, 'force', 0)),
+      difference > 0 && this.#charge(set, key, difference),
       (difference < 0 || slot !== 0) && this.#give(set, key, Math.max(0, -difference), slot),
     ]);
+  }
+
+  async #charge(set: CompiledSet, key: string, cost: number): Promise<void> {
+    await this.#orStoreError(() => this.#consume(set, key, cost, 'force', 0));
+    // Where the limits of the subject have changed, what it was refused by may be gone now.
+    this.#forgetRefusals(set, key);
   }
 
   async refund(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<void> {

@@ -554,21 +554,30 @@ describe('refusals are remembered', () => {
     expect(await allowed(limiter as never, 7)).toBe(4);
   });
 
-  test('no longer once the limits they were made by were replaced for a while', async () => {
-    const other = [slidingWindow({ limit: 5, windowSeconds: 60 })];
-    let replaced = false;
-    const limiter = limiterOf({
-      store: remoteStore(),
-      policies: { p: five },
-      overrides: () => (replaced ? other : undefined),
-    });
-    expect(await allowed(limiter as never, 6)).toBe(5);
-    replaced = true;
-    // Another kind: what the first had counted is forgotten.
-    expect(await allowed(limiter as never, 1)).toBe(1);
-    replaced = false;
-    expect(await limiter.check('s')).toMatchObject({ allowed: true, source: 'store' });
-  });
+  test.each([
+    ['checked', async (limiter: RateLimiter<'p'>) => void (await limiter.check('s'))],
+    [
+      'settled',
+      async (limiter: RateLimiter<'p'>) => await limiter.settle('s', { cost: 1, actualCost: 2 }),
+    ],
+  ])(
+    'no longer once the limits they were made by were replaced for a while, and it was %s',
+    async (_, use) => {
+      const other = [slidingWindow({ limit: 5, windowSeconds: 60 })];
+      let replaced = false;
+      const limiter = limiterOf({
+        store: remoteStore(),
+        policies: { p: five },
+        overrides: () => (replaced ? other : undefined),
+      });
+      expect(await allowed(limiter as never, 6)).toBe(5);
+      replaced = true;
+      // Another kind: what the first had counted is forgotten.
+      await use(limiter);
+      replaced = false;
+      expect(await limiter.check('s')).toMatchObject({ allowed: true, source: 'store' });
+    },
+  );
 
   test('no longer once a restriction that ends sooner takes the place of the one they were made by', async () => {
     const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });

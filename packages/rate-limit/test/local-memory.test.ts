@@ -33,8 +33,8 @@ type Step =
   | { readonly do: 'wait'; readonly ms: number };
 
 const limits = policies.map((all) => all.map((one, index) => ({ ...one, name: `n${index}` })));
-const policy = fc.constantFrom<Name[]>('a', 'b', 'shadow', 'alone', 'alone');
-const subject = fc.constantFrom('s', 't');
+const policy = fc.constantFrom<Name[]>('a', 'b', 'shadow', 'alone', 'alone', 'alone', 'alone');
+const subject = fc.constantFrom('s', 't', 't', 't');
 const cost = fc.constantFrom(1, 1, 3, 12);
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 9, arbitrary: fc.record({ do: fc.constant('check' as const), policy, subject, cost }) },
@@ -56,18 +56,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   {
-    weight: 1,
+    weight: 3,
     arbitrary: fc.record({
       do: fc.constant('restrict' as const),
       policy,
       subject,
       remaining: fc.integer({ min: 0, max: 3 }),
-      ms: fc.integer({ min: 1, max: 5000 }),
+      ms: fc.constantFrom(100, 900, 6000, 20_000),
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('limits' as const), limits }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('upgrade' as const), limits }) },
-  { weight: 1, arbitrary: fc.constant({ do: 'downgrade' as const }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'downgrade' as const }) },
   {
     weight: 6,
     arbitrary: fc.record({
