@@ -10,6 +10,7 @@ export default defineConfig({
           name: 'unit',
           // A bound against hanging, not a measure: a busy machine may take its time.
           testTimeout: 30_000,
+          expect: { poll: { timeout: 10_000 } },
           include: ['{packages,apps}/*/test/**/*.test.ts', 'tooling/test/**/*.test.ts'],
           exclude: ['**/*.integration.test.ts', '**/node_modules/**'],
         },
@@ -22,6 +23,7 @@ export default defineConfig({
             'tooling/test/**/*.integration.test.ts',
           ],
           testTimeout: 60_000,
+          expect: { poll: { timeout: 10_000 } },
           hookTimeout: 60_000,
         },
       },

@@ -3,7 +3,7 @@ import type { PolicyStatus, StoreAnswer } from './store.ts';
 
 /**
  * - `store`: the store decided.
- * - `local`: this process decided, from tokens it had leased.
+ * - `local`: this process decided, from tokens it had leased or by the deny list.
  * - `blocked`: this process decided, from an earlier refusal that still holds.
  * - `degraded`: the store could not be asked; `onStoreError` decided.
  */

@@ -3,7 +3,7 @@ import { addressKey } from './address.ts';
 import { chargedCost, type Decision } from './decision.ts';
 import { assertHeadersOptions, type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
 import type { RateLimiter } from './limiter.ts';
-import { assertFunction, assertInteger, largestLimit } from './policy.ts';
+import { assertFunction, assertInteger, assertName, largestLimit } from './policy.ts';
 
 export { type AddressKeyOptions, addressKey } from './address.ts';
 
@@ -36,6 +36,8 @@ export function rateLimitGuard<Name extends string, In = object>(
   options: RateLimitGuardOptions<Name, In> = {},
 ): Guard<Decision | undefined, In> {
   const { policy, key = byAddress, cost = 1 } = options;
+  if (typeof limiter?.check !== 'function') throw new TypeError('limiter: expected a RateLimiter');
+  if (policy !== undefined && typeof policy !== 'function') assertName('policy', policy);
   assertFunction('key', key);
   assertFunction('actualCost', options.actualCost);
   if (typeof cost !== 'function') assertInteger('cost', cost, largestLimit);

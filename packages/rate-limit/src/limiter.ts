@@ -11,7 +11,7 @@ import { Refusals } from './refusals.ts';
 import type { ConsumeMode, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
 import { StoreHealth } from './store-health.ts';
 import { subjectKey } from './subject.ts';
-import { Turnstile, waitTooLong } from './turnstile.ts';
+import { assertWait, Turnstile, waitTooLong } from './turnstile.ts';
 
 export interface RateLimiterOptions<Name extends string> {
   readonly store: RateLimitStore;
@@ -104,7 +104,10 @@ export interface RateLimiter<Name extends string = string> {
    * that leaves less holds, until its own end.
    */
   restrict(subject: string, options: RestrictOptions<Name>): Promise<void>;
-  /** Replaces the limits of a set; what was used carries over to limits of the same kind. */
+  /**
+   * Replaces the limits of a set; what was used carries over to limits of the same kind. Its counter and whether it is a shadow stay as
+   * they were where nothing else is said.
+   */
   setPolicies(policy: Name, limits: PolicySetInput): void;
   /** Closes the store. */
   close(): Promise<void>;
@@ -164,14 +167,19 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const names = Object.keys(options.policies ?? {}) as Name[];
     if (names.length === 0) throw new TypeError('policies: expected at least one set of limits');
     this.#onlyPolicy = names.length === 1 ? names[0] : undefined;
-    for (const name of names) this.setPolicies(name, options.policies[name]);
+    for (const name of names) this.#put(compileSet(name, options.policies[name]));
   }
 
   setPolicies(policy: Name, limits: PolicySetInput): void {
-    const set = compileSet(policy, limits);
+    const before = this.#sets.get(policy);
+    if (before === undefined) throw unknownPolicy(policy);
+    this.#put(compileSet(policy, limits, before));
+  }
+
+  #put(set: CompiledSet): void {
     this.#assertCompatible(set);
-    this.#sets.set(policy, set);
-    this.#overridden.set(policy, new WeakMap());
+    this.#sets.set(set.name, set);
+    this.#overridden.set(set.name, new WeakMap());
     this.#refusals.clear();
     this.#leases?.clear();
   }
@@ -363,9 +371,15 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const difference = Math.min(actualCost - cost, largestLimit);
     // Both at once: a slot must not stay taken because a charge failed.
     await Promise.all([
-      difference > 0 && this.#orStoreError(() => this.#consume(set, key, difference, 'force', 0)),
+      difference > 0 && this.#charge(set, key, difference),
       (difference < 0 || slot !== 0) && this.#give(set, key, Math.max(0, -difference), slot),
     ]);
+  }
+
+  async #charge(set: CompiledSet, key: string, cost: number): Promise<void> {
+    await this.#orStoreError(() => this.#consume(set, key, cost, 'force', 0));
+    // Where the limits of the subject have changed, what it was refused by may be gone now.
+    this.#forgetRefusals(set, key);
   }
 
   async refund(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<void> {
@@ -390,10 +404,12 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   /** Something was given back: refusals need not hold any more, and who waits may try. */
   #moreLeft(set: CompiledSet, key: string): void {
-    for (const local of this.#localKeys(set, key)) {
-      this.#refusals.forget(local);
-      this.#turnstile.wake(local);
-    }
+    this.#forgetRefusals(set, key);
+    for (const local of this.#localKeys(set, key)) this.#turnstile.wake(local);
+  }
+
+  #forgetRefusals(set: CompiledSet, key: string): void {
+    for (const local of this.#localKeys(set, key)) this.#refusals.forget(local);
   }
 
   #giveUpLeases(set: CompiledSet, key: string): void {
@@ -438,13 +454,15 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     );
     // Once more: one may have been on its way.
     this.#giveUpLeases(set, key);
+    // A restriction that ends sooner may have taken the place of the one that somebody was refused by.
+    this.#forgetRefusals(set, key);
     if (restrictedChannel.hasSubscribers)
       restrictedChannel.publish({ subject: key, policy: set.name, remaining, durationMs });
   }
 
   async acquire(subject: string, options: AcquireOptions<Name> = {}): Promise<Decision> {
     const { policy, signal, maxWaitMs = defaultMaxWaitMs } = options;
-    if (!(maxWaitMs >= 0)) throw new TypeError('maxWaitMs: expected milliseconds, at least 0');
+    assertWait(maxWaitMs);
     const set = this.#setFor(subject, policy);
     const local = localKey(set, subjectKey(subject));
     const giveUpAtMs = this.#now() + maxWaitMs;

@@ -15,10 +15,19 @@ export interface CompiledSet {
 /** What a set may be given as: with its options, or as its limits alone. */
 export type PolicySetInput = PolicySet | readonly Policy[];
 
-export function compileSet(name: string, input: PolicySetInput): CompiledSet {
+/** @param unsaid - what counts where the input does not say it. */
+export function compileSet(
+  name: string,
+  input: PolicySetInput,
+  unsaid: Pick<CompiledSet, 'counter' | 'shadow'> = { counter: name, shadow: false },
+): CompiledSet {
   assertName('policies', name);
   if (typeof input !== 'object' || input === null) throw notASet(name);
-  const { limits, counter = name, shadow = false } = isList(input) ? { limits: input } : input;
+  const {
+    limits,
+    counter = unsaid.counter,
+    shadow = unsaid.shadow,
+  } = isList(input) ? { limits: input } : input;
   assertName('counter', counter);
   if (!Array.isArray(limits) || limits.length === 0 || limits.length > 16) throw notASet(name);
   if (typeof shadow !== 'boolean')

@@ -1,6 +1,6 @@
-import { type RedisClient, type Script, script } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, type Script, script } from '@countersign/redis';
 import { body, prelude } from './lua.ts';
-import { assertName, kindNumbers, type Policy } from './policy.ts';
+import { assertFunction, assertName, kindNumbers, type Policy } from './policy.ts';
 import { tolerance } from './state.ts';
 import type { PolicyStatus, RateLimitStore, StoreAnswer } from './store.ts';
 import { printableKey } from './subject.ts';
@@ -25,13 +25,16 @@ const remove: Script<[], number> = script(`return redis.call('DEL', KEYS[1])`, {
 /**
  * Keeps state in Redis: single node, Sentinel or Cluster (ioredis 6). One key per subject and counter, one round trip per check,
  * checks of the same tick together; Redis' clock decides; every key has a time to live.
+ * @throws TypeError for an option that makes no sense, naming it; `redis` where it is no client of ioredis.
  */
 export function redisRateLimitStore(
   redis: RedisClient,
   options: RedisRateLimitStoreOptions = {},
 ): RateLimitStore {
   const { prefix = 'rl', now } = options;
+  assertRedisClient('redis', redis);
   assertName('prefix', prefix);
+  assertFunction('now', now);
   const request = (
     operation: Operation,
     policies: readonly Policy[],

@@ -28,7 +28,10 @@ export class Refusals {
     if (nowMs < this.#latestMs) this.clear();
     this.#latestMs = nowMs;
     const refusal = this.#refusals.get(key);
-    if (refusal === undefined || refusal.set !== set || refusal.cost !== cost) return undefined;
+    if (refusal === undefined) return undefined;
+    // A check under other limits may convert what is counted, and what this one was made by is gone then.
+    if (refusal.set !== set) this.#refusals.delete(key);
+    if (refusal.set !== set || refusal.cost !== cost) return undefined;
     const sinceMs = nowMs - refusal.askedAtMs;
     // Below 0: it was asked for before the clock was set back.
     if (sinceMs < 0 || sinceMs >= refusal.heldMs) {

@@ -84,6 +84,11 @@ export class Turnstile {
   }
 }
 
+export function assertWait(maxWaitMs: number): void {
+  if (typeof maxWaitMs !== 'number' || !(maxWaitMs >= 0))
+    throw new TypeError('maxWaitMs: expected milliseconds, at least 0');
+}
+
 export function waitTooLong(retryAfterMs?: number): RateLimitError {
   const options = retryAfterMs === undefined ? {} : { retryAfterMs };
   return new RateLimitError('ERR_RATE_LIMIT_WAIT', 'it would take longer than it may', options);

@@ -4,6 +4,8 @@ import type { Dispatcher } from 'undici';
 import type { Decision } from './decision.ts';
 import type { RateLimiter } from './limiter.ts';
 import { parseRateLimitHeaders, type ServerLimit } from './parse-headers.ts';
+import { assertFunction, assertName } from './policy.ts';
+import { assertWait } from './turnstile.ts';
 
 export interface PaceOptions<Name extends string> {
   /** Whose quota a request uses up; default the origin it goes to. `undefined`: it is not paced. */
@@ -27,12 +29,19 @@ const unspecifiedMs = 1000;
  * shares the limiter's store. Put it inside of a retrying interceptor, so that every attempt is counted. A request that
  * cannot have its turn fails through its handler; one that is aborted while it waits leaves the queue. A concurrency slot is
  * given back when the response has ended.
+ * @throws TypeError for an option that makes no sense, naming it.
  */
 export function pace<Name extends string>(
   limiter: RateLimiter<Name>,
   options: PaceOptions<Name> = {},
 ): Dispatcher.DispatcherComposeInterceptor {
   const { key = originOf, cost, maxWaitMs, maxRestrictMs = 900_000 } = options;
+  if (typeof limiter?.acquire !== 'function')
+    throw new TypeError('limiter: expected a RateLimiter');
+  if (options.policy !== undefined) assertName('policy', options.policy);
+  assertFunction('key', key);
+  assertFunction('cost', cost);
+  if (maxWaitMs !== undefined) assertWait(maxWaitMs);
   if (!(maxRestrictMs >= 1 && maxRestrictMs <= 86_400_000))
     throw new TypeError('maxRestrictMs: expected milliseconds from 1 to 86,400,000');
   const policy = options.policy === undefined ? {} : { policy: options.policy };

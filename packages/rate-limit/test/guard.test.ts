@@ -1,4 +1,5 @@
 import { chain, type GuardRequest, type Pass, type Reply, type Verdict } from '@countersign/guard';
+import { fakeClock } from '@countersign/testkit/clock';
 import { describe, expect, test } from 'vitest';
 import { addressKey, rateLimitGuard } from '../src/guard.ts';
 import {
@@ -24,6 +25,8 @@ function request(remoteAddress = '192.0.2.1', overrides: Partial<GuardRequest> =
   };
 }
 
+// Stands still: no window turns in the middle of a test.
+const { now } = fakeClock();
 const two = [fixedWindow({ limit: 2, windowSeconds: 60 })];
 const outcome = { headers: [], aborted: false };
 
@@ -41,7 +44,10 @@ function refused(
 
 describe('rateLimitGuard', () => {
   test('decides at once with a store in this process, and tells every response where it stands', () => {
-    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore({ now }),
+      policies: { p: two },
+    });
     const guard = rateLimitGuard(limiter);
     const verdict = guard(request(), {}) as Verdict<Decision | undefined>;
     expect(passed(verdict).context).toMatchObject({ allowed: true, remaining: 1 });
@@ -56,7 +62,7 @@ describe('rateLimitGuard', () => {
 
   test('refuses with 429 and names the violated policies', async () => {
     const limiter = createRateLimiter({
-      store: memoryRateLimitStore(),
+      store: memoryRateLimitStore({ now }),
       policies: { p: [...two, fixedWindow({ limit: 5, windowSeconds: 3600 })] },
     });
     const guard = rateLimitGuard(limiter);
@@ -77,7 +83,10 @@ describe('rateLimitGuard', () => {
   });
 
   test('names no policy where none is violated: the subject is paused as a whole', async () => {
-    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore({ now }),
+      policies: { p: two },
+    });
     await limiter.restrict('s', { remaining: 0, durationMs: 5000 });
     const reply = refused(await rateLimitGuard(limiter, { key: () => 's' })(request(), {}));
     expect(reply.status).toBe(429);
@@ -87,7 +96,7 @@ describe('rateLimitGuard', () => {
 
   test('chooses subject, policy and cost by request and by what earlier guards found out', async () => {
     const limiter = createRateLimiter({
-      store: memoryRateLimitStore(),
+      store: memoryRateLimitStore({ now }),
       policies: { free: two, paid: [fixedWindow({ limit: 100, windowSeconds: 60 })] },
     });
     const guard = rateLimitGuard<'free' | 'paid', { principal: { id: string; paying: boolean } }>(
@@ -105,8 +114,56 @@ describe('rateLimitGuard', () => {
     expect(passed(await guard(request(), paid)).context?.remaining).toBe(99);
   });
 
+  test('by address before authentication, by principal after it, and by route', async () => {
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore({ now }),
+      policies: {
+        strangers: [fixedWindow({ limit: 5, windowSeconds: 60 })],
+        clients: two,
+        exports: [fixedWindow({ limit: 1, windowSeconds: 60 })],
+      },
+    });
+    const identity = ({ headers }: GuardRequest): Verdict<string> => ({
+      pass: true,
+      context: headers.get('x-api-key') ?? 'nobody',
+    });
+    const guards = chain()
+      .use('stranger', rateLimitGuard(limiter, { policy: 'strangers' }))
+      .use('principal', identity)
+      .use(
+        'limit',
+        rateLimitGuard<'strangers' | 'clients' | 'exports', { principal: string }>(limiter, {
+          key: (_, { principal }) => principal,
+          policy: ({ route }) => (route === '/exports/:id' ? 'exports' : 'clients'),
+        }),
+      );
+    const ask = async (id: string, address: string, route = '/things'): Promise<string> => {
+      const headers = {
+        get: (name: string) => (name === 'x-api-key' ? id : undefined),
+        all: () => [],
+      };
+      const verdict = await guards(request(address, { headers, route }), {});
+      if (verdict.pass) return 'passed';
+      const problem = JSON.parse(String(verdict.body)) as { 'violated-policies': string[] };
+      return problem['violated-policies'].join();
+    };
+    expect(await ask('a', '2001:db8::1')).toBe('passed');
+    // Wherever it comes from, a principal is a principal.
+    expect(await ask('a', '2001:db8:0:100::1')).toBe('passed');
+    expect(await ask('a', '2001:db8:0:100::1')).toBe('clients');
+    expect(await ask('b', '2001:db8::2', '/exports/:id')).toBe('passed');
+    expect(await ask('b', '2001:db8::2', '/exports/:id')).toBe('exports');
+    expect(await ask('b', '2001:db8::2')).toBe('passed');
+    // And whoever it says it is, a network is a network.
+    expect(await ask('c', '2001:db8::3')).toBe('passed');
+    expect(await ask('d', '2001:db8::4')).toBe('strangers');
+  });
+
   test('limits nobody where there is no subject', async () => {
-    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+    const limiter = createRateLimiter({
+      store: memoryRateLimitStore({ now }),
+      policies: { p: two },
+    });
     const guard = rateLimitGuard(limiter, { key: () => undefined });
     for (let count = 0; count < 5; count += 1)
       expect(passed(await guard(request(), {})).context).toBeUndefined();
@@ -114,7 +171,7 @@ describe('rateLimitGuard', () => {
 
   test('answers 403 to who is denied, and 429 without Retry-After to what is impossible', async () => {
     const limiter = createRateLimiter({
-      store: memoryRateLimitStore(),
+      store: memoryRateLimitStore({ now }),
       policies: { p: two },
       deny: (subject) => subject === 'ip:192.0.2.66',
     });
@@ -126,7 +183,7 @@ describe('rateLimitGuard', () => {
 
   test('answers 503 where the store is down and nothing else was chosen', async () => {
     const store = {
-      ...memoryRateLimitStore(),
+      ...memoryRateLimitStore({ now }),
       sync: false,
       consume: async () => Promise.reject(new Error('down')),
     } as RateLimitStore;
@@ -141,7 +198,7 @@ describe('rateLimitGuard', () => {
 
   test('releases its slot when the response is finished', async () => {
     const limiter = createRateLimiter({
-      store: memoryRateLimitStore(),
+      store: memoryRateLimitStore({ now }),
       policies: { p: [concurrency({ limit: 1 })] },
     });
     const guard = rateLimitGuard(limiter);
@@ -153,7 +210,7 @@ describe('rateLimitGuard', () => {
 
   test('charges what a request turned out to cost', async () => {
     const limiter = createRateLimiter({
-      store: memoryRateLimitStore(),
+      store: memoryRateLimitStore({ now }),
       policies: { p: [fixedWindow({ limit: 100, windowSeconds: 60 })] },
     });
     const guard = rateLimitGuard(limiter, {
@@ -185,7 +242,7 @@ describe('a slot is given back', () => {
     ],
     ['is nonsense', () => Number.NaN],
   ])('even where the actual cost %s', async (_, actualCost) => {
-    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies });
+    const limiter = createRateLimiter({ store: memoryRateLimitStore({ now }), policies });
     const guard = rateLimitGuard(limiter, { actualCost });
     const { settle } = passed(await guard(request(), {}));
     await expect(settle?.({ ...outcome, status: 200 })).rejects.toThrow();
@@ -196,8 +253,11 @@ describe('a slot is given back', () => {
   });
 
   test('when a guard behind refuses', async () => {
-    const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies });
-    const strict = createRateLimiter({ store: memoryRateLimitStore(), policies: { strict: two } });
+    const limiter = createRateLimiter({ store: memoryRateLimitStore({ now }), policies });
+    const strict = createRateLimiter({
+      store: memoryRateLimitStore({ now }),
+      policies: { strict: two },
+    });
     const guards = chain()
       .use('slot', rateLimitGuard(limiter))
       .use('limit', rateLimitGuard(strict, { cost: 2 }));
@@ -216,6 +276,13 @@ describe('a slot is given back', () => {
   });
 });
 
+test.each([undefined, {}, { limiter: {} }])(
+  'a guard refuses %j for a limiter when it is made',
+  (limiter) => {
+    expect(() => rateLimitGuard(limiter as never)).toThrow(/^limiter: /);
+  },
+);
+
 test.each([
   ['cost', { cost: 0 }],
   ['cost', { cost: 1.5 }],
@@ -224,14 +291,15 @@ test.each([
   ['headers.now', { headers: { now: 5 as never } }],
   ['key', { key: 'ip' as never }],
   ['actualCost', { actualCost: 5 as never }],
+  ['policy', { policy: 5 as never }],
 ] as const)('a guard refuses a %s that makes no sense when it is made', (option, options) => {
-  const limiter = createRateLimiter({ store: memoryRateLimitStore(), policies: { p: two } });
+  const limiter = createRateLimiter({ store: memoryRateLimitStore({ now }), policies: { p: two } });
   expect(() => rateLimitGuard(limiter, options)).toThrow(new RegExp(`^${option}: `));
 });
 
 test('a request that passed only because its set is a shadow gives nothing back that it was not charged', async () => {
   const limiter = createRateLimiter({
-    store: memoryRateLimitStore(),
+    store: memoryRateLimitStore({ now }),
     policies: { p: { limits: two, shadow: true } },
   });
   await limiter.check('ip:192.0.2.1', { cost: 2 });

@@ -251,6 +251,33 @@ describe('tiers', () => {
     expect(limiter.checkSync('s')).toMatchObject({ allowed: true, remaining: 1 });
   });
 
+  test('whose limits change stay with their counter and in shadow, unless something else is said', () => {
+    const limiter = limiterOf({
+      policies: { ...defaultTiers, tried: { limits: five, shadow: true } },
+    });
+    limiter.checkSync('s', { policy: 'free', cost: 60 });
+    limiter.setPolicies('free', [
+      slidingWindow({ limit: 70, windowSeconds: 60 }),
+      slidingWindow({ limit: 2000, windowSeconds: 3600 }),
+    ]);
+    expect(limiter.checkSync('s', { policy: 'free' })).toMatchObject({
+      allowed: true,
+      remaining: 9,
+    });
+    expect(limiter.checkSync('s', { policy: 'paid' }).remaining).toBe(238);
+    limiter.setPolicies('tried', [fixedWindow({ limit: 3, windowSeconds: 60 })]);
+    expect(limiter.checkSync('s', { policy: 'tried', cost: 9 }).shadowed).toBe(true);
+    limiter.setPolicies('tried', { limits: five, shadow: false });
+    expect(limiter.checkSync('s', { policy: 'tried', cost: 9 }).allowed).toBe(false);
+  });
+
+  test('cannot be added later: a name that is misspelt would change nothing', () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    expect(() => limiter.setPolicies('q' as 'p', five)).toThrow(
+      expect.objectContaining({ code: 'ERR_RATE_LIMIT_POLICY' }),
+    );
+  });
+
   test('with windows of different lengths do not share: a check under one would convert, and so end, what the other counts', () => {
     const hour = [slidingWindow({ limit: 1000, windowSeconds: 3600 })];
     const minute = [slidingWindow({ limit: 60, windowSeconds: 60 })];
@@ -260,7 +287,7 @@ describe('tiers', () => {
     expect(() => limiter.setPolicies('b', { limits: minute, counter: 'c' })).toThrow(
       /^policies.b: shares the counter/,
     );
-    limiter.setPolicies('b', minute);
+    limiter.setPolicies('b', { limits: minute, counter: 'b' });
     expect(limiter.checkSync('s', { policy: 'b' }).limit).toBe(60);
   });
 
@@ -525,6 +552,41 @@ describe('refusals are remembered', () => {
     expect(await allowed(limiter as never, 7)).toBe(5);
     upgraded = true;
     expect(await allowed(limiter as never, 7)).toBe(4);
+  });
+
+  test.each([
+    ['checked', async (limiter: RateLimiter<'p'>) => void (await limiter.check('s'))],
+    [
+      'settled',
+      async (limiter: RateLimiter<'p'>) => await limiter.settle('s', { cost: 1, actualCost: 2 }),
+    ],
+  ])(
+    'no longer once the limits they were made by were replaced for a while, and it was %s',
+    async (_, use) => {
+      const other = [slidingWindow({ limit: 5, windowSeconds: 60 })];
+      let replaced = false;
+      const limiter = limiterOf({
+        store: remoteStore(),
+        policies: { p: five },
+        overrides: () => (replaced ? other : undefined),
+      });
+      expect(await allowed(limiter as never, 6)).toBe(5);
+      replaced = true;
+      // Another kind: what the first had counted is forgotten.
+      await use(limiter);
+      replaced = false;
+      expect(await limiter.check('s')).toMatchObject({ allowed: true, source: 'store' });
+    },
+  );
+
+  test('no longer once a restriction that ends sooner takes the place of the one they were made by', async () => {
+    const limiter = limiterOf({ store: remoteStore(), policies: { p: five } });
+    await limiter.restrict('s', { remaining: 2, durationMs: 9000 });
+    expect((await limiter.check('s', { cost: 3 })).retryAfterMs).toBe(9000);
+    await limiter.restrict('s', { remaining: 0, durationMs: 1000 });
+    expect((await limiter.check('s', { cost: 3 })).retryAfterMs).toBe(1000);
+    clock.advance(1000);
+    expect((await limiter.check('s', { cost: 3 })).allowed).toBe(true);
   });
 
   test('not when something was given back while the refusal was on its way', async () => {
@@ -986,6 +1048,32 @@ describe('acquire', () => {
     await pass(1000);
     expect((await waiting).allowed).toBe(true);
   });
+
+  test.each([
+    [0, 1000],
+    [0.5, 1025],
+    [0.98, 1049],
+  ])(
+    'of processes that were all told the same moment, does not come back at it together: %d → %d ms',
+    async (share, comesAtMs) => {
+      const random = vi.spyOn(Math, 'random').mockReturnValue(share);
+      try {
+        const store = remoteStore();
+        const limiter = limiterOf({ store, policies: bucket });
+        await limiter.check('s');
+        const waiting = limiter.acquire('s');
+        await pass(0);
+        const { asked } = store;
+        await pass(comesAtMs - 1);
+        expect(store.asked).toBe(asked);
+        await pass(1);
+        expect(store.asked).toBe(asked + 1);
+        expect((await waiting).allowed).toBe(true);
+      } finally {
+        random.mockRestore();
+      }
+    },
+  );
 
   test('takes what is there without any wait, or fails at once', async () => {
     const limiter = limiterOf({ policies: { p: five } });

@@ -24,15 +24,17 @@ type Step =
       readonly do: 'restrict';
       readonly policy: Name;
       readonly subject: string;
+      readonly remaining: number;
       readonly ms: number;
     }
   | { readonly do: 'limits'; readonly limits: readonly Policy[] }
   | { readonly do: 'upgrade'; readonly limits: readonly Policy[] }
+  | { readonly do: 'downgrade' }
   | { readonly do: 'wait'; readonly ms: number };
 
 const limits = policies.map((all) => all.map((one, index) => ({ ...one, name: `n${index}` })));
-const policy = fc.constantFrom<Name[]>('a', 'b', 'shadow', 'alone', 'alone');
-const subject = fc.constantFrom('s', 't');
+const policy = fc.constantFrom<Name[]>('a', 'b', 'shadow', 'alone', 'alone', 'alone', 'alone');
+const subject = fc.constantFrom('s', 't', 't', 't');
 const cost = fc.constantFrom(1, 1, 3, 12);
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 9, arbitrary: fc.record({ do: fc.constant('check' as const), policy, subject, cost }) },
@@ -54,16 +56,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   {
-    weight: 1,
+    weight: 3,
     arbitrary: fc.record({
       do: fc.constant('restrict' as const),
       policy,
       subject,
-      ms: fc.integer({ min: 1, max: 5000 }),
+      remaining: fc.integer({ min: 0, max: 3 }),
+      ms: fc.constantFrom(100, 900, 6000, 20_000),
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('limits' as const), limits }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('upgrade' as const), limits }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'downgrade' as const }) },
   {
     weight: 6,
     arbitrary: fc.record({
@@ -103,6 +107,9 @@ class Player {
       case 'upgrade':
         this.#upgraded = step.limits;
         return undefined;
+      case 'downgrade':
+        this.#upgraded = undefined;
+        return undefined;
       case 'check': {
         const { allowed, impossible, shadowed, slot } = await limiter.check(step.subject, step);
         if (slot !== 0) this.#slots.push(slot);
@@ -119,7 +126,7 @@ class Player {
       case 'restrict':
         return await limiter.restrict(step.subject, {
           policy: step.policy,
-          remaining: 1,
+          remaining: step.remaining,
           durationMs: step.ms,
         });
     }

@@ -7,6 +7,7 @@ import { Load } from './load.ts';
 import type { CompiledScript } from './lua.ts';
 import { serverError } from './refusal.ts';
 import {
+  assertRedisClient,
   clusterTopology,
   isCluster,
   type RedisClient,
@@ -31,8 +32,7 @@ const ended = new WeakSet<RedisClient>();
 export function dispatcherOf(client: RedisClient): Dispatcher {
   const known = dispatchers.get(client);
   if (known) return known;
-  if (typeof client?.duplicate !== 'function' || typeof client.isCluster !== 'boolean')
-    throw new TypeError('client: expected a Redis or Cluster of ioredis');
+  assertRedisClient('client', client);
   // A Cluster that has ended may say `close` after it.
   if (client.status === 'end' || (client.status === 'close' && ended.has(client)))
     throw closedError();

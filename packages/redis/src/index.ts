@@ -8,4 +8,4 @@ export {
 } from './errors.ts';
 export type { BatchEvent, FailureEvent, ReloadEvent } from './events.ts';
 export { type CallOptions, type Script, type ScriptOptions, script } from './script.ts';
-export type { RedisClient } from './topology.ts';
+export { assertRedisClient, type RedisClient } from './topology.ts';

@@ -19,6 +19,15 @@ export interface Topology {
   close(): void;
 }
 
+/**
+ * For who keeps a client to call scripts with: a mistake is noticed when it is made, not taken for a store that is down.
+ * @throws TypeError naming the option, unless it is a client of ioredis.
+ */
+export function assertRedisClient(option: string, client: RedisClient): void {
+  if (typeof client?.duplicate !== 'function' || typeof client.isCluster !== 'boolean')
+    throw new TypeError(`${option}: expected a Redis or Cluster of ioredis`);
+}
+
 export function isCluster(client: RedisClient): client is Cluster {
   return client.isCluster;
 }
