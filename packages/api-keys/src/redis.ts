@@ -1,4 +1,4 @@
-import { type RedisClient, withDeadline } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, withDeadline } from '@countersign/redis';
 import type { Redis } from 'ioredis';
 import type { AuditEntry } from './audit.ts';
 import { LINEAGE_LENGTH, lineage } from './key-format.ts';
@@ -35,6 +35,7 @@ const ABANDONED_MS = 3_600_000;
 /**
  * Keeps records in Redis or Redis Cluster. A key, its trail and all its successors live in one slot; the indexes by
  * owner and by day of expiry are keys of their own, written first and checked against the records when read.
+ * @throws TypeError for a client that is none of ioredis.
  */
 export function redisApiKeyStore(
   redis: RedisClient,
@@ -42,6 +43,7 @@ export function redisApiKeyStore(
 ): RedisApiKeyStore {
   const { prefix = 'ak:', timeoutMs = 1000, retentionMs = 30 * DAY_MS, maxTrail = 100 } = options;
   const { now = Date.now } = options;
+  assertRedisClient('redis', redis);
   const channel = `${prefix}changes`;
   const changes = redisChanges(redis, channel);
   const scripts = redisScripts(timeoutMs);

@@ -358,3 +358,11 @@ describe('Redis Cluster', () => {
     await Promise.all([here.store.close(), there.store.close()]);
   });
 });
+
+it('refuses what is no client of ioredis when it is made', () => {
+  for (const none of [undefined, 'redis://127.0.0.1', { host: '127.0.0.1' }]) {
+    expect(() => redisApiKeyStore(none as never)).toThrow(
+      'redis: expected a Redis or Cluster of ioredis',
+    );
+  }
+});

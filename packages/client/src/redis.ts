@@ -1,4 +1,4 @@
-import { type RedisClient, script } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import type { JournalEntry, JournalStore } from './store.ts';
 
 /** Options of {@link redisJournal}. */
@@ -45,10 +45,12 @@ const CLAIM = `
 /**
  * A journal in Redis, for any number of processes: one of them finishes what another could not. An entry survives a
  * crash of Redis as far as Redis is set up to (`appendfsync`). It holds request bodies as they are.
+ * @throws TypeError for a client that is none of ioredis, and for a prefix with braces.
  * @throws StoreUnavailableError from every operation, when Redis does not answer in time.
  */
 export function redisJournal(redis: RedisClient, options: RedisJournalOptions = {}): JournalStore {
   const { prefix = 'countersign:client:journal', timeoutMs = 1000 } = options;
+  assertRedisClient('redis', redis);
   if (/[{}]/.test(prefix)) throw new TypeError('prefix must have no braces');
   const begin = script<[string, string, number, number], number>(BEGIN, { keys: 2, timeoutMs });
   const settle = script<[string], number>(SETTLE, { keys: 2, timeoutMs });

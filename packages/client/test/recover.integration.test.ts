@@ -277,3 +277,11 @@ describe('a process that is killed between sending and the answer', () => {
     });
   });
 });
+
+test('refuses what is no client of ioredis when it is made', () => {
+  for (const none of [undefined, 'redis://127.0.0.1', { host: '127.0.0.1' }]) {
+    expect(() => redisJournal(none as never)).toThrow(
+      'redis: expected a Redis or Cluster of ioredis',
+    );
+  }
+});

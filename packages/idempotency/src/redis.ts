@@ -1,4 +1,4 @@
-import { type RedisClient, script } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { IdempotencyError } from './errors.ts';
 import { assertInteger } from './settings.ts';
 import type { Begun, HeldClaim, IdempotencyStore } from './store.ts';
@@ -22,10 +22,7 @@ export function redisIdempotencyStore(
   options: RedisIdempotencyStoreOptions = {},
 ): IdempotencyStore {
   const { prefix = 'idempotency:', timeoutMs = 1000 } = options;
-  // With every call, it would be a store that fails, and under `onStoreError: 'open'` nothing would be protected.
-  if (typeof redis?.duplicate !== 'function' || typeof redis.isCluster !== 'boolean') {
-    throw new TypeError('redis: expected a Redis or Cluster of ioredis');
-  }
+  assertRedisClient('redis', redis);
   assertInteger('timeoutMs', timeoutMs, 1);
   const call = { timeoutMs };
   const keysOf = (id: string): readonly [string] => [prefix + id];

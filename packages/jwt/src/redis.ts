@@ -1,4 +1,4 @@
-import { type RedisClient, type Script, script } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, type Script, script } from '@countersign/redis';
 import { assertKnown, positive } from './options.ts';
 import type { DenylistStore, DpopReplayStore } from './store.ts';
 
@@ -21,7 +21,7 @@ const CLAIM: Script<[ttlMs: number], number> = script(
 
 /** Revoked tokens in Redis or Redis Cluster, for `createDenylist({ store })`. */
 export function redisDenylist(redis: RedisClient, options: RedisStoreOptions = {}): DenylistStore {
-  const { prefix, timeoutMs } = settings(options);
+  const { prefix, timeoutMs } = settings(redis, options);
   return {
     async add(id, ttlMs) {
       await ADD(redis, [`${prefix}deny:${id}`], [ttlMs], { timeoutMs });
@@ -37,7 +37,7 @@ export function redisDpopReplayStore(
   redis: RedisClient,
   options: RedisStoreOptions = {},
 ): DpopReplayStore {
-  const { prefix, timeoutMs } = settings(options);
+  const { prefix, timeoutMs } = settings(redis, options);
   return {
     async claim(id, ttlMs) {
       return (await CLAIM(redis, [`${prefix}dpop:${id}`], [ttlMs], { timeoutMs })) === 1;
@@ -45,7 +45,8 @@ export function redisDpopReplayStore(
   };
 }
 
-function settings(options: RedisStoreOptions): Required<RedisStoreOptions> {
+function settings(redis: RedisClient, options: RedisStoreOptions): Required<RedisStoreOptions> {
+  assertRedisClient('redis', redis);
   assertKnown('store option', options, ['prefix', 'timeoutMs']);
   return {
     prefix: options.prefix ?? 'countersign:jwt:',

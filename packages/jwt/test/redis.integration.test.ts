@@ -59,3 +59,14 @@ describe('what is kept in Redis', () => {
     );
   });
 });
+
+it('refuses what is no client of ioredis when it is made', () => {
+  for (const none of [undefined, 'redis://127.0.0.1', { host: '127.0.0.1' }]) {
+    expect(() => redisDenylist(none as never)).toThrow(
+      'redis: expected a Redis or Cluster of ioredis',
+    );
+    expect(() => redisDpopReplayStore(none as never)).toThrow(
+      'redis: expected a Redis or Cluster of ioredis',
+    );
+  }
+});

@@ -1,4 +1,4 @@
-import { type RedisClient, script } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { createSeal, type Seal, SealError, type SealKeySource } from '@countersign/seal';
 import { OAuthError } from './errors.ts';
 import type { Claim, TokenStore } from './store.ts';
@@ -17,10 +17,11 @@ export interface RedisTokenStoreOptions {
  * Whoever reads Redis sees no token. For `refreshToken()` the server must persist (AOF) and must not evict: a lost
  * refresh token is a lost grant.
  * Operations reject with `StoreUnavailableError` of `@countersign/redis`, or with `SealError` of `@countersign/seal` when a key cannot be got.
- * @throws TypeError for a key that is not 32 bytes.
+ * @throws TypeError for a client that is none of ioredis, and for a key that is not 32 bytes.
  */
 export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOptions): TokenStore {
   const { prefix = 'oauth:', timeoutMs = 1000 } = options;
+  assertRedisClient('redis', redis);
   const seal = createSeal(options.encryptionKeys);
   const call = { timeoutMs };
 

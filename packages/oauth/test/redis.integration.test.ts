@@ -137,3 +137,11 @@ describe('redisTokenStore', () => {
     expect(() => redisTokenStore(redis, { encryptionKeys: [randomBytes(16)] })).toThrow(TypeError);
   });
 });
+
+it('refuses what is no client of ioredis when it is made', () => {
+  for (const none of [undefined, 'redis://127.0.0.1', { host: '127.0.0.1' }]) {
+    expect(() => redisTokenStore(none as never, { encryptionKeys: [key] })).toThrow(
+      'redis: expected a Redis or Cluster of ioredis',
+    );
+  }
+});

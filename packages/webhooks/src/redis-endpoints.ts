@@ -1,4 +1,4 @@
-import { type RedisClient, script } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import type { SealKeySource } from '@countersign/seal';
 import {
   type Endpoint,
@@ -27,13 +27,14 @@ export interface RedisEndpointStoreOptions {
 
 /**
  * Keeps endpoints in Redis, Sentinel or Cluster: a hash of records and one set per event-type filter, in one slot.
- * @throws TypeError when there is no encryption key, or one is not of 32 bytes.
+ * @throws TypeError for a client that is none of ioredis, and when there is no encryption key or one is not of 32 bytes.
  */
 export function redisEndpointStore(
   redis: RedisClient,
   options: RedisEndpointStoreOptions,
 ): EndpointStore {
   const { encryptionKeys, prefix = 'webhooks', timeoutMs = 1000 } = options;
+  assertRedisClient('redis', redis);
   const vault = createVault(encryptionKeys);
   const call = { timeoutMs };
   const base = `${prefix}:{endpoints}`;

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type RedisClient, script } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import type { ReplayStore } from './store.ts';
 
 export { type RedisEndpointStoreOptions, redisEndpointStore } from './redis-endpoints.ts';
@@ -16,12 +16,14 @@ export interface RedisReplayStoreOptions {
  * Remembers ids in Redis, Sentinel or Cluster: one key per id, one round trip per operation, Redis' own time.
  * Every operation rejects with `StoreUnavailableError` of `@countersign/redis` when it takes longer than `timeoutMs`.
  * The server must not evict (`maxmemory-policy noeviction`): a forgotten id is processed a second time.
+ * @throws TypeError for a client that is none of ioredis.
  */
 export function redisReplayStore(
   redis: RedisClient,
   options: RedisReplayStoreOptions = {},
 ): ReplayStore {
   const { prefix = 'webhooks:replay:', timeoutMs = 1000 } = options;
+  assertRedisClient('redis', redis);
   const call = { timeoutMs };
   const keysOf = (id: string): readonly [string] => [prefix + id];
 

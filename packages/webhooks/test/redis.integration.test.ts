@@ -6,7 +6,7 @@ import {
 } from '@countersign/testkit/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { redisReplayStore } from '../src/redis.ts';
+import { redisEndpointStore, redisReplayStore } from '../src/redis.ts';
 import { replayStoreContract } from './store.contract.ts';
 
 let server: RedisServer;
@@ -75,4 +75,15 @@ describe('redisReplayStore', () => {
     lonely.resume();
     await lonely.stop();
   });
+});
+
+test('refuses what is no client of ioredis when it is made', () => {
+  for (const none of [undefined, 'redis://127.0.0.1', { host: '127.0.0.1' }]) {
+    expect(() => redisReplayStore(none as never)).toThrow(
+      'redis: expected a Redis or Cluster of ioredis',
+    );
+    expect(() => redisEndpointStore(none as never, { encryptionKeys: [Buffer.alloc(32)] })).toThrow(
+      'redis: expected a Redis or Cluster of ioredis',
+    );
+  }
 });
