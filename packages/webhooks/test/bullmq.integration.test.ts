@@ -776,6 +776,36 @@ describe('createWebhookQueue', () => {
     expect(rig.idsSentTo('/a')).toEqual(['evt_1', 'evt_2', 'evt_1']);
   });
 
+  test.each([
+    ['before it is attempted', false],
+    ['and its delivery was given up for that', true],
+  ])(
+    'delivers what is published again because its payload was lost %s, and needs it once',
+    async (_, attempted) => {
+      await rig.endpoint('a');
+      rig.queueWith({ shards: 1, historyMs: 0 });
+      const publish = async () => await rig.queue.publish({ id: 'evt_1', payload: {} });
+      await publish();
+      // A master of a cluster that fails over may forget the payload, and another remember the delivery.
+      await rig.redis.del('webhooks:payload:{evt_1}');
+      if (attempted) {
+        rig.queue.worker();
+        await rig.queue.drained();
+        expect(await rig.queue.deadLetters()).toMatchObject([{ reason: 'payload-missing' }]);
+        await rig.queue.pause('a');
+      }
+      await publish();
+      await publish();
+      expect(await rig.redis.hget('webhooks:payload:{evt_1}', 'n')).toBe('1');
+      if (attempted) await rig.queue.resume('a');
+      else rig.queue.worker();
+      await rig.queue.drained();
+      expect(rig.idsSentTo('/a')).toEqual(['evt_1']);
+      expect(await rig.queue.deadLetters()).toEqual([]);
+      await until(async () => (await rig.redis.keys('webhooks:payload:*')).length === 0);
+    },
+  );
+
   test('calls an endpoint with a client certificate through an agent of its own', async () => {
     const tls = { cert: 'certificate', key: 'key' };
     await rig.endpoint('plain');
