@@ -105,6 +105,15 @@ describe('webhookGuard', () => {
     expect(await guarded()(request, {})).toMatchObject({ pass: false, status: 413 });
   });
 
+  it('lets a body in of 1 MiB by its stated length, and of no byte more', async () => {
+    const statusOf = async (length: number): Promise<number> => {
+      const headers = { ...signer.sign({ id: 'a', body }), 'content-length': String(length) };
+      const verdict = await guarded()(requestOf(headers), {});
+      return verdict.pass ? 200 : verdict.status;
+    };
+    expect([await statusOf(1_048_576), await statusOf(1_048_577)]).toEqual([200, 413]);
+  });
+
   it('answers 403 in problem+json to a wrong signature', async () => {
     const headers = { ...signer.sign({ id: 'a', body }), 'webhook-id': 'b' };
     expect(await guarded()(requestOf(headers), {})).toEqual({
