@@ -78,6 +78,21 @@ describe('sign and verify', () => {
     expect(codeOf(() => signer.sign({ id, body: parsed }))).toBe('ERR_WEBHOOKS_BODY_PARSED');
   });
 
+  it.each([
+    ['an ArrayBuffer', new ArrayBuffer(2), /new Uint8Array\(buffer\)/],
+    ['a Promise', Promise.resolve('{}'), /await/],
+  ])('says what to do with %s', (_, given, advice) => {
+    const verify = () => verifier.verify(given as never, signer.sign({ id, body }));
+    expect(verify).toThrowError(expect.objectContaining({ code: 'ERR_WEBHOOKS_BODY_PARSED' }));
+    expect(verify).toThrowError(advice);
+  });
+
+  it('says which scheme wants the header that is missing', () => {
+    expect(() => verifier.verify(body, { 'stripe-signature': 't=1,v1=00' })).toThrowError(
+      /webhook-signature.*standard-webhooks/,
+    );
+  });
+
   it('signs each attempt with its own time', () => {
     const later = signer.sign({ id, body, timestampMs: nowMs + 60_999 });
     expect(later['webhook-timestamp']).toBe('1800000060');
