@@ -6,7 +6,7 @@ import { testCertificate } from '@countersign/testkit/certificate';
 import { respond, type Script } from '@countersign/testkit/scripted-server';
 import { type ConnectionOptions, Queue } from 'bullmq';
 import { describe, expect, test, vi } from 'vitest';
-import { createWebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
+import { createWebhookQueue, defaultBreaker, type WebhookQueueOptions } from '../src/bullmq.ts';
 import {
   clientErrors,
   createEndpoints,
@@ -448,6 +448,43 @@ describe('createWebhookQueue', () => {
     expect(await rig.queue.redeliverSince('a', since + 6)).toBe(1500);
     expect(await rig.queue.redeliverSince('a', since)).toBe(2499);
     expect(await rig.queue.state('a')).toMatchObject({ pending: 4000 });
+  });
+
+  test('keeps everything for as long as is documented, unless told otherwise', async () => {
+    await rig.serve({ otherwise: () => respond({ status: 500 }) });
+    await rig.endpoint('a');
+    const { connection, endpoints, egress } = {
+      connection: rig.redis,
+      endpoints: rig.endpoints,
+      egress: rig.agent,
+    };
+    rig.queueWith();
+    const queue = createWebhookQueue({ connection, endpoints, egress, schedule: [0] });
+    queue.worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    await queue.close();
+    expect(await rig.redis.get('webhooks:shards')).toBe('4');
+    const day = 86_400_000;
+    const lives = Object.entries({
+      'payload:{evt_1}': 60,
+      '{*}:history:a': 1,
+      '{*}:dead:a': 30,
+      '{*}:log:a': 3,
+    });
+    for (const [pattern, days] of lives) {
+      const [key = ''] = await rig.redis.keys(`webhooks:${pattern}`);
+      const left = await rig.redis.pttl(key);
+      expect([pattern, Math.ceil(left / day)]).toEqual([pattern, days]);
+      expect(days * day - left).toBeLessThan(day / 2);
+    }
+    expect(defaultBreaker).toEqual({
+      failures: 5,
+      cooldownMs: 5000,
+      maxCooldownMs: 600_000,
+      disableAfterMs: 5 * day,
+      probeEveryMs: 3_600_000,
+    });
   });
 
   test.each([
