@@ -15,6 +15,7 @@ import {
   type ReplayStore,
   stripe,
   timestampedHmac,
+  type Verifier,
 } from '../src/index.ts';
 
 const nowMs = 1_800_000_000_000;
@@ -246,9 +247,15 @@ describe('createReceiver', () => {
     { handleTimeoutMs: Number.NaN },
     { handleTimeoutMs: 86_400_001 },
     { handle: undefined },
+    { verifier: undefined as unknown as Verifier },
+    { store: undefined as unknown as ReplayStore },
+    { store: {} as ReplayStore, onStoreError: 'open' as const },
     { handle: () => undefined, handOver: async () => undefined },
   ])('refuses the options %j', (options) => {
-    expect(() => receiverWith(options as Partial<ReceiverOptions<Payload>>)).toThrow(TypeError);
+    const named = new RegExp(Object.keys(options)[0] ?? '');
+    const make = () => receiverWith(options as Partial<ReceiverOptions<Payload>>);
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow(named);
   });
 });
 

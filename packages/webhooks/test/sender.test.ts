@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { egressAgent } from '@countersign/egress';
 import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
@@ -87,6 +88,25 @@ describe('createSender', () => {
     expect(new Set(sent.map((headers) => headers['webhook-id']))).toEqual(new Set(['msg_1']));
     expect(new Set(sent.map((headers) => headers['webhook-timestamp'])).size).toBe(4);
     expect(new Set(sent.map((headers) => headers['webhook-signature'])).size).toBe(4);
+  });
+
+  it('tells of every attempt and of the end, and names no path', async () => {
+    server.enqueue(respond({ status: 500 }));
+    const told: (readonly [string, unknown])[] = [];
+    const attempt = (message: unknown) => void told.push(['attempt', message]);
+    const delivery = (message: unknown) => void told.push(['delivery', message]);
+    subscribe('countersign:webhooks:attempt', attempt);
+    subscribe('countersign:webhooks:delivery', delivery);
+    await patient().sender.deliver({ endpoint: `${server.origin}/token`, event });
+    unsubscribe('countersign:webhooks:attempt', attempt);
+    unsubscribe('countersign:webhooks:delivery', delivery);
+    const common = { eventId: 'msg_1', endpoint: server.origin };
+    expect(told).toMatchObject([
+      ['attempt', { ...common, attempt: 1, verdict: 'failed', status: 500 }],
+      ['attempt', { ...common, attempt: 2, verdict: 'delivered', status: 200 }],
+      ['delivery', { ...common, outcome: 'delivered', attempts: 2 }],
+    ]);
+    expect(JSON.stringify(told)).not.toContain('token');
   });
 
   it('gives up when the schedule is over', async () => {

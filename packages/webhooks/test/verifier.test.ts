@@ -1,12 +1,14 @@
 import { createHmac, createSecretKey, generateKeyPairSync } from 'node:crypto';
-import { describe, expect, expectTypeOf, it } from 'vitest';
+import { describe, expect, expectTypeOf, it, vi } from 'vitest';
 import {
   createSigner,
   createVerifier,
   generateKeyPair,
   generateSecret,
   type HeadersInput,
+  type Message,
   publicKeyOf,
+  standardWebhooks,
   WebhookError,
 } from '../src/index.ts';
 
@@ -144,6 +146,32 @@ describe('secrets', () => {
     expect(() => createSigner({ secrets: short })).toThrowError(
       expect.not.stringContaining(short.slice(6)),
     );
+  });
+
+  it('imports a secret once, however much is signed and verified with it', async () => {
+    const { importSecret } = standardWebhooks();
+    const spy = vi.fn(importSecret);
+    const scheme = { ...standardWebhooks(), importSecret: spy };
+    let current = [secret];
+    const provider = async () => current;
+    const [fixed, lively] = [
+      { secrets: secret, scheme, now },
+      { secrets: provider, scheme, now },
+    ];
+    const uses = [
+      createSigner(fixed).sign,
+      createSigner(lively).sign,
+      (message: Message) => createdVerifier.verify(body, signer.sign(message)),
+      (message: Message) => livelyVerifier.verify(body, signer.sign(message)),
+    ];
+    const [createdVerifier, livelyVerifier] = [createVerifier(fixed), createVerifier(lively)];
+    for (let round = 0; round < 3; round += 1) {
+      for (const use of uses) await use({ id, body });
+    }
+    expect(spy).toHaveBeenCalledTimes(4);
+    current = [secret];
+    for (const use of uses) await use({ id, body });
+    expect(spy).toHaveBeenCalledTimes(6);
   });
 
   it('asks a provider for every message, and imports what it returns once', async () => {
