@@ -265,6 +265,12 @@ describe('headers', () => {
     expect(refusalOf({ ...headers, [name]: undefined })).toBe('ERR_WEBHOOKS_HEADER_MISSING');
   });
 
+  it.each([42, null, {}, [5], true])('refuses a header whose value is %j', (value) => {
+    expect(refusalOf({ ...headers, 'webhook-id': value as unknown as string })).toBe(
+      'ERR_WEBHOOKS_HEADER_MALFORMED',
+    );
+  });
+
   it('refuses a header that occurs twice, however it is presented', () => {
     const twice = new Headers(headers);
     twice.append('webhook-signature', signature);
