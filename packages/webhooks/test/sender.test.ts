@@ -432,6 +432,18 @@ describe('createSender', () => {
     [{ endpoint: 'https://user:password@example.com', event }, 'ERR_WEBHOOKS_ENDPOINT_INVALID'],
     [{ endpoint: 'https://example.com', event: {} }, 'ERR_WEBHOOKS_EVENT_INVALID'],
     [
+      { endpoint: 'https://example.com', event: { type: 'x'.repeat(257), payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
+      { endpoint: 'https://example.com', event: { type: 'a b', payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
+      { endpoint: 'https://example.com', event: { contentType: 'a\r\nb: c', payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
       { endpoint: 'https://example.com', event: { payload: () => 1 } },
       'ERR_WEBHOOKS_EVENT_INVALID',
     ],
@@ -473,7 +485,7 @@ describe('createSender', () => {
       },
     });
     const controller = new AbortController();
-    const { sender } = patient();
+    const { sender } = patient({ attemptTimeoutMs: 600_000 });
     const { signal } = controller;
     const aborted = sender.deliver({ endpoint: server.origin, event, signal });
     while (server.requests.length === 0) await new Promise(setImmediate);
