@@ -42,7 +42,7 @@ const OUTAGE_SECONDS = 6 * 3600;
 
 /**
  * A day of 10⁹ events, second by second: traffic that swings by ±60 % around its mean, with three times the mean for ten
- * minutes; 10,000 endpoints of which the largest gets 3 %, spread over the shards as the queue does it; one in a
+ * minutes; 10,000 endpoints of which the largest gets 3.7 %, spread over the shards as the queue does it; one in a
  * hundred is dead, for six hours, and its deliveries wait. When it is back they are delivered with what is left over:
  * it has one drain job, as everybody has.
  */

@@ -81,6 +81,13 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
     onStoreError = 'closed',
     whileProcessing = 'conflict',
   } = options;
+  // A program without types would process everything twice, or nothing, before it noticed.
+  if (typeof verifier?.verify !== 'function') {
+    throw new TypeError('verifier must be what createVerifier makes');
+  }
+  if (typeof store?.claim !== 'function') {
+    throw new TypeError('store must be a replay store, such as memoryReplayStore()');
+  }
   const { maxBodyBytes = 1_048_576, leaseMs = 60_000, ttlMs = 31 * DAY_MS } = options;
   const { handleTimeoutMs = 300_000 } = options;
   const { source = verifier.scheme.name } = options;

@@ -15,7 +15,7 @@ import { stripe } from './schemes/stripe.ts';
 import { timestampedHmac } from './schemes/timestamped-hmac.ts';
 import { generateKeyPair, generateSecret } from './secret.ts';
 import { createSender } from './sender.ts';
-import { createSigner } from './signer.ts';
+import { createSigner, isTimestamp } from './signer.ts';
 import { createVerifier } from './verifier.ts';
 
 /** What the command line has of the world. */
@@ -50,6 +50,14 @@ const SCHEMES: Readonly<Record<string, () => Scheme>> = {
   slack,
   shopify,
 };
+/** How many each command takes. */
+const ARGUMENTS: Readonly<Record<string, number | undefined>> = {
+  secret: 0,
+  sign: 1,
+  verify: 1,
+  send: 2,
+  listen: 0,
+};
 const MAX_BODY_BYTES = 1_048_576;
 
 interface Options {
@@ -78,13 +86,18 @@ export async function run(args: readonly string[], world: Surroundings): Promise
         tolerance: { type: 'string', default: '300' },
         ed25519: { type: 'boolean', default: false },
         'allow-private': { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
       },
     });
     const [command = 'help', ...rest] = positionals;
-    return await perform(command, rest, values as Options, world);
+    const most = values.help ? Infinity : (ARGUMENTS[command] ?? Infinity);
+    // A body with spaces that was not quoted: a part of it must not be taken for all of it.
+    if (rest.length > most)
+      throw new TypeError(`${command} does not know what to do with ${rest[most]}`);
+    return await perform(values.help ? 'help' : command, rest, values as Options, world);
   } catch (error) {
     const { code, message } = error as { readonly code?: string; readonly message: string };
-    world.complain(code ? `${code}: ${message}` : message);
+    world.complain(code && !message.startsWith(code) ? `${code}: ${message}` : message);
     return error instanceof WebhookError ? 1 : 2;
   }
 }
@@ -132,7 +145,7 @@ async function sign(
   const signed = signer.sign({
     id,
     body: await bodyOf(body, world),
-    ...(timestamp !== undefined && { timestampMs: Number(timestamp) * 1000 }),
+    ...(timestamp !== undefined && { timestampMs: secondsOf(timestamp) * 1000 }),
   });
   for (const [name, value] of Object.entries(signed)) world.print(`${name}: ${value}`);
   return 0;
@@ -242,6 +255,11 @@ async function bodyOf(
   const chunks: Uint8Array[] = [];
   for await (const chunk of stdin) chunks.push(chunk);
   return Buffer.concat(chunks);
+}
+
+function secondsOf(timestamp: string): number {
+  if (isTimestamp(timestamp)) return Number(timestamp);
+  throw new TypeError('--timestamp must be whole seconds since 1970');
 }
 
 function secretsOf({ env }: Surroundings): readonly string[] {

@@ -84,8 +84,10 @@ export function createSender(options: SenderOptions = {}): Sender {
   async function climb(
     event: PreparedEvent,
     target: PreparedTarget,
-    signal: AbortSignal,
+    signal: AbortSignal | undefined,
   ): Promise<DeliveryResult> {
+    // Closing ends a wait, but not an attempt: what was sent may have been received.
+    const waiting = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
     const attempts: AttemptOutcome[] = [];
     const end = (outcome: DeliveryResult['outcome']): DeliveryResult => {
       const result = { eventId: event.id, delivered: outcome === 'delivered', outcome, attempts };
@@ -102,7 +104,7 @@ export function createSender(options: SenderOptions = {}): Sender {
     for (let attempt = 1; ; attempt += 1) {
       const delayMs = nextDelay(attempt);
       if (delayMs === undefined) return end('exhausted');
-      if (!(await wait(now() + delayMs, target.label, signal))) return end('aborted');
+      if (!(await wait(now() + delayMs, target.label, waiting))) return end('aborted');
       const outcome = await attempter.attempt(event, target, attempt, signal);
       attempts.push(outcome);
       if (outcome.verdict !== 'failed') return end(outcome.verdict);
@@ -132,8 +134,7 @@ export function createSender(options: SenderOptions = {}): Sender {
       assertOpen();
       const target = prepareTarget(endpoint);
       const prepared = prepareEvent(event);
-      const waiting = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
-      return await tracked(climb(prepared, target, waiting));
+      return await tracked(climb(prepared, target, signal));
     },
     async attempt({ endpoint, event, signal }, attempt = 1) {
       assertOpen();

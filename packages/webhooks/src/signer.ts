@@ -114,12 +114,19 @@ export function assertId(id: unknown): asserts id is string {
 /** @throws WebhookError (`ERR_WEBHOOKS_BODY_PARSED`) when the body is anything but bytes or text. */
 export function assertBytes(body: unknown): asserts body is Uint8Array | string {
   if (typeof body === 'string' || body instanceof Uint8Array) return;
-  const found =
-    body === null ? 'null' : Array.isArray(body) ? 'an array' : `a value of type ${typeof body}`;
   throw new WebhookError(
     'ERR_WEBHOOKS_BODY_PARSED',
-    `the body must be the exact bytes that travel, as a Buffer, Uint8Array or string, but is ${found}. ` +
+    `the body must be the exact bytes that travel, as a Buffer, Uint8Array or string, but is ${kindOf(body)}. ` +
       'A signature covers bytes: once a body parser such as express.json() has turned them into an object they ' +
       'cannot be restored. Read the raw body before any parser runs, for example with express.raw().',
   );
+}
+
+/** What was given instead of a body, and what to do about it where that is plain. */
+function kindOf(body: unknown): string {
+  if (body === null) return 'null';
+  if (Array.isArray(body)) return 'an array';
+  if (body instanceof Promise) return 'a Promise: await it';
+  if (body instanceof ArrayBuffer) return 'an ArrayBuffer: pass new Uint8Array(buffer)';
+  return `a value of type ${typeof body}`;
 }

@@ -83,15 +83,15 @@ function fixedVerifier(options: VerifierOptions): Verifier {
       const found = readHeaders(headers);
       const signatureHeader = found[0];
       const id = found[2];
-      if (signatureHeader === undefined) throw missing(signatureName);
+      if (signatureHeader === undefined) throw missing(signatureName, scheme);
       const presented = parse(scheme, signatureHeader);
 
       const timestamp = timestampName === undefined ? presented.timestamp : found[1];
       const seconds = scheme.timestamped
-        ? checkedSeconds(timestamp, timestampName, toleranceSeconds, now())
+        ? checkedSeconds(timestamp, scheme, toleranceSeconds, now())
         : undefined;
       if (id !== undefined) assertId(id);
-      else if (idSource === 'header') throw missing(idName ?? 'id');
+      else if (idSource === 'header') throw missing(idName ?? 'id', scheme);
 
       const prefix = scheme.prefix(id ?? '', timestamp ?? '');
       const keyIndex = matchingKey(keys, presented.signatures, prefix, body, scheme.encoding);
@@ -119,11 +119,11 @@ function parse(
 
 function checkedSeconds(
   text: string | undefined,
-  name: string | undefined,
+  scheme: Scheme,
   toleranceSeconds: number,
   nowMs: number,
 ): number {
-  if (text === undefined) throw missing(name ?? 'timestamp');
+  if (text === undefined) throw missing(lowerCase(scheme).timestamp ?? 'timestamp', scheme);
   if (!isTimestamp(text)) {
     throw new WebhookError(
       'ERR_WEBHOOKS_TIMESTAMP_MALFORMED',
@@ -206,6 +206,9 @@ function idFromBody(
   return id;
 }
 
-function missing(name: string): WebhookError {
-  return new WebhookError('ERR_WEBHOOKS_HEADER_MISSING', `the header ${name} is missing`);
+function missing(header: string, { name }: Scheme): WebhookError {
+  return new WebhookError(
+    'ERR_WEBHOOKS_HEADER_MISSING',
+    `the header ${header} is missing, which ${name} needs`,
+  );
 }

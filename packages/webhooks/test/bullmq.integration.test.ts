@@ -4,9 +4,9 @@ import type { TLSSocket } from 'node:tls';
 import { egressAgent } from '@countersign/egress';
 import { testCertificate } from '@countersign/testkit/certificate';
 import { respond, type Script } from '@countersign/testkit/scripted-server';
-import { type ConnectionOptions, Queue } from 'bullmq';
+import { type ConnectionOptions, Queue, Worker } from 'bullmq';
 import { describe, expect, test, vi } from 'vitest';
-import { createWebhookQueue, type WebhookQueueOptions } from '../src/bullmq.ts';
+import { createWebhookQueue, defaultBreaker, type WebhookQueueOptions } from '../src/bullmq.ts';
 import {
   clientErrors,
   createEndpoints,
@@ -285,6 +285,103 @@ describe('createWebhookQueue', () => {
     expect(rig.server.requests).toHaveLength(3);
   });
 
+  test('takes a long Retry-After for as much as it may be', async () => {
+    await rig.endpoint('a');
+    rig.server.enqueue(respond({ status: 503, headers: { 'retry-after': '3600' } }));
+    rig.queueWith({ shards: 1, maxRetryAfterMs: 60_000 }).worker();
+    await rig.queue.publish({ payload: {} });
+    await until(async () => (await rig.queue.stats()).retried === 1);
+    const penalty = Number(await rig.redis.hget('webhooks:{0}:state:a', 'penalty'));
+    expect(penalty - Date.now()).toBeGreaterThan(50_000);
+    expect(penalty - Date.now()).toBeLessThanOrEqual(60_000);
+  });
+
+  test('leaves an attempt to its worker for longer than it may take', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    rig.server.enqueue({
+      at: 'request',
+      run: async ({ write }) => {
+        await held;
+        await write('HTTP/1.1 204 No Content\r\n\r\n');
+      },
+    });
+    await rig.endpoint('a');
+    rig.queueWith({ shards: 1, attemptTimeoutMs: 300_000 }).worker();
+    await rig.queue.publish({ id: 'evt_1', payload: {} });
+    await until(() => rig.server.requests.length === 1);
+    const comesBackAtMs = Number(await rig.redis.zscore('webhooks:{0}:due:a', 'evt_1'));
+    expect(comesBackAtMs - Date.now()).toBeGreaterThan(300_000);
+    const [lock = ''] = await rig.redis.keys('webhooks:{0}:drain:a.*:lock');
+    expect(await rig.redis.pttl(lock)).toBeGreaterThan(300_000);
+    release();
+    await rig.queue.drained();
+    expect(rig.server.requests).toHaveLength(1);
+  });
+
+  test('delivers to others while an endpoint hangs, however much waits for it', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const hanging: Script = {
+      at: 'request',
+      run: async ({ write }) => {
+        await held;
+        await write('HTTP/1.1 204 No Content\r\n\r\n');
+      },
+    };
+    await rig.serve({ otherwise: ({ target }) => (target === '/hangs' ? hanging : respond()) });
+    await rig.endpoint('hangs', { types: ['hangs'] });
+    for (const id of ['b', 'c', 'd']) await rig.endpoint(id, { types: ['well'] });
+    rig.queueWith({ shards: 1, attemptTimeoutMs: 300_000 });
+    for (let index = 0; index < 50; index += 1) {
+      await rig.queue.publish({ type: 'hangs', payload: {} });
+    }
+    rig.queue.worker({ concurrency: 2 });
+    await until(() => rig.server.requests.length === 10);
+    for (const id of numbered(20)) await rig.queue.publish({ id, type: 'well', payload: {} });
+    await until(async () => (await rig.queue.stats()).delivered === 60);
+    expect(await rig.queue.state('hangs')).toMatchObject({ pending: 50 });
+    // As many at a time as it may have, unless told otherwise.
+    expect(rig.idsSentTo('/hangs')).toHaveLength(10);
+    release();
+    await rig.queue.drained();
+  });
+
+  test('delivers at once what worker after worker died of, however many', async () => {
+    await rig.endpoint('a');
+    rig.queueWith({ shards: 1 });
+    await rig.queue.publish({ payload: {} });
+    const prefix = 'webhooks:{0}';
+    const dead = new Worker('drain', undefined, {
+      connection: rig.redis as unknown as ConnectionOptions,
+      prefix,
+      autorun: false,
+    });
+    const { id = '' } = (await dead.getNextJob('of somebody dead')) ?? {};
+    await dead.close();
+    // As BullMQ finds it: in process, its lock is over, and it was so before.
+    await rig.redis.del(`${prefix}:drain:${id}:lock`);
+    await rig.redis.sadd(`${prefix}:drain:stalled`, id);
+    await rig.redis.hset(`${prefix}:drain:${id}`, 'stc', '50');
+    rig.queue.worker();
+    await rig.queue.drained(AbortSignal.timeout(5000));
+    expect(rig.server.requests).toHaveLength(1);
+  });
+
+  test('remembers no attempts of what was delivered', async () => {
+    await rig.endpoint('a');
+    rig.server.enqueue(respond({ status: 500 }), respond({ status: 500 }));
+    rig.queueWith({ historyMs: 0 }).worker();
+    for (const id of numbered(3)) await rig.queue.publish({ id, payload: {} });
+    await rig.queue.drained();
+    expect(rig.server.requests).toHaveLength(5);
+    expect(await rig.redis.keys('*:tries:*')).toEqual([]);
+  });
+
   test('keeps Retry-After although another attempt succeeds meanwhile', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => {
@@ -448,6 +545,43 @@ describe('createWebhookQueue', () => {
     expect(await rig.queue.redeliverSince('a', since + 6)).toBe(1500);
     expect(await rig.queue.redeliverSince('a', since)).toBe(2499);
     expect(await rig.queue.state('a')).toMatchObject({ pending: 4000 });
+  });
+
+  test('keeps everything for as long as is documented, unless told otherwise', async () => {
+    await rig.serve({ otherwise: () => respond({ status: 500 }) });
+    await rig.endpoint('a');
+    const { connection, endpoints, egress } = {
+      connection: rig.redis,
+      endpoints: rig.endpoints,
+      egress: rig.agent,
+    };
+    rig.queueWith();
+    const queue = createWebhookQueue({ connection, endpoints, egress, schedule: [0] });
+    queue.worker();
+    await queue.publish({ id: 'evt_1', payload: {} });
+    await queue.drained();
+    await queue.close();
+    expect(await rig.redis.get('webhooks:shards')).toBe('4');
+    const day = 86_400_000;
+    const lives = Object.entries({
+      'payload:{evt_1}': 60,
+      '{*}:history:a': 1,
+      '{*}:dead:a': 30,
+      '{*}:log:a': 3,
+    });
+    for (const [pattern, days] of lives) {
+      const [key = ''] = await rig.redis.keys(`webhooks:${pattern}`);
+      const left = await rig.redis.pttl(key);
+      expect([pattern, Math.ceil(left / day)]).toEqual([pattern, days]);
+      expect(days * day - left).toBeLessThan(day / 2);
+    }
+    expect(defaultBreaker).toEqual({
+      failures: 5,
+      cooldownMs: 5000,
+      maxCooldownMs: 600_000,
+      disableAfterMs: 5 * day,
+      probeEveryMs: 3_600_000,
+    });
   });
 
   test.each([
@@ -775,6 +909,36 @@ describe('createWebhookQueue', () => {
     await publish('evt_1');
     expect(rig.idsSentTo('/a')).toEqual(['evt_1', 'evt_2', 'evt_1']);
   });
+
+  test.each([
+    ['before it is attempted', false],
+    ['and its delivery was given up for that', true],
+  ])(
+    'delivers what is published again because its payload was lost %s, and needs it once',
+    async (_, attempted) => {
+      await rig.endpoint('a');
+      rig.queueWith({ shards: 1, historyMs: 0 });
+      const publish = async () => await rig.queue.publish({ id: 'evt_1', payload: {} });
+      await publish();
+      // A master of a cluster that fails over may forget the payload, and another remember the delivery.
+      await rig.redis.del('webhooks:payload:{evt_1}');
+      if (attempted) {
+        rig.queue.worker();
+        await rig.queue.drained();
+        expect(await rig.queue.deadLetters()).toMatchObject([{ reason: 'payload-missing' }]);
+        await rig.queue.pause('a');
+      }
+      await publish();
+      await publish();
+      expect(await rig.redis.hget('webhooks:payload:{evt_1}', 'n')).toBe('1');
+      if (attempted) await rig.queue.resume('a');
+      else rig.queue.worker();
+      await rig.queue.drained();
+      expect(rig.idsSentTo('/a')).toEqual(['evt_1']);
+      expect(await rig.queue.deadLetters()).toEqual([]);
+      await until(async () => (await rig.redis.keys('webhooks:payload:*')).length === 0);
+    },
+  );
 
   test('calls an endpoint with a client certificate through an agent of its own', async () => {
     const tls = { cert: 'certificate', key: 'key' };

@@ -99,8 +99,29 @@ describe('the command line', () => {
     expect(lines[0]).toMatch(/^rejected ERR_EGRESS_DENIED/);
   });
 
+  it.each([[[]], [['help']], [['--help']], [['-h']], [['sign', '--help']]])(
+    'explains itself when asked: %j',
+    async (args) => {
+      const { code, lines } = await call(args);
+      expect([code, lines[0]]).toEqual([0, expect.stringMatching(/^usage:/)]);
+    },
+  );
+
+  it('names a file that it cannot read once', async () => {
+    const { code, errors } = await call(['sign', '@/nowhere']);
+    expect([code, errors[0]?.split('ENOENT').length]).toEqual([2, 2]);
+  });
+
   it.each([
     [['nonsense']],
+    // A body with spaces, and no quotes: a part of it would be signed.
+    [['sign', 'hello', 'world']],
+    [['verify', 'hello', 'world']],
+    [['send', 'http://127.0.0.1:9/', 'hello', 'world']],
+    [['listen', '8080']],
+    [['secret', '32']],
+    [['listen', '--port', 'http']],
+    [['sign', 'x', '--timestamp', 'now']],
     [['sign', '--nonsense']],
     [['sign', '--scheme', 'toString']],
     [['send']],

@@ -1,8 +1,9 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { egressAgent } from '@countersign/egress';
-import { chain } from '@countersign/guard';
+import { chain, type Verdict } from '@countersign/guard';
 import { node } from '@countersign/guard/node';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { receiverGuard, webhookGuard } from '../src/guard.ts';
@@ -56,6 +57,32 @@ test('a handler behind webhookGuard sees an event again until it answers 2xx, an
     ['evt_1', { amount: 42 }],
     ['evt_1', { amount: 42 }],
   ]);
+});
+
+test('a limit in front of a receiver keeps it from looking at anything, and its sender comes back', async () => {
+  const handled: string[] = [];
+  const received: unknown[] = [];
+  const note = (message: unknown) => void received.push(message);
+  subscribe('countersign:webhooks:received', note);
+  const receiver = createReceiver({
+    verifier,
+    store: memoryReplayStore(),
+    handle: ({ id }) => void handled.push(id),
+  });
+  let seen = 0;
+  const limit = (): Verdict<undefined> => {
+    seen += 1;
+    if (seen > 1) return { pass: true, context: undefined };
+    return { pass: false, status: 429, headers: [['retry-after', '0']] };
+  };
+  const guards = chain().use('limit', limit).use('webhook', receiverGuard(receiver));
+  const endpoint = await listen(node(guards, () => undefined));
+  const { attempts } = await sender.deliver({ endpoint, event: { id: 'evt_1', payload: {} } });
+  await receiver.close();
+  unsubscribe('countersign:webhooks:received', note);
+  expect(attempts.map(({ status }) => status)).toEqual([429, 202]);
+  expect(handled).toEqual(['evt_1']);
+  expect(received).toMatchObject([{ outcome: 'accepted', id: 'evt_1' }]);
 });
 
 test('a receiver behind receiverGuard answers by itself', async () => {

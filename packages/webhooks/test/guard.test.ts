@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { GuardRequest, Outcome, Pass, Verdict } from '@countersign/guard';
 import { describe, expect, it, vi } from 'vitest';
 import { receiverGuard, webhookGuard } from '../src/guard.ts';
@@ -105,6 +106,15 @@ describe('webhookGuard', () => {
     expect(await guarded()(request, {})).toMatchObject({ pass: false, status: 413 });
   });
 
+  it('lets a body in of 1 MiB by its stated length, and of no byte more', async () => {
+    const statusOf = async (length: number): Promise<number> => {
+      const headers = { ...signer.sign({ id: 'a', body }), 'content-length': String(length) };
+      const verdict = await guarded()(requestOf(headers), {});
+      return verdict.pass ? 200 : verdict.status;
+    };
+    expect([await statusOf(1_048_576), await statusOf(1_048_577)]).toEqual([200, 413]);
+  });
+
   it('answers 403 in problem+json to a wrong signature', async () => {
     const headers = { ...signer.sign({ id: 'a', body }), 'webhook-id': 'b' };
     expect(await guarded()(requestOf(headers), {})).toEqual({
@@ -116,6 +126,31 @@ describe('webhookGuard', () => {
       ],
       body: '{"type":"about:blank","title":"Forbidden","status":403}',
     });
+  });
+
+  it('has an audit event for what it refuses before the signature is looked at', async () => {
+    const events: unknown[] = [];
+    const listen = (message: unknown) => void events.push(message);
+    subscribe('countersign:webhooks:received', listen);
+    const failing = (code: string) => () => Promise.reject(Object.assign(new Error('x'), { code }));
+    const headers = signer.sign({ id: 'a', body });
+    const requests = [
+      requestOf({ ...headers, 'content-length': '2000000' }),
+      requestOf(headers, failing('ERR_GUARD_BODY_TOO_LARGE')),
+      requestOf(headers, failing('ERR_GUARD_BODY_ABORTED')),
+      requestOf(headers, failing('ERR_GUARD_BODY_CONSUMED')),
+    ];
+    for (const request of requests) {
+      await Promise.resolve(guarded()(request, {})).catch(() => undefined);
+    }
+    unsubscribe('countersign:webhooks:received', listen);
+    const common = { outcome: 'refused', source: 'standard-webhooks', remoteAddress: '192.0.2.1' };
+    expect(events).toMatchObject([
+      { ...common, status: 413, code: 'ERR_WEBHOOKS_BODY_TOO_LARGE' },
+      { ...common, status: 413, code: 'ERR_GUARD_BODY_TOO_LARGE' },
+      { ...common, status: 400, code: 'ERR_GUARD_BODY_ABORTED' },
+      { ...common, status: 500, code: 'ERR_GUARD_BODY_CONSUMED' },
+    ]);
   });
 
   it('leaves a body that a parser already read to the adapter: it is our own mistake', async () => {

@@ -54,6 +54,15 @@ describe('hmacSha256', () => {
     );
   });
 
+  it.each([63, 64, 65, 100])(
+    'is createHmac where a key stops fitting in a block: %i bytes',
+    (size) => {
+      const key = createSecretKey(Buffer.alloc(size, 1));
+      const expected = createHmac('sha256', key).update('id.1.body').digest('hex');
+      expect(hmacSha256(key)('id.1.', 'body', 'hex')).toBe(expected);
+    },
+  );
+
   it.each([16_383, 16_384, 16_385, 100_000])(
     'is createHmac where the body stops fitting in its room: %i bytes',
     (size) => {

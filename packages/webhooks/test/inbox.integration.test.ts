@@ -1,4 +1,5 @@
 import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import { type ConnectionOptions, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { createInbox, type Inbox } from '../src/bullmq.ts';
@@ -57,6 +58,31 @@ test('what was answered with 2xx is processed although the process and Redis wen
   await until(() => handled.length > 0);
   expect(handled).toEqual([['a', { amount: 42 }]]);
   await after.close();
+});
+
+test('processes what worker after worker died of, however many', async () => {
+  const handled: string[] = [];
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    handle: ({ id }) => void handled.push(id),
+  });
+  await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a', body }) });
+  const prefix = '{webhooks}';
+  const dead = new Worker('inbox', undefined, {
+    connection: redis as unknown as ConnectionOptions,
+    prefix,
+    autorun: false,
+  });
+  const { id = '' } = (await dead.getNextJob('of somebody dead')) ?? {};
+  await dead.close();
+  // As BullMQ finds it: in process, its lock is over, and it was so before.
+  await redis.del(`${prefix}:inbox:${id}:lock`);
+  await redis.sadd(`${prefix}:inbox:stalled`, id);
+  await redis.hset(`${prefix}:inbox:${id}`, 'stc', '50');
+  inbox.worker();
+  await until(() => handled.length > 0);
+  expect(handled).toEqual(['a']);
+  await inbox.close();
 });
 
 test('processes again what failed', async () => {

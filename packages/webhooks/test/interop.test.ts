@@ -9,6 +9,7 @@ import {
   createVerifier,
   generateSecret,
   github,
+  standardWebhooks,
   stripe,
   type WebhookError,
 } from '../src/index.ts';
@@ -49,6 +50,22 @@ describe.each([
       }),
     );
   });
+});
+
+it('verifies what svix signs under its own header names, by a scheme with those', () => {
+  const secret = generateSecret();
+  const names = { id: 'svix-id', timestamp: 'svix-timestamp', signature: 'svix-signature' };
+  const scheme = { ...standardWebhooks(), name: 'svix', headers: names };
+  const sentAt = new Date();
+  const theirs = {
+    'svix-id': 'msg_1',
+    'svix-timestamp': String(Math.floor(sentAt.getTime() / 1000)),
+    'svix-signature': new SvixWebhook(secret).sign('msg_1', sentAt, '{}'),
+  };
+  expect(createVerifier({ secrets: secret, scheme }).verify('{}', theirs).id).toBe('msg_1');
+  const ours = createSigner({ secrets: secret, scheme }).sign({ id: 'msg_1', body: '{}' });
+  expect(() => new SvixWebhook(secret).verify('{}', ours)).not.toThrow();
+  expect(() => new SvixWebhook(secret).verify('[]', ours)).toThrow();
 });
 
 describe('where standardwebhooks is lenient and we are not', () => {

@@ -20,6 +20,16 @@ describe('memoryReplayStore', () => {
     expect(await store.claim('a', 1000)).toMatchObject({ status: 'claimed' });
   });
 
+  it('remembers 100,000 ids unless told otherwise', async () => {
+    const store = memoryReplayStore();
+    for (let index = 0; index <= 100_000; index += 1) {
+      const claim = await store.claim(`id_${index}`, 1000);
+      await store.complete(`id_${index}`, 'token' in claim ? claim.token : '', 60_000);
+    }
+    expect(await store.claim('id_1', 1000)).toEqual({ status: 'completed' });
+    expect(await store.claim('id_0', 1000)).toMatchObject({ status: 'claimed' });
+  });
+
   it('never forgets one that is being processed', async () => {
     const clock = fakeClock();
     const store = memoryReplayStore({ maxEntries: 1, now: clock.now });

@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { fakeClock } from '@countersign/testkit/clock';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import * as z from 'zod';
 import {
@@ -14,6 +15,7 @@ import {
   type ReplayStore,
   stripe,
   timestampedHmac,
+  type Verifier,
 } from '../src/index.ts';
 
 const nowMs = 1_800_000_000_000;
@@ -245,9 +247,60 @@ describe('createReceiver', () => {
     { handleTimeoutMs: Number.NaN },
     { handleTimeoutMs: 86_400_001 },
     { handle: undefined },
+    { verifier: undefined as unknown as Verifier },
+    { store: undefined as unknown as ReplayStore },
+    { store: {} as ReplayStore, onStoreError: 'open' as const },
     { handle: () => undefined, handOver: async () => undefined },
   ])('refuses the options %j', (options) => {
-    expect(() => receiverWith(options as Partial<ReceiverOptions<Payload>>)).toThrow(TypeError);
+    const named = new RegExp(Object.keys(options)[0] ?? '');
+    const make = () => receiverWith(options as Partial<ReceiverOptions<Payload>>);
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow(named);
+  });
+});
+
+describe('what is not chosen', () => {
+  it('is as documented: ids are remembered for 31 days', async () => {
+    const clock = fakeClock();
+    const of = createVerifier({ secrets: secret, now: clock.now });
+    const store = memoryReplayStore({ now: clock.now });
+    const receiver = receiverWith({ verifier: of, store });
+    const status = async (): Promise<number> => {
+      const headers = signer.sign({ id: 'a', body, timestampMs: clock.now() });
+      const receipt = await receiver.receive({ body, headers });
+      await receipt.done;
+      return receipt.status;
+    };
+    expect(await status()).toBe(202);
+    clock.advance(31 * 86_400_000 - 1);
+    expect(await status()).toBe(200);
+    clock.advance(1);
+    expect(await status()).toBe(202);
+  });
+
+  it('is as documented: bodies may have 1 MiB', async () => {
+    const statusOf = async (bytes: number): Promise<number> => {
+      const text = `"${'x'.repeat(bytes - 2)}"`;
+      return (await receiverWith().receive(incoming('a', text))).status;
+    };
+    expect([await statusOf(1_048_576), await statusOf(1_048_577)]).toEqual([400, 413]);
+  });
+
+  it('is as documented: 1,000 are processed at the same time, the next comes again in a second', async () => {
+    const { promise, resolve } = gate();
+    const receiver = receiverWith({ handle: () => promise });
+    for (let index = 0; index < 1000; index += 1) {
+      expect((await receiver.receive(incoming(`id_${index}`))).status).toBe(202);
+    }
+    const { status, headers } = await receiver.receive(incoming('one_more'));
+    expect([status, Object.fromEntries(headers)['retry-after']]).toEqual([503, '1']);
+    resolve();
+    await receiver.close();
+  });
+
+  it('is as documented: a store that is down is asked again in a second', async () => {
+    const { headers } = await receiverWith({ store: failing }).receive(incoming('a'));
+    expect(Object.fromEntries(headers)['retry-after']).toBe('1');
   });
 });
 

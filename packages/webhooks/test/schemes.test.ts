@@ -10,6 +10,7 @@ import {
   github,
   jsonField,
   type Scheme,
+  type Signature,
   shopify,
   slack,
   standardWebhooks,
@@ -183,6 +184,48 @@ describe.each([
     const joined = { ...headers, [name]: `${headers[name]}, ${headers[name]}` };
     expect(verifier.verify('x', headers).keyIndex).toBe(0);
     expect(codeOf(() => verifier.verify('x', joined))).toBe('ERR_WEBHOOKS_SIGNATURE_MALFORMED');
+  });
+});
+
+describe.each([
+  ['timestampedHmac', timestampedHmac()],
+  ['stripe', stripe()],
+  ['github', github()],
+  ['slack', slack()],
+  ['shopify', shopify()],
+  ['standardWebhooks', standardWebhooks()],
+])('%s, with many signatures', (_, scheme) => {
+  const secrets = scheme.name === 'standard-webhooks' ? generateSecret() : textSecret;
+  const verifier = createVerifier({ secrets, scheme, now });
+  const signed = createSigner({ secrets, scheme, now }).sign({ id: 'a', body: 'x' });
+  const name = scheme.headers.signature;
+  const { signatures, timestamp = '' } = scheme.parse(signed[name] ?? '') ?? { signatures: [] };
+  const [right] = signatures as [Signature];
+  const wrong = { ...right, value: right.value.replaceAll(/[^=]/g, '0') };
+  const codeWith = (all: readonly Signature[]): string =>
+    codeOf(() => verifier.verify('x', { ...signed, [name]: scheme.format(all, timestamp) }));
+
+  it('looks at 16 and no more', () => {
+    const others = Array.from({ length: 15 }, () => wrong);
+    expect(codeWith([...others, right])).toBe('none');
+    expect(codeWith([...others, wrong, right])).toBe('ERR_WEBHOOKS_SIGNATURE_MISMATCH');
+  });
+
+  it('refuses a header of more than 4,096 characters, right or not', () => {
+    const filler = (length: number): Signature => ({ ...right, value: '0'.repeat(length) });
+    const room = 4096 - scheme.format([right, filler(0)], timestamp).length;
+    expect(codeWith([right, filler(room)])).toBe('none');
+    expect(codeWith([right, filler(room + 1)])).toBe('ERR_WEBHOOKS_SIGNATURE_MALFORMED');
+  });
+
+  it('takes an id from the body of up to 256 characters', () => {
+    const codeOfId = (id: string): string => {
+      const withId = { ...scheme, idFrom: () => id };
+      return codeOf(() => createVerifier({ secrets, scheme: withId, now }).verify('x', signed));
+    };
+    expect(codeOfId('x'.repeat(256))).toBe('none');
+    expect(codeOfId('x'.repeat(257))).toBe('ERR_WEBHOOKS_ID_MALFORMED');
+    expect(codeOfId('')).toBe('ERR_WEBHOOKS_ID_MALFORMED');
   });
 });
 

@@ -1,4 +1,6 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { egressAgent } from '@countersign/egress';
+import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
 import {
   drip,
@@ -11,7 +13,7 @@ import {
   stall,
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
-import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   clientErrors,
   createSender,
@@ -19,7 +21,9 @@ import {
   createVerifier,
   generateSecret,
   type SenderOptions,
+  type WebhookDispatcher,
 } from '../src/index.ts';
+import { penalties } from '../src/penalty.ts';
 
 const secret = generateSecret();
 const agent = egressAgent({ allow: ['http://127.0.0.0/8'] });
@@ -86,6 +90,25 @@ describe('createSender', () => {
     expect(new Set(sent.map((headers) => headers['webhook-signature'])).size).toBe(4);
   });
 
+  it('tells of every attempt and of the end, and names no path', async () => {
+    server.enqueue(respond({ status: 500 }));
+    const told: (readonly [string, unknown])[] = [];
+    const attempt = (message: unknown) => void told.push(['attempt', message]);
+    const delivery = (message: unknown) => void told.push(['delivery', message]);
+    subscribe('countersign:webhooks:attempt', attempt);
+    subscribe('countersign:webhooks:delivery', delivery);
+    await patient().sender.deliver({ endpoint: `${server.origin}/token`, event });
+    unsubscribe('countersign:webhooks:attempt', attempt);
+    unsubscribe('countersign:webhooks:delivery', delivery);
+    const common = { eventId: 'msg_1', endpoint: server.origin };
+    expect(told).toMatchObject([
+      ['attempt', { ...common, attempt: 1, verdict: 'failed', status: 500 }],
+      ['attempt', { ...common, attempt: 2, verdict: 'delivered', status: 200 }],
+      ['delivery', { ...common, outcome: 'delivered', attempts: 2 }],
+    ]);
+    expect(JSON.stringify(told)).not.toContain('token');
+  });
+
   it('gives up when the schedule is over', async () => {
     server.enqueue(resetOnRequest(), resetOnRequest());
     const { sender, waits } = patient({ schedule: [10, 20] });
@@ -113,6 +136,38 @@ describe('createSender', () => {
       expect(waits).toEqual([expected]);
     }
   });
+
+  it.each([
+    [0, 0.8],
+    [1, 1.2],
+  ])(
+    'tries ten times in three days, a fifth sooner or later, unless told otherwise: %d',
+    async (value, factor) => {
+      server.enqueue(...Array.from({ length: 10 }, () => respond({ status: 500 })));
+      const clock = fakeClock();
+      const waits: number[] = [];
+      const sender = createSender({
+        signer: createSigner({ secrets: secret }),
+        egress: agent,
+        now: clock.now,
+        random: () => value,
+        sleep: async (ms) => {
+          waits.push(ms);
+          clock.advance(ms);
+        },
+      });
+      expect((await sender.deliver({ endpoint: server.origin, event })).outcome).toBe('exhausted');
+      const [minute, hour] = [60_000, 3_600_000];
+      const schedule = [
+        5000,
+        5 * minute,
+        30 * minute,
+        ...[2, 5, 10, 14, 20, 24].map((h) => h * hour),
+      ];
+      expect(waits).toEqual(schedule.map((wait) => Math.round(wait * factor)));
+      expect(server.requests).toHaveLength(10);
+    },
+  );
 
   it('ends with 410: the endpoint wants no more', async () => {
     server.enqueue(respond({ status: 410 }));
@@ -150,6 +205,62 @@ describe('createSender', () => {
     const { sender, waits } = patient({ maxRetryAfterMs: 10_000, schedule: [0, 0] });
     await sender.deliver({ endpoint: server.origin, event });
     expect(waits).toEqual([10_000]);
+  });
+
+  it('takes a Retry-After of more than a day for a day, unless told otherwise', async () => {
+    server.enqueue(retryAfter('86401', 503));
+    const { sender, waits } = patient({ schedule: [0, 0] });
+    await sender.deliver({ endpoint: server.origin, event });
+    expect(waits).toEqual([86_400_000]);
+  });
+
+  it('leaves an endpoint alone for as long as it asked at most, and forgets those that asked first', () => {
+    const clock = fakeClock();
+    const leftAlone = penalties({ now: clock.now, maxEntries: 2 });
+    leftAlone.add('a', 5000);
+    leftAlone.add('a', 10);
+    leftAlone.add('b', 10);
+    expect(leftAlone.endsAtMs('a')).toBe(clock.now() + 5000);
+    leftAlone.add('c', 10);
+    expect(['a', 'b', 'c'].map((id) => leftAlone.endsAtMs(id) > 0)).toEqual([false, true, true]);
+  });
+
+  it('does not burn the ladder on a server whose TLS is too old', async () => {
+    const { cert, key } = testCertificate();
+    const old = {
+      maxVersion: 'TLSv1.1',
+      minVersion: 'TLSv1',
+      ciphers: 'DEFAULT@SECLEVEL=0',
+    } as const;
+    const site = await startScriptedServer({ tls: { cert, key, ...old } });
+    const modern = egressAgent({ allow: ['127.0.0.1'], tls: { ca: cert } });
+    const { sender } = patient({ egress: modern });
+    const { outcome, attempts } = await sender.deliver({ endpoint: site.origin, event });
+    expect([outcome, attempts.length]).toEqual(['rejected', 1]);
+    await modern.close();
+    await site.stop();
+  });
+
+  it.each([
+    ['ERR_SSL_NO_PROTOCOLS_AVAILABLE', 'rejected'],
+    ['ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION', 'rejected'],
+    ['ERR_SSL_UNSUPPORTED_PROTOCOL', 'rejected'],
+    // Mended by whoever runs the endpoint, perhaps within the hour.
+    ['CERT_HAS_EXPIRED', 'failed'],
+    ['DEPTH_ZERO_SELF_SIGNED_CERT', 'failed'],
+  ])('takes %s for %s, however deep it is', async (code, verdict) => {
+    const cause = Object.assign(new Error('handshake'), { code });
+    const broken: WebhookDispatcher = {
+      dispatch(_, handler) {
+        handler.onResponseError(undefined, new Error('fetch failed', { cause }));
+        return true;
+      },
+    };
+    const { sender } = patient({ egress: broken });
+    expect(await sender.attempt({ endpoint: server.origin, event })).toMatchObject({
+      verdict,
+      error: code,
+    });
   });
 
   it('does not burn the ladder on what our own rules refuse', async () => {
@@ -235,6 +346,69 @@ describe('createSender', () => {
     expect(second.excerpt).toBe('a b [');
   });
 
+  it('reads 64 KiB and keeps 1 KiB of a response, unless told otherwise', async () => {
+    const answering = (bytes: number, aborted: () => void): WebhookDispatcher => ({
+      dispatch(_, handler) {
+        const controller = { abort: aborted };
+        handler.onRequestStart(controller, {});
+        handler.onResponseStart(controller, 200, {});
+        handler.onResponseData(controller, Buffer.alloc(bytes, 'x'));
+        return true;
+      },
+    });
+    const abort = vi.fn();
+    const controller = new AbortController();
+    const cut = patient({ egress: answering(65_537, abort) });
+    const { verdict, excerpt } = await cut.sender.attempt({ endpoint: server.origin, event });
+    expect([verdict, excerpt?.length]).toEqual(['delivered', 1024]);
+    expect(abort).toHaveBeenCalledOnce();
+    const waiting = patient({ egress: answering(65_536, vi.fn()) }).sender;
+    const { signal } = controller;
+    const attempting = waiting.attempt({ endpoint: server.origin, event, signal });
+    // There may be more of it: it has not come to its end.
+    setImmediate(() => controller.abort());
+    expect((await attempting).verdict).toBe('aborted');
+  });
+
+  it('gives an attempt 15 seconds, unless told otherwise', async () => {
+    vi.useFakeTimers();
+    const { sender } = patient({ egress: { dispatch: () => true } });
+    let ended = false;
+    const attempting = sender.attempt({ endpoint: server.origin, event }).finally(() => {
+      ended = true;
+    });
+    // The modules of the sending side are loaded first.
+    while (vi.getTimerCount() === 0)
+      await new Promise((resolve) => queueMicrotask(() => resolve(undefined)));
+    await vi.advanceTimersByTimeAsync(14_000);
+    expect(ended).toBe(false);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect((await attempting).error).toBe('ERR_WEBHOOKS_ATTEMPT_TIMEOUT');
+    vi.useRealTimers();
+  });
+
+  it.each([
+    'connection',
+    'content-length',
+    'content-type',
+    'expect',
+    'host',
+    'keep-alive',
+    'te',
+    'trailer',
+    'transfer-encoding',
+    'upgrade',
+    'webhook-anything',
+  ])('lets no endpoint set the header %s', async (name) => {
+    for (const written of [name, name.toUpperCase()]) {
+      const endpoint = { url: server.origin, headers: { [written]: 'x' } };
+      await expect(patient().sender.deliver({ endpoint, event })).rejects.toMatchObject({
+        code: 'ERR_WEBHOOKS_ENDPOINT_INVALID',
+      });
+    }
+    expect(server.requests).toHaveLength(0);
+  });
+
   it('sends custom headers, which cannot replace what is signed or frames the message', async () => {
     const { sender } = patient();
     await sender.deliver({ endpoint: { url: server.origin, headers: { 'X-Tenant': 'a' } }, event });
@@ -257,6 +431,18 @@ describe('createSender', () => {
     [{ endpoint: 'ftp://example.com', event }, 'ERR_WEBHOOKS_ENDPOINT_INVALID'],
     [{ endpoint: 'https://user:password@example.com', event }, 'ERR_WEBHOOKS_ENDPOINT_INVALID'],
     [{ endpoint: 'https://example.com', event: {} }, 'ERR_WEBHOOKS_EVENT_INVALID'],
+    [
+      { endpoint: 'https://example.com', event: { type: 'x'.repeat(257), payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
+      { endpoint: 'https://example.com', event: { type: 'a b', payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
+      { endpoint: 'https://example.com', event: { contentType: 'a\r\nb: c', payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
     [
       { endpoint: 'https://example.com', event: { payload: () => 1 } },
       'ERR_WEBHOOKS_EVENT_INVALID',
@@ -284,6 +470,39 @@ describe('createSender', () => {
       signal: controller.signal,
     });
     expect(result).toMatchObject({ outcome: 'aborted', attempts: [{ verdict: 'failed' }] });
+  });
+
+  it('aborts a running attempt with its delivery, and not when it is closed', async () => {
+    let answer = (): void => undefined;
+    const asked = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    server.enqueue(silence(), {
+      at: 'request',
+      run: async ({ write }) => {
+        await asked;
+        await write('HTTP/1.1 204 No Content\r\n\r\n');
+      },
+    });
+    const controller = new AbortController();
+    const { sender } = patient({ attemptTimeoutMs: 600_000 });
+    const { signal } = controller;
+    const aborted = sender.deliver({ endpoint: server.origin, event, signal });
+    while (server.requests.length === 0) await new Promise(setImmediate);
+    controller.abort();
+    expect(await aborted).toMatchObject({ outcome: 'aborted', attempts: [{ verdict: 'aborted' }] });
+
+    const running = sender.deliver({ endpoint: server.origin, event });
+    while (server.requests.length === 1) await new Promise(setImmediate);
+    let closed = false;
+    const closing = sender.close().then(() => {
+      closed = true;
+    });
+    await new Promise(setImmediate);
+    expect(closed).toBe(false);
+    answer();
+    expect((await running).outcome).toBe('delivered');
+    await closing;
   });
 
   it('finishes running attempts and ends waiting deliveries when it is closed', async () => {

@@ -1,12 +1,14 @@
 import { createHmac, createSecretKey, generateKeyPairSync } from 'node:crypto';
-import { describe, expect, expectTypeOf, it } from 'vitest';
+import { describe, expect, expectTypeOf, it, vi } from 'vitest';
 import {
   createSigner,
   createVerifier,
   generateKeyPair,
   generateSecret,
   type HeadersInput,
+  type Message,
   publicKeyOf,
+  standardWebhooks,
   WebhookError,
 } from '../src/index.ts';
 
@@ -78,6 +80,21 @@ describe('sign and verify', () => {
     expect(codeOf(() => signer.sign({ id, body: parsed }))).toBe('ERR_WEBHOOKS_BODY_PARSED');
   });
 
+  it.each([
+    ['an ArrayBuffer', new ArrayBuffer(2), /new Uint8Array\(buffer\)/],
+    ['a Promise', Promise.resolve('{}'), /await/],
+  ])('says what to do with %s', (_, given, advice) => {
+    const verify = () => verifier.verify(given as never, signer.sign({ id, body }));
+    expect(verify).toThrowError(expect.objectContaining({ code: 'ERR_WEBHOOKS_BODY_PARSED' }));
+    expect(verify).toThrowError(advice);
+  });
+
+  it('says which scheme wants the header that is missing', () => {
+    expect(() => verifier.verify(body, { 'stripe-signature': 't=1,v1=00' })).toThrowError(
+      /webhook-signature.*standard-webhooks/,
+    );
+  });
+
   it('signs each attempt with its own time', () => {
     const later = signer.sign({ id, body, timestampMs: nowMs + 60_999 });
     expect(later['webhook-timestamp']).toBe('1800000060');
@@ -129,6 +146,32 @@ describe('secrets', () => {
     expect(() => createSigner({ secrets: short })).toThrowError(
       expect.not.stringContaining(short.slice(6)),
     );
+  });
+
+  it('imports a secret once, however much is signed and verified with it', async () => {
+    const { importSecret } = standardWebhooks();
+    const spy = vi.fn(importSecret);
+    const scheme = { ...standardWebhooks(), importSecret: spy };
+    let current = [secret];
+    const provider = async () => current;
+    const [fixed, lively] = [
+      { secrets: secret, scheme, now },
+      { secrets: provider, scheme, now },
+    ];
+    const uses = [
+      createSigner(fixed).sign,
+      createSigner(lively).sign,
+      (message: Message) => createdVerifier.verify(body, signer.sign(message)),
+      (message: Message) => livelyVerifier.verify(body, signer.sign(message)),
+    ];
+    const [createdVerifier, livelyVerifier] = [createVerifier(fixed), createVerifier(lively)];
+    for (let round = 0; round < 3; round += 1) {
+      for (const use of uses) await use({ id, body });
+    }
+    expect(spy).toHaveBeenCalledTimes(4);
+    current = [secret];
+    for (const use of uses) await use({ id, body });
+    expect(spy).toHaveBeenCalledTimes(6);
   });
 
   it('asks a provider for every message, and imports what it returns once', async () => {
@@ -222,6 +265,12 @@ describe('headers', () => {
     expect(refusalOf({ ...headers, [name]: undefined })).toBe('ERR_WEBHOOKS_HEADER_MISSING');
   });
 
+  it.each([42, null, {}, [5], true])('refuses a header whose value is %j', (value) => {
+    expect(refusalOf({ ...headers, 'webhook-id': value as unknown as string })).toBe(
+      'ERR_WEBHOOKS_HEADER_MALFORMED',
+    );
+  });
+
   it('refuses a header that occurs twice, however it is presented', () => {
     const twice = new Headers(headers);
     twice.append('webhook-signature', signature);
@@ -285,6 +334,13 @@ describe('headers', () => {
     }
   });
 
+  it('takes ids of up to 256 characters', () => {
+    const [longest, longer] = ['x'.repeat(256), 'x'.repeat(257)];
+    expect(verifier.verify(body, signer.sign({ id: longest, body })).id).toBe(longest);
+    expect(codeOf(() => signer.sign({ id: longer, body }))).toBe('ERR_WEBHOOKS_ID_MALFORMED');
+    expect(refusalOf({ ...headers, 'webhook-id': longer })).toBe('ERR_WEBHOOKS_ID_MALFORMED');
+  });
+
   it('refuses ids with a full stop, which could move bytes of the body into the timestamp', () => {
     expect(codeOf(() => signer.sign({ id: 'a.b', body }))).toBe('ERR_WEBHOOKS_ID_MALFORMED');
     const shifted = createHmac('sha256', Buffer.from(secret.slice(6), 'base64'))
@@ -338,7 +394,7 @@ describe('time', () => {
     );
   });
 
-  it.each([0, -1, Number.NaN, 100_000])('refuses a tolerance of %d seconds', (toleranceSeconds) => {
+  it.each([0, -1, Number.NaN, 86_401])('refuses a tolerance of %d seconds', (toleranceSeconds) => {
     expect(() => createVerifier({ secrets: secret, toleranceSeconds })).toThrow(TypeError);
   });
 

@@ -28,22 +28,27 @@ const enqueueScript = script<
     retentionMs: number,
     deadLetterMs: number,
   ],
-  readonly [added: 0 | 1, revived: 0 | 1, seq: number, delayMs: number]
+  readonly [added: 0 | 1, counted: 0 | 1, seq: number, delayMs: number]
 >(
   `
 local due, ep, wakes, dead, reasons, history, stats = unpack(KEYS)
 local endpoint, event, historyMs = ARGV[1], ARGV[2], tonumber(ARGV[5])
-local function isIn(key, ms)
-  local score = redis.call('ZSCORE', key, event)
+local function isYoung(score, ms)
   return score and tonumber(score) > now - ms
 end
-local added, revived = 0, 0
-local known = redis.call('ZSCORE', due, event)
-if not known and ARGV[4] == '0' then known = isIn(dead, ARGV[7]) or isIn(history, historyMs) end
+local waiting, died = redis.call('ZSCORE', due, event), redis.call('ZSCORE', dead, event)
+local added, known = 0, waiting
+if not known and ARGV[4] == '0' then
+  -- Whoever publishes has brought the payload again.
+  local lost = died and string.match(redis.call('HGET', reasons, event) or '', ':payload%-missing$')
+  known = not lost and (isYoung(died, ARGV[7]) or isYoung(redis.call('ZSCORE', history, event), historyMs))
+end
 if not known then
   added = 1
-  revived = redis.call('ZREM', dead, event)
-  if revived == 1 then redis.call('HDEL', reasons, event) end
+  if died then
+    redis.call('ZREM', dead, event)
+    redis.call('HDEL', reasons, event)
+  end
   local score = now
   if ARGV[3] == '1' then
     -- Ever growing, although several are published in one millisecond.
@@ -60,7 +65,7 @@ if not known then
 end
 -- Also for a known one: whoever published it before may have crashed before it could queue the job.
 local planned = wake({ due, ep, wakes }, endpoint, ARGV[6], false)
-return { added, revived, planned[1], planned[2] }
+return { added, (waiting or died) and 1 or 0, planned[1], planned[2] }
 `,
   { keys: 7, prelude: clock + waking },
 );
@@ -214,8 +219,8 @@ export interface Ledger {
 export interface Enqueued {
   /** `false`: it was known. */
   readonly added: boolean;
-  /** It was a dead letter. */
-  readonly revived: boolean;
+  /** It was pending or a dead letter, so one reference to its payload was counted before. */
+  readonly counted: boolean;
   readonly wake: Wake | undefined;
 }
 
@@ -245,13 +250,13 @@ export function createLedger(redis: RedisClient, options: LedgerOptions): Ledger
   return {
     async enqueue(endpoint, event, { fifo, again }) {
       const k = keys(endpoint);
-      const [added, revived, seq, delayMs] = await enqueueScript(
+      const [added, counted, seq, delayMs] = await enqueueScript(
         redis,
         [k.due, k.state, k.wakes, k.dead, k.reasons, k.history, k.stats],
         [endpoint, event, fifo ? 1 : 0, again ? 1 : 0, historyMs, retentionMs, deadLetterMs],
         call,
       );
-      return { added: added === 1, revived: revived === 1, wake: wakeOf([seq, delayMs]) };
+      return { added: added === 1, counted: counted === 1, wake: wakeOf([seq, delayMs]) };
     },
     async turn(request) {
       const k = keys(request.endpoint);

@@ -5,8 +5,11 @@ import type { Vault } from '../seal.ts';
 
 /** Keeps each event's payload once, however many endpoints it goes to, for as long as a delivery needs it. */
 export interface Payloads {
-  /** Stores the payload with `references` deliveries that need it; adds them when it is there already. */
-  put(event: PreparedEvent, references: number): Promise<void>;
+  /**
+   * Stores the payload with `references` deliveries that need it; adds them when it is there already.
+   * @returns whether it was not: what was counted before, if anything, went with it.
+   */
+  put(event: PreparedEvent, references: number): Promise<boolean>;
   /**
    * `undefined` when it is not kept any more.
    * @throws WebhookError `ERR_WEBHOOKS_STORE_FAILED` when no key opens it.
@@ -42,11 +45,12 @@ local function keep(key, ms)
 end
 `;
 
-const putScript = script<readonly [body: Uint8Array, references: number, keepMs: number], number>(
+const putScript = script<readonly [body: Uint8Array, references: number, keepMs: number], 0 | 1>(
   `
-redis.call('HSETNX', KEYS[1], 'd', ARGV[1])
+local made = redis.call('HSETNX', KEYS[1], 'd', ARGV[1])
 keep(KEYS[1], ARGV[3])
-return redis.call('HINCRBY', KEYS[1], 'n', ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'n', ARGV[2])
+return made
 `,
   { keys: 1, prelude: keeping },
 );
@@ -110,7 +114,7 @@ export function createPayloads(redis: RedisClient, options: PayloadsOptions): Pa
     async put(event, references) {
       const stored = await encoded(event, vault, keyOf(event.id));
       const args = [stored, references, keepMs] as const;
-      await putScript(redis, [keyOf(event.id)], args, call);
+      return (await putScript(redis, [keyOf(event.id)], args, call)) === 1;
     },
     async get(id) {
       const known = cache.get(id);

@@ -245,7 +245,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     const deliverable = events.filter((_, index) => kept[index]);
     const enqueued = await enqueue(endpoint, deliverable, true);
     // Somebody needed it already: a delivery that is pending, or a dead letter.
-    const surplus = deliverable.filter((_, index) => isSurplus(enqueued[index]));
+    const surplus = deliverable.filter((_, index) => isSurplus(enqueued[index], false));
     await Promise.all(surplus.map((event) => payloads.release(event, 1)));
     const outcomes = new Map(deliverable.map((event, index) => [event, enqueued[index]?.added]));
     return events.map((event) => outcomes.get(event));
@@ -271,9 +271,9 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       if (wanting.length === 0) return { id: prepared.id, endpoints: [] };
       await shards.all();
       // First the payload, then what refers to it: a crash in between costs memory, not a delivery.
-      await payloads.put(prepared, wanting.length);
+      const made = await payloads.put(prepared, wanting.length);
       const added = await Promise.all(wanting.map((id) => enqueue(id, [prepared.id], false)));
-      const surplus = added.flat().filter(isSurplus).length;
+      const surplus = added.flat().filter((one) => isSurplus(one, made)).length;
       if (surplus > 0) await payloads.release(prepared.id, surplus);
       return { id: prepared.id, endpoints: wanting };
     },
@@ -397,9 +397,13 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   };
 }
 
-/** The payload's reference that was taken for it is not needed. */
-function isSurplus(enqueued: Enqueued | undefined): boolean {
-  return !enqueued?.added || enqueued.revived;
+/**
+ * The payload's reference that was taken for it is not needed.
+ * @param made - the payload was not there any more, nor what was counted.
+ */
+function isSurplus(enqueued: Enqueued | undefined, made: boolean): boolean {
+  if (enqueued?.counted) return !made;
+  return !enqueued?.added;
 }
 
 function assertBreaker(breaker: BreakerSettings): void {
