@@ -6,6 +6,8 @@ import {
 } from '@countersign/testkit/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createInbox, createWebhookQueue } from '../src/bullmq.ts';
+import { memoryEndpointStore } from '../src/index.ts';
 import { redisEndpointStore, redisReplayStore } from '../src/redis.ts';
 import { replayStoreContract } from './store.contract.ts';
 
@@ -78,12 +80,16 @@ describe('redisReplayStore', () => {
 });
 
 test('refuses what is no client of ioredis when it is made', () => {
-  for (const none of [undefined, 'redis://127.0.0.1', { host: '127.0.0.1' }]) {
-    expect(() => redisReplayStore(none as never)).toThrow(
-      'redis: expected a Redis or Cluster of ioredis',
-    );
-    expect(() => redisEndpointStore(none as never, { encryptionKeys: [Buffer.alloc(32)] })).toThrow(
-      'redis: expected a Redis or Cluster of ioredis',
-    );
+  const encryptionKeys = [Buffer.alloc(32)];
+  const endpoints = memoryEndpointStore();
+  for (const none of [undefined, 'redis://127.0.0.1', { host: '127.0.0.1' }] as never[]) {
+    for (const make of [
+      () => redisReplayStore(none),
+      () => redisEndpointStore(none, { encryptionKeys }),
+      () => createWebhookQueue({ connection: none, endpoints }),
+      () => createInbox({ connection: none, handle: () => undefined }),
+    ]) {
+      expect(make).toThrow(/^(redis|connection): expected a Redis or Cluster of ioredis$/);
+    }
   }
 });

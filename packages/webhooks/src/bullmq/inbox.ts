@@ -1,4 +1,4 @@
-import { type RedisClient, withDeadline } from '@countersign/redis';
+import { assertRedisClient, type RedisClient, withDeadline } from '@countersign/redis';
 import type { SealKeySource } from '@countersign/seal';
 import { type Job as BullJob, type ConnectionOptions, DelayedError, Queue, Worker } from 'bullmq';
 import type { Webhook } from '../admission.ts';
@@ -101,6 +101,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
   assertWhole('failedMs', failedMs, 1000, 3650 * DAY_MS);
   assertWhole('handleTimeoutMs', handleTimeoutMs, 1, DAY_MS);
   assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);
+  assertRedisClient('connection', options.connection);
   const connection = options.connection as unknown as ConnectionOptions;
   const vault = options.encryptionKeys && createVault(options.encryptionKeys);
   const queue = new Queue<Job>(name, { connection, prefix });

@@ -1,5 +1,5 @@
 import { egressAgent } from '@countersign/egress';
-import type { RedisClient } from '@countersign/redis';
+import { assertRedisClient, type RedisClient } from '@countersign/redis';
 import type { SealKeySource } from '@countersign/seal';
 import type { AttemptOutcome } from '../attempt.ts';
 import { type AttemptSettings, createAttempter } from '../attempter.ts';
@@ -166,6 +166,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const { deadLetterMs = 30 * DAY_MS, maxRetryAfterMs = DAY_MS, endpointCacheMs = 5000 } = options;
   const { logEntries = 1000, logMs = 3 * DAY_MS } = options;
   const breaker = { ...defaultBreaker, ...options.breaker };
+  assertRedisClient('connection', connection);
   assertWhole('shards', shardCount, 1, 1024);
   assertWhole('retentionMs', retentionMs, 1, MOST_MS);
   assertWhole('historyMs', historyMs, 0, MOST_MS);
