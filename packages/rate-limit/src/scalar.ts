@@ -110,10 +110,15 @@ function usedWith(
   }
   if (elapsedUs >= windowUs) return -1;
   if (kind === 'sliding-window') {
-    const weighted = ((values[start + 3] as number) * (windowUs - elapsedUs)) / windowUs;
+    const weighted = weightOf(values[start + 3] as number, windowUs - elapsedUs, windowUs);
     return kindNumber === 2 && weighted + used + cost <= limit + tolerance ? used + cost : -1;
   }
   return kindNumber === 3 && kind === 'fixed-window' && used + cost <= limit ? used + cost : -1;
+}
+
+/** What still counts of the window before. Most subjects were not seen in it, and a division is dear. */
+function weightOf(previous: number, restUs: number, windowUs: number): number {
+  return previous === 0 ? 0 : (previous * restUs) / windowUs;
 }
 
 /** Charges the cost if it fits. */
@@ -137,7 +142,7 @@ function charge(
   }
   const restUs = windowUs - (nowUs - (values[start + 1] as number));
   if (kind === 'fixed-window') return granted(policy, limit - used, restUs);
-  const weighted = ((values[start + 3] as number) * restUs) / windowUs;
+  const weighted = weightOf(values[start + 3] as number, restUs, windowUs);
   return granted(policy, limit - (weighted + used), restUs + windowUs);
 }
 
