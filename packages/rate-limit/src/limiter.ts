@@ -184,8 +184,9 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     this.#leases?.clear();
   }
 
-  checkSync(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Decision {
+  checkSync(subject: string, options: CheckOptions<Name> = {}): Decision {
     if (!this.sync) throw notInThisProcess();
+    const { policy, cost = 1 } = asked(options);
     const key = subjectKey(subject);
     assertCost(cost);
     const set = this.#setFor(subject, policy);
@@ -207,7 +208,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     }
   }
 
-  #checkRemote(subject: string, { policy, cost = 1 }: CheckOptions<Name>): Promise<Decision> {
+  #checkRemote(subject: string, options: CheckOptions<Name>): Promise<Decision> {
+    const { policy, cost = 1 } = asked(options);
     const key = subjectKey(subject);
     assertCost(cost);
     const set = this.#setFor(subject, policy);
@@ -336,7 +338,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     return decide(set, answer, 'store', slot, cost > set.largestCost);
   }
 
-  async peek(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<Decision> {
+  async peek(subject: string, options: CheckOptions<Name> = {}): Promise<Decision> {
+    const { policy, cost = 1 } = asked(options);
     const key = subjectKey(subject);
     assertCost(cost);
     const set = this.#setFor(subject, policy);
@@ -382,7 +385,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     this.#forgetRefusals(set, key);
   }
 
-  async refund(subject: string, { policy, cost = 1 }: CheckOptions<Name> = {}): Promise<void> {
+  async refund(subject: string, options: CheckOptions<Name> = {}): Promise<void> {
+    const { policy, cost = 1 } = asked(options);
     assertCost(cost);
     await this.#give(this.#setFor(subject, policy), subjectKey(subject), cost, 0);
   }
@@ -603,6 +607,13 @@ function waitOf(decision: Decision, set: CompiledSet): number {
 /** Processes that were all refused until the same moment should not all come back at it. */
 function jittered(waitMs: number): number {
   return waitMs + Math.random() * Math.min(50, waitMs / 4 + 1);
+}
+
+/** A number in their place, as other libraries have it, would count as 1 without a word. */
+function asked<Options extends object>(options: Options): Options {
+  if (typeof options !== 'object')
+    throw new TypeError('options: expected an object, such as { cost: 5 }');
+  return options;
 }
 
 function assertCost(cost: number): void {

@@ -120,6 +120,23 @@ describe('a check', () => {
     },
   );
 
+  test.each([5, '5', 'p'])(
+    'with %j in place of options is refused, and charged nothing',
+    async (given) => {
+      const wrong = given as never;
+      for (const store of [memoryRateLimitStore(), remoteStore()]) {
+        const limiter = limiterOf({ store, policies: { p: five } });
+        const error = { name: 'TypeError', message: expect.stringMatching(/^options: /) };
+        for (const operation of ['check', 'peek', 'reserve', 'refund'] as const) {
+          await expect(limiter[operation]('s', wrong)).rejects.toMatchObject(error);
+        }
+        expect(await limiter.peek('s')).toMatchObject({ remaining: 5 });
+      }
+      const limiter = limiterOf({ policies: { p: five } });
+      expect(() => limiter.checkSync('s', wrong)).toThrow(/^options: /);
+    },
+  );
+
   test('a subject of 10 MB, or with control characters, is one subject like any other', async () => {
     const limiter = limiterOf({ policies: { p: [fixedWindow({ limit: 1, windowSeconds: 60 })] } });
     const long = 'x'.repeat(1e7);
