@@ -51,9 +51,15 @@ export function save(values: Float64Array, offset: number, { states }: SubjectRe
   }
 }
 
+/** When a record is charged, in microseconds. */
+const moment = new Float64Array(1);
+/** What it held before its policies were charged one after the other. */
+const before = new Float64Array(widthOf(16));
+
 /**
  * The path of nearly every request: all policies are those of before, and grant. Does what their algorithms do, with the same
- * arithmetic in the same order; charges nothing when it is another case.
+ * arithmetic in the same order; charges nothing when it is another case. In functions so small that the compiler makes one of
+ * those that a service needs: numbers that cross from one to another are objects, and cost as much as all the rest.
  */
 export function takeAtOnce(
   values: Float64Array,
@@ -62,88 +68,107 @@ export function takeAtOnce(
   cost: number,
   now: () => number,
 ): StoreAnswer | undefined {
-  const nowUs = now();
-  if (policies.length > 1 && !allFit(values, offset, policies, nowUs, cost)) return undefined;
-  const status = charge(values, offset, policies, 0, nowUs, cost);
-  if (status === undefined) return undefined;
-  const statuses = [status];
-  for (let index = 1; index < policies.length; index += 1)
-    statuses.push(charge(values, offset, policies, index, nowUs, cost) as PolicyStatus);
+  moment[0] = now();
+  if (policies.length > 1) return takeAllAtOnce(values, offset, policies, cost);
+  const status = charge(values, offset, policies[0] as Policy, 1, cost);
+  return status && { granted: true, pausedMs: 0, policies: [status] };
+}
+
+function takeAllAtOnce(
+  values: Float64Array,
+  offset: number,
+  policies: readonly Policy[],
+  cost: number,
+): StoreAnswer | undefined {
+  const count = policies.length;
+  const width = widthOf(count);
+  for (let at = 0; at < width; at += 1) before[at] = values[offset + at] as number;
+  const statuses: PolicyStatus[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const start = offset + stateWidth * index;
+    const status = charge(values, start, policies[index] as Policy, count, cost);
+    if (status === undefined) {
+      for (let at = 0; at < width; at += 1) values[offset + at] = before[at] as number;
+      return undefined;
+    }
+    statuses.push(status);
+  }
   return { granted: true, pausedMs: 0, policies: statuses };
 }
 
-function allFit(
-  values: Float64Array,
-  offset: number,
-  policies: readonly Policy[],
-  nowUs: number,
-  cost: number,
-): boolean {
-  for (let index = 0; index < policies.length; index += 1)
-    if (usedWith(values, offset, policies, index, nowUs, cost) < 0) return false;
-  return true;
-}
-
 /**
- * What would be used if the cost were charged; -1 when it does not fit, and when it takes more than a few sums to say, as where a
- * window must be turned.
+ * Charges the cost if it fits. `undefined`: it does not, or it takes more than a few sums to say, as where a window must be turned.
+ * @param count - how many states the record has.
  */
-function usedWith(
-  values: Float64Array,
-  offset: number,
-  policies: readonly Policy[],
-  index: number,
-  nowUs: number,
-  cost: number,
-): number {
-  const policy = policies[index] as Policy;
-  const { kind, limit, windowUs } = policy;
-  const start = offset + stateWidth * index;
-  const kindNumber = (values[start] as number) - shapeOf(0, windowUs, policies.length);
-  const elapsedUs = nowUs - (values[start + 1] as number);
-  const used = values[start + 2] as number;
-  if (cost > limit || elapsedUs < 0) return -1;
-  if (kind === 'token-bucket') {
-    const left = used - (elapsedUs * policy.refillPerSecond) / 1e6;
-    const level = left > 0 ? left + cost : cost;
-    return kindNumber === 1 && level - limit <= tolerance ? level : -1;
-  }
-  if (elapsedUs >= windowUs) return -1;
-  if (kind === 'sliding-window') {
-    const weighted = weightOf(values[start + 3] as number, windowUs - elapsedUs, windowUs);
-    return kindNumber === 2 && weighted + used + cost <= limit + tolerance ? used + cost : -1;
-  }
-  return kindNumber === 3 && kind === 'fixed-window' && used + cost <= limit ? used + cost : -1;
-}
-
-/** What still counts of the window before. Most subjects were not seen in it, and a division is dear. */
-function weightOf(previous: number, restUs: number, windowUs: number): number {
-  return previous === 0 ? 0 : (previous * restUs) / windowUs;
-}
-
-/** Charges the cost if it fits. */
 function charge(
   values: Float64Array,
-  offset: number,
-  policies: readonly Policy[],
-  index: number,
-  nowUs: number,
+  start: number,
+  policy: Policy,
+  count: number,
   cost: number,
 ): PolicyStatus | undefined {
-  const used = usedWith(values, offset, policies, index, nowUs, cost);
-  if (used < 0) return undefined;
-  const policy = policies[index] as Policy;
-  const start = offset + stateWidth * index;
-  values[start + 2] = used;
-  const { kind, limit, windowUs } = policy;
-  if (kind === 'token-bucket') {
-    values[start + 1] = nowUs;
-    return granted(policy, limit - used, drainUs(used, policy.refillPerSecond));
+  const { kind, windowUs } = policy;
+  const kindNumber = (values[start] as number) - shapeOf(0, windowUs, count);
+  const elapsedUs = (moment[0] as number) - (values[start + 1] as number);
+  if (kindNumber !== kindNumbers[kind] || elapsedUs < 0) return undefined;
+  switch (kind) {
+    case 'sliding-window':
+      return chargeSlidingWindow(values, start, policy, elapsedUs, cost);
+    case 'token-bucket':
+      return chargeTokenBucket(values, start, policy, elapsedUs, cost);
+    case 'fixed-window':
+      return chargeFixedWindow(values, start, policy, elapsedUs, cost);
+    default:
+      return undefined;
   }
-  const restUs = windowUs - (nowUs - (values[start + 1] as number));
-  if (kind === 'fixed-window') return granted(policy, limit - used, restUs);
-  const weighted = weightOf(values[start + 3] as number, restUs, windowUs);
-  return granted(policy, limit - (weighted + used), restUs + windowUs);
+}
+
+function chargeSlidingWindow(
+  values: Float64Array,
+  start: number,
+  policy: Policy,
+  elapsedUs: number,
+  cost: number,
+): PolicyStatus | undefined {
+  const { limit, windowUs } = policy;
+  const restUs = windowUs - elapsedUs;
+  const used = values[start + 2] as number;
+  const previous = values[start + 3] as number;
+  // Most subjects were not seen in the window before, and a division is dear.
+  const weighted = previous === 0 ? 0 : (previous * restUs) / windowUs;
+  if (restUs <= 0 || weighted + used + cost > limit + tolerance) return undefined;
+  values[start + 2] = used + cost;
+  return granted(policy, limit - (weighted + (used + cost)), restUs + windowUs);
+}
+
+function chargeFixedWindow(
+  values: Float64Array,
+  start: number,
+  policy: Policy,
+  elapsedUs: number,
+  cost: number,
+): PolicyStatus | undefined {
+  const { limit, windowUs } = policy;
+  const used = (values[start + 2] as number) + cost;
+  if (elapsedUs >= windowUs || used > limit) return undefined;
+  values[start + 2] = used;
+  return granted(policy, limit - used, windowUs - elapsedUs);
+}
+
+function chargeTokenBucket(
+  values: Float64Array,
+  start: number,
+  policy: Policy,
+  elapsedUs: number,
+  cost: number,
+): PolicyStatus | undefined {
+  const { limit, refillPerSecond } = policy;
+  const left = (values[start + 2] as number) - (elapsedUs * refillPerSecond) / 1e6;
+  const used = left > 0 ? left + cost : cost;
+  if (used - limit > tolerance) return undefined;
+  values[start + 1] = (values[start + 1] as number) + elapsedUs;
+  values[start + 2] = used;
+  return granted(policy, limit - used, drainUs(used, refillPerSecond));
 }
 
 function granted(policy: Policy, left: number, clearUs: number): PolicyStatus {
