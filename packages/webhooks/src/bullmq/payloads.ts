@@ -81,8 +81,9 @@ for call, key in ipairs(KEYS) do
   local historyMs = ARGV[2 * call]
   local left = redis.pcall('HINCRBY', key, 'n', -ARGV[2 * call - 1])
   if type(left) == 'number' and left <= 0 then
-    -- Below 0: it was gone, and has just been made again.
-    if left < 0 or historyMs == '0' then redis.call('DEL', key) else redis.call('PEXPIRE', key, historyMs) end
+    -- Below 0: it was gone, as a rule, and what counts for it has just been made again.
+    local gone = historyMs == '0' or left < 0 and redis.call('HEXISTS', key, 'd') == 0
+    if gone then redis.call('DEL', key) else redis.call('PEXPIRE', key, historyMs) end
     left = 0
   end
   replies[call] = left
