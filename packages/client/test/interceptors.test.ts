@@ -504,17 +504,24 @@ test('whatever happens, every request ends once, and nothing is left of it', asy
 
 describe('a body that fails while its request waits is its failure, and not the end of the process', () => {
   const key = 'sk-live-secret';
-  test.each<[string, Dispatcher.DispatcherComposeInterceptor]>([
-    ['for its turn', concurrency({ limit: 1 })],
-    ['for the first attempt', retry()],
-    ['for its key', apiKey(() => new Promise((resolve) => setTimeout(resolve, 20, key)))],
-  ])('%s', async (_, layer) => {
-    const { origin, seen } = await serve((_request, response) => {
-      setTimeout(() => response.end('ok'), 50);
-    });
-    const agent = agentWith(layer);
-    const before = agent.request({ origin, path: '/first', method: 'GET' });
+  /** What others wait for until the body has failed. */
+  const failing = () => {
     const body = new Readable({ read() {} });
+    const { promise: failed, resolve } = Promise.withResolvers<void>();
+    body.once('close', () => resolve());
+    return { body, failed };
+  };
+  test.each<[string, (failed: Promise<void>) => Dispatcher.DispatcherComposeInterceptor]>([
+    ['for its turn', () => concurrency({ limit: 1 })],
+    ['for the first attempt', () => retry()],
+    ['for its key', (failed) => apiKey(async () => await failed.then(() => key))],
+  ])('%s', async (_, layer) => {
+    const { body, failed } = failing();
+    const { origin, seen } = await serve((_request, response) => {
+      void failed.then(() => response.end('ok'));
+    });
+    const agent = agentWith(layer(failed));
+    const before = agent.request({ origin, path: '/first', method: 'GET' });
     const call = agent.request({ origin, path: '/second', method: 'POST', body });
     body.destroy(new Error('the disk is gone'));
     await expect(call).rejects.toThrow('the disk is gone');
@@ -523,8 +530,9 @@ describe('a body that fails while its request waits is its failure, and not the 
   });
 
   test('in the client', async () => {
+    const { body, failed } = failing();
     const { origin, seen } = await serve((_request, response) => {
-      setTimeout(() => response.end('{}'), 50);
+      void failed.then(() => response.end('{}'));
     });
     const client = createClient({
       origin,
@@ -533,7 +541,6 @@ describe('a body that fails while its request waits is its failure, and not the 
     });
     onTestFinished(() => client.close());
     const before = client.get('/first');
-    const body = new Readable({ read() {} });
     const call = client.post('/second', { body });
     body.destroy(new Error('the disk is gone'));
     await expect(call).rejects.toMatchObject({ cause: new Error('the disk is gone') });

@@ -15,6 +15,7 @@ import {
   memoryEndpointStore,
   memoryReplayStore,
 } from '../src/index.ts';
+import { until } from './queue-fixture.ts';
 
 const EVENTS = 5000;
 /** Published while workers and servers die. */
@@ -73,10 +74,6 @@ async function startReceiver() {
   };
   return { url: `http://127.0.0.1:${port}/`, effects, sentBy, refused, stop };
 }
-
-const until = async (condition: () => boolean): Promise<void> => {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
-};
 
 /** Like an outbox: publishes until it is told that the event is stored. */
 async function publishPersistently(publish: () => Promise<unknown>): Promise<void> {

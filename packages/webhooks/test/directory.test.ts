@@ -38,46 +38,52 @@ function agents() {
 type Used = ReturnType<ReturnType<typeof agents>['agentFor']>;
 const settings = { scheme: undefined, timeoutMs: 60_000, now: Date.now };
 
+/** A directory of the one endpoint, with a certificate, that is read anew each time. */
+async function directoryOfOne() {
+  const store = memoryEndpointStore();
+  await store.put(endpointWith('one'));
+  const { made, agentFor } = agents();
+  const directory = createDirectory({ ...settings, store, agentFor, cacheMs: 0 });
+  return { store, made, directory };
+}
+
+/** Somebody sends to it until told to stop. */
+async function sendingTo(directory: Directory) {
+  const gate = Promise.withResolvers<void>();
+  const sending = directory.reach('a', async () => await gate.promise);
+  await setImmediate();
+  return async (): Promise<void> => {
+    gate.resolve();
+    await sending;
+  };
+}
+
 describe('the directory', () => {
   it('makes no agent before something is sent', async () => {
-    const store = memoryEndpointStore();
-    await store.put(endpointWith('one'));
-    const { made, agentFor } = agents();
-    const directory = createDirectory({ ...settings, store, agentFor, cacheMs: 0 });
+    const { made, directory } = await directoryOfOne();
     expect(await directory.read('a')).toEqual(endpointWith('one'));
     expect(made).toEqual([]);
     await directory.close();
   });
 
   it('does not close an agent that somebody sends with, although the certificate was changed', async () => {
-    const store = memoryEndpointStore();
-    await store.put(endpointWith('one'));
-    const { made, agentFor } = agents();
-    const directory = createDirectory({ ...settings, store, agentFor, cacheMs: 0 });
-    const gate = Promise.withResolvers<void>();
-    const sending = directory.reach('a', async () => await gate.promise);
-    await setImmediate();
+    const { store, made, directory } = await directoryOfOne();
+    const stopSending = await sendingTo(directory);
     await store.put(endpointWith('two'));
     const used = await directory.reach(
       'a',
       async ({ egress }) => (egress as unknown as Used).agent.certificate,
     );
     expect([used, made.map(({ closed }) => closed)]).toEqual(['two', [0, 0]]);
-    gate.resolve();
-    await sending;
+    await stopSending();
     expect(made.map(({ closed }) => closed)).toEqual([1, 0]);
     await directory.close();
     expect(made.map(({ closed }) => closed)).toEqual([1, 1]);
   });
 
   it('is closed only when nobody sends any more', async () => {
-    const store = memoryEndpointStore();
-    await store.put(endpointWith('one'));
-    const { made, agentFor } = agents();
-    const directory = createDirectory({ ...settings, store, agentFor, cacheMs: 0 });
-    const gate = Promise.withResolvers<void>();
-    const sending = directory.reach('a', async () => await gate.promise);
-    await setImmediate();
+    const { made, directory } = await directoryOfOne();
+    const stopSending = await sendingTo(directory);
     let closed = false;
     const closing = directory.close().then(() => {
       closed = true;
@@ -87,8 +93,7 @@ describe('the directory', () => {
     await expect(directory.reach('a', async () => 'sent')).rejects.toMatchObject({
       code: 'ERR_WEBHOOKS_CLOSED',
     });
-    gate.resolve();
-    await Promise.all([sending, closing]);
+    await Promise.all([stopSending(), closing]);
     expect(made).toMatchObject([{ closed: 1 }]);
   });
 

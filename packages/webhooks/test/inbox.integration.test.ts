@@ -10,6 +10,7 @@ import {
   generateSecret,
   memoryReplayStore,
 } from '../src/index.ts';
+import { until } from './queue-fixture.ts';
 
 let server: RedisServer;
 let redis: Redis;
@@ -34,10 +35,6 @@ const receiverFor = (inbox: Inbox<{ amount: number }>) =>
     store: memoryReplayStore(),
     handOver: inbox.add,
   });
-
-const until = async (condition: () => boolean): Promise<void> => {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
-};
 
 test('what was answered with 2xx is processed although the process and Redis went down before', async () => {
   const before = createInbox<{ amount: number }>({ connection: redis, handle: () => undefined });

@@ -9,6 +9,7 @@ import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import { createInbox, createWebhookQueue } from '../src/bullmq.ts';
 import { generateSecret, memoryEndpointStore } from '../src/index.ts';
+import { until } from './queue-fixture.ts';
 
 /** A Redis behind a proxy that can go silent. */
 async function fragileRedis() {
@@ -26,10 +27,6 @@ async function fragileRedis() {
     },
   };
 }
-
-const until = async (condition: () => boolean): Promise<void> => {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
-};
 
 // Each waits for its own deadlines, not for the processor.
 test.concurrent.each(['silent', 'gone'])(

@@ -39,7 +39,7 @@ afterAll(async () => {
   await agent.close();
 });
 
-/** A sender whose waits take no time but are noted, on a clock that they move. */
+/** A sender whose waits take no time, are not spread, and are noted, on a clock that they move. */
 function patient(options: SenderOptions = {}) {
   const clock = fakeClock();
   const waits: number[] = [];
@@ -47,7 +47,7 @@ function patient(options: SenderOptions = {}) {
     signer: createSigner({ secrets: secret }),
     egress: agent,
     now: clock.now,
-    jitter: 0,
+    random: () => 0.5,
     sleep: async (ms) => {
       waits.push(ms);
       clock.advance(ms);
@@ -144,18 +144,7 @@ describe('createSender', () => {
     'tries ten times in three days, a fifth sooner or later, unless told otherwise: %d',
     async (value, factor) => {
       server.enqueue(...Array.from({ length: 10 }, () => respond({ status: 500 })));
-      const clock = fakeClock();
-      const waits: number[] = [];
-      const sender = createSender({
-        signer: createSigner({ secrets: secret }),
-        egress: agent,
-        now: clock.now,
-        random: () => value,
-        sleep: async (ms) => {
-          waits.push(ms);
-          clock.advance(ms);
-        },
-      });
+      const { sender, waits } = patient({ random: () => value });
       expect((await sender.deliver({ endpoint: server.origin, event })).outcome).toBe('exhausted');
       const [minute, hour] = [60_000, 3_600_000];
       const schedule = [

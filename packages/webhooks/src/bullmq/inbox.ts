@@ -74,6 +74,7 @@ const ELSEWHERE_MS = 1000;
 
 /** Has a job come back without having used up a try. Never resolves. */
 async function putOff(job: BullJob, delayMs: number, token: string | undefined): Promise<never> {
+  // By the clock that BullMQ looks at.
   await job.moveToDelayed(Date.now() + delayMs, token);
   throw new DelayedError();
 }
