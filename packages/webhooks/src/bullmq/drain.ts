@@ -28,8 +28,9 @@ export interface DrainSettings {
 
 /** How long something new waits, at most, behind an attempt that hangs. */
 const LOOK_AGAIN_MS = 500;
-/** Given up in one step: some milliseconds of Redis' time. */
-const LAPSE_AT_ONCE = 500;
+/** Given up in one step, and how long before the next: nobody waits for it, and everybody else waits for Redis meanwhile. */
+const LAPSE_AT_ONCE = 25;
+const LAPSE_PAUSE_MS = 5;
 /** The endpoint cannot be read, or not be signed for. */
 const ASK_AGAIN_MS = 1000;
 /**
@@ -103,8 +104,9 @@ export async function drain(
       });
       clearTimeout(timer);
     }
+    if (turn.lapsed.length > 0) await new Promise((resolve) => setTimeout(resolve, LAPSE_PAUSE_MS));
     // What ends in the same turn of the event loop is settled in one round trip.
-    await new Promise(setImmediate);
+    else await new Promise(setImmediate);
   }
 }
 
