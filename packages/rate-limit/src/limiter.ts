@@ -130,6 +130,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   readonly sync: boolean;
   readonly #store: RateLimitStore;
   readonly #sets: Map<string, CompiledSet> = new Map();
+  /** The set that was asked for last: most requests of a service ask for the same one, and a lookup is dear. */
+  #lastSet: CompiledSet | undefined;
   /** The set that is meant when none is named. */
   readonly #onlyPolicy: Name | undefined;
   readonly #timeoutMs: number;
@@ -179,6 +181,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   #put(set: CompiledSet): void {
     this.#assertCompatible(set);
     this.#sets.set(set.name, set);
+    this.#lastSet = undefined;
     this.#overridden.set(set.name, new WeakMap());
     this.#refusals.clear();
     this.#leases?.clear();
@@ -521,9 +524,16 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   #setFor(subject: string, asked: Name | undefined): CompiledSet {
     const policy = asked ?? this.#onlyPolicy;
+    const last = this.#lastSet;
+    const set = last !== undefined && last.name === policy ? last : this.#namedSet(policy);
+    return this.#overrides === undefined ? set : this.#overriddenSet(subject, policy as Name, set);
+  }
+
+  #namedSet(policy: Name | undefined): CompiledSet {
     const set = policy === undefined ? undefined : this.#sets.get(policy);
     if (set === undefined) throw unknownPolicy(policy);
-    return this.#overrides === undefined ? set : this.#overriddenSet(subject, policy as Name, set);
+    this.#lastSet = set;
+    return set;
   }
 
   #overriddenSet(subject: string, policy: Name, set: CompiledSet): CompiledSet {

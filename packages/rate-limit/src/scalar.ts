@@ -107,16 +107,18 @@ function charge(
   count: number,
   cost: number,
 ): PolicyStatus | undefined {
-  const { kind, windowUs } = policy;
-  const kindNumber = (values[start] as number) - shapeOf(0, windowUs, count);
   const elapsedUs = (moment[0] as number) - (values[start + 1] as number);
-  if (kindNumber !== kindNumbers[kind] || elapsedUs < 0) return undefined;
-  switch (kind) {
+  if (elapsedUs < 0) return undefined;
+  const kindNumber = (values[start] as number) - shapeOf(0, policy.windowUs, count);
+  switch (policy.kind) {
     case 'sliding-window':
+      if (kindNumber !== kindNumbers['sliding-window']) return undefined;
       return chargeSlidingWindow(values, start, policy, elapsedUs, cost);
     case 'token-bucket':
+      if (kindNumber !== kindNumbers['token-bucket']) return undefined;
       return chargeTokenBucket(values, start, policy, elapsedUs, cost);
     case 'fixed-window':
+      if (kindNumber !== kindNumbers['fixed-window']) return undefined;
       return chargeFixedWindow(values, start, policy, elapsedUs, cost);
     default:
       return undefined;
