@@ -41,3 +41,10 @@ export const storeRecoveredChannel: Channel<StoreRecoveredEvent> = channel(
 export const restrictedChannel: Channel<RestrictedEvent> = channel(
   'countersign:rate-limit:restricted',
 ) as Channel<RestrictedEvent>;
+
+/** Says of a decision that it refuses, or would. */
+export function reported(subject: string, cost: number, decision: Decision): Decision {
+  if ((!decision.allowed || decision.shadowed) && refusedChannel.hasSubscribers)
+    refusedChannel.publish({ subject, cost, decision });
+  return decision;
+}

@@ -2,8 +2,8 @@ import type { Guard, GuardRequest, Outcome, Pass, Reply, Verdict } from '@counte
 import { addressKey } from './address.ts';
 import { chargedCost, type Decision } from './decision.ts';
 import { assertHeadersOptions, type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
-import type { RateLimiter } from './limiter.ts';
 import { assertFunction, assertInteger, assertName, largestLimit } from './policy.ts';
+import type { RateLimiter } from './rate-limiter.ts';
 
 export { type AddressKeyOptions, addressKey } from './address.ts';
 

@@ -9,17 +9,7 @@ export type {
 export type { OnStoreError } from './fallback.ts';
 export { type HeaderLine, type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
 export type { LeaseOptions } from './lease.ts';
-export {
-  type AcquireOptions,
-  type CheckOptions,
-  createRateLimiter,
-  type RateLimiter,
-  type RateLimiterOptions,
-  type Reservation,
-  type RestrictOptions,
-  type SettleOptions,
-  type SlotOptions,
-} from './limiter.ts';
+export { createRateLimiter } from './limiter.ts';
 export {
   type MemoryRateLimitStore,
   type MemoryRateLimitStoreOptions,
@@ -46,6 +36,16 @@ export {
   type WindowOptions,
 } from './policy.ts';
 export type { PolicySetInput } from './policy-set.ts';
+export type {
+  AcquireOptions,
+  CheckOptions,
+  RateLimiter,
+  RateLimiterOptions,
+  Reservation,
+  RestrictOptions,
+  SettleOptions,
+  SlotOptions,
+} from './rate-limiter.ts';
 export type {
   ConsumeMode,
   PolicyStatus,

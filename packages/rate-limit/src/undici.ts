@@ -2,9 +2,9 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Stream } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Decision } from './decision.ts';
-import type { RateLimiter } from './limiter.ts';
 import { parseRateLimitHeaders, type ServerLimit } from './parse-headers.ts';
 import { assertFunction, assertName } from './policy.ts';
+import type { RateLimiter } from './rate-limiter.ts';
 import { assertWait } from './turnstile.ts';
 
 export interface PaceOptions<Name extends string> {
