@@ -3,6 +3,7 @@ import { type ApiKeys, createApiKeys, memoryApiKeyStore } from '@countersign/api
 import { compare, expectAtLeast, ratio, report } from '@countersign/testkit/bench';
 import { generateAPIKey } from 'prefixed-api-key';
 import { measureRedis } from './redis.ts';
+import { measureRevocation } from './revocation.ts';
 
 const secret = 'a pepper of at least thirty-two bytes';
 const peppers = [{ id: 'p1', secret }];
@@ -82,3 +83,4 @@ expectAtLeast(
 );
 
 await measureRedis(peppers);
+await measureRevocation();

@@ -1,12 +1,12 @@
 // Run as a process of its own: verifies keys without pause and tells when it first saw each of them refused.
 import { once } from 'node:events';
-import { createApiKeys } from '@countersign/api-keys';
+import { createApiKeys, type Pepper } from '@countersign/api-keys';
 import { redisApiKeyStore } from '@countersign/api-keys/redis';
 import { Redis } from 'ioredis';
 
 export interface Watch {
   readonly url: string;
-  readonly peppers: { id: string; secret: string }[];
+  readonly peppers: readonly Pepper[];
   readonly keys: string[];
 }
 export type Report =
@@ -21,7 +21,9 @@ const report = (message: Report): void => {
 process.once('disconnect', () => process.exit());
 const [watch] = (await once(process, 'message')) as [Watch];
 const redis = new Redis(watch.url);
-const keys = createApiKeys({ store: redisApiKeyStore(redis), peppers: watch.peppers });
+// Nothing but a message ends what is cached.
+const cache = { ttlMs: 3_600_000 };
+const keys = createApiKeys({ store: redisApiKeyStore(redis), peppers: watch.peppers, cache });
 const refused = new Set<number>();
 for (let round = 0; ; round += 1) {
   for (const [index, key] of watch.keys.entries()) {

@@ -317,7 +317,7 @@ describe('a client with a journal', () => {
       await expect(call).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED', attempts: 0 });
       expect(settled).toEqual([]);
       written();
-      await vi.waitFor(() => expect(settled).toEqual(['k']));
+      await expect.poll(() => settled).toEqual(['k']);
       expect(dispatcher.requests).toEqual([]);
     });
 
@@ -329,7 +329,7 @@ describe('a client with a journal', () => {
       const controller = new AbortController();
       const call = client.post('/x', { signal: controller.signal });
       written();
-      await vi.waitFor(() => expect(dispatcher.requests.length).toBe(1));
+      await expect.poll(() => dispatcher.requests.length).toBe(1);
       controller.abort();
       await expect(call).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED' });
     });
@@ -348,7 +348,7 @@ describe('a client with a journal', () => {
       });
       const headers = { authorization: 'Bearer hunter2', 'content-type': 'application/json' };
       const call = client.fetch('/x', { method: 'POST', body: '{}', headers });
-      await vi.waitFor(() => expect(begun.length).toBe(1));
+      await expect.poll(() => begun.length).toBe(1);
       expect(dispatcher.requests).toEqual([]);
       written();
       expect((await call).status).toBe(201);
@@ -360,7 +360,7 @@ describe('a client with a journal', () => {
         headers: { 'content-type': 'application/json' },
       });
       expect(JSON.stringify(entry)).not.toContain('hunter2');
-      await vi.waitFor(() => expect(settled).toEqual([entry?.key]));
+      await expect.poll(() => settled).toEqual([entry?.key]);
     });
 
     test('the deadline ends it', async () => {
@@ -392,7 +392,7 @@ describe('a client with a journal', () => {
       const call = client
         .post('/payments', { json: { amount: 5 }, signal: controller.signal })
         .catch((error: unknown) => error);
-      await vi.waitFor(() => expect(dispatcher.requests.length).toBe(1));
+      await expect.poll(() => dispatcher.requests.length).toBe(1);
       const left = await readFile(path, 'utf8');
       controller.abort();
       await call;

@@ -227,7 +227,7 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       await began.promise;
       expect(signals.map(({ aborted }) => aborted)).toEqual([false, false]);
       connection.close();
-      await vi.waitFor(() => expect(signals[1]?.aborted).toBe(true));
+      await expect.poll(() => signals[1]?.aborted).toBe(true);
       expect(signals[0]?.aborted).toBe(false);
     });
   });
@@ -621,7 +621,7 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
         );
       const connection = await connected({ guard });
       connection.send(get('/fields'));
-      await vi.waitFor(() => expect(outcomes).toHaveLength(1));
+      await expect.poll(() => outcomes).toHaveLength(1);
       expect(connection.pending).toBe('');
       go.resolve();
       const response = await connection.response();
@@ -666,7 +666,7 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       });
       const connection = await connected({ guard, gate: gate.promise });
       connection.send(get('/stream'));
-      await vi.waitFor(() => expect(outcomes).toHaveLength(1));
+      await expect.poll(() => outcomes).toHaveLength(1);
       expect(connection.pending).toBe('');
       settled.resolve();
       await connection.until('first ');
@@ -799,7 +799,7 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect(outcomes).toEqual([]);
       if (failure) gate.reject(failure);
       else gate.resolve();
-      await vi.waitFor(() => expect(outcomes).toHaveLength(1));
+      await expect.poll(() => outcomes).toHaveLength(1);
       expect(outcomes).toMatchObject([{ status, aborted: false }]);
       const body = Buffer.from(outcomes[0]?.body ?? []).toString();
       if (failure) expect(JSON.parse(body)).toMatchObject({ type: 'about:blank', status });
@@ -822,9 +822,7 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
         connection.send(get('/wait'));
         await began.promise;
         connection.close();
-        await vi.waitFor(() =>
-          expect(outcomes).toEqual([{ status: 0, headers: [], aborted: true }]),
-        );
+        await expect.poll(() => outcomes).toEqual([{ status: 0, headers: [], aborted: true }]);
       },
     );
 

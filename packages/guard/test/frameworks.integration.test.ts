@@ -321,7 +321,7 @@ describe('Fastify', () => {
     expect(response.headers.get('x-guard')).toBe('yes');
     expect(response.headers.get('x-rewritten')).toBeNull();
     expect(response.headers.get('content-type')).toBeNull();
-    await vi.waitFor(() => expect(responses).toEqual([201, 201]));
+    await expect.poll(() => responses).toEqual([201, 201]);
   });
 
   test('keeps the status and the headers of an error', async () => {

@@ -140,7 +140,7 @@ describe('the handler', () => {
     await new Promise(setImmediate);
     expect(outcomes).toEqual([]);
     over.resolve();
-    await vi.waitFor(() => expect(outcomes).toEqual([{ status: 0, headers: [], aborted: true }]));
+    await expect.poll(() => outcomes).toEqual([{ status: 0, headers: [], aborted: true }]);
     res.end('too late');
     await new Promise(setImmediate);
     expect(outcomes).toHaveLength(1);
@@ -152,7 +152,7 @@ describe('the handler', () => {
     connection.send(get);
     await began.promise;
     connection.close();
-    await vi.waitFor(() => expect(outcomes).toMatchObject([{ aborted: true }]));
+    await expect.poll(() => outcomes).toMatchObject([{ aborted: true }]);
   });
 });
 

@@ -273,10 +273,11 @@ function responseHead(status: number, headers: Headers): string {
   return `HTTP/1.1 ${status} Scripted\r\n${lines.join('')}\r\n`;
 }
 
+/** Others have a turn between two writes: who floods would keep timers and sockets of this process waiting for seconds. */
 function writer(socket: Socket): Exchange['write'] {
   return (bytes) =>
     new Promise((resolve, reject) => {
-      socket.write(bytes, (error) => (error ? reject(error) : resolve()));
+      socket.write(bytes, (error) => (error ? reject(error) : setImmediate(resolve)));
     });
 }
 
