@@ -6,6 +6,9 @@ import { claims, NOW, now } from './issuer.ts';
 import { refusal } from './refusal.ts';
 import { denylistStoreContract, dpopReplayStoreContract } from './store.contract.ts';
 
+/** A bound against hanging: a busy machine may take its time. */
+const timeoutMs = 10_000;
+
 let server: RedisServer;
 
 beforeAll(async () => {
@@ -20,9 +23,12 @@ async function pass(ms: number): Promise<void> {
   for (const key of await redis.keys('*')) await redis.pexpire(key, (await redis.pttl(key)) - ms);
 }
 
-denylistStoreContract('redisDenylist', () => ({ store: redisDenylist(server.client()), pass }));
+denylistStoreContract('redisDenylist', () => ({
+  store: redisDenylist(server.client(), { timeoutMs }),
+  pass,
+}));
 dpopReplayStoreContract('redisDpopReplayStore', () => ({
-  store: redisDpopReplayStore(server.client()),
+  store: redisDpopReplayStore(server.client(), { timeoutMs }),
   pass,
 }));
 
@@ -30,8 +36,8 @@ describe('what is kept in Redis', () => {
   it('is what the documentation says', async () => {
     const redis = server.client();
     await redis.flushall();
-    await redisDenylist(redis).add('an-id', 60_000);
-    await redisDpopReplayStore(redis, { prefix: 'mine:' }).claim('another', 60_000);
+    await redisDenylist(redis, { timeoutMs }).add('an-id', 60_000);
+    await redisDpopReplayStore(redis, { prefix: 'mine:', timeoutMs }).claim('another', 60_000);
     expect((await redis.keys('*')).sort()).toEqual([
       'countersign:jwt:deny:an-id',
       'mine:dpop:another',
@@ -43,7 +49,7 @@ describe('what is kept in Redis', () => {
 
   it('is seen by every process', async () => {
     const [one, two] = [server.client(), server.client()].map((redis) =>
-      createDenylist({ store: redisDenylist(redis), now }),
+      createDenylist({ store: redisDenylist(redis, { timeoutMs }), now }),
     );
     await one?.revoke({ iss: 'https://auth.example.com', jti: 'token-1', exp: NOW + 240 });
     expect(await two?.isRevoked(claims() as never)).toBe(true);
@@ -51,7 +57,7 @@ describe('what is kept in Redis', () => {
 
   it('refuses tokens while Redis is gone', async () => {
     const gone = await startRedis();
-    const denylist = createDenylist({ store: redisDenylist(gone.client()), now });
+    const denylist = createDenylist({ store: redisDenylist(gone.client(), { timeoutMs }), now });
     expect(await denylist.isRevoked(claims() as never)).toBe(false);
     await gone.stop();
     await expect(async () => denylist.isRevoked(claims() as never)).rejects.toThrow(
