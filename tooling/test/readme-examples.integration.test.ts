@@ -66,6 +66,6 @@ describe.each(published)('$name', ({ name }) => {
   const own = examples.filter((example) => example.name === name);
   test.each(own)('the example at line $line runs', async ({ file, needs }) => {
     const env = needs.includes('redis') ? { ...process.env, REDIS_URL: redis.url } : process.env;
-    await expect(run(process.execPath, [file], { env, timeout: 10_000 })).resolves.toBeDefined();
+    await expect(run(process.execPath, [file], { env, timeout: 50_000 })).resolves.toBeDefined();
   });
 });
