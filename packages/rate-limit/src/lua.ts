@@ -140,6 +140,8 @@ local function advance(record, lists, index, rate, now)
     if start > at then
       record[o + 4] = kind == 2 and start == at + window and record[o + 3] or 0
       record[o + 3] = 0
+    else
+      record[o + 3], record[o + 4] = record[o + 3] + record[o + 4], 0
     end
     record[o + 2] = start
     return start < at

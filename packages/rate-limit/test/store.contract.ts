@@ -150,6 +150,20 @@ export function rateLimitStoreContract(
           nowMs += 125;
         }
       });
+
+      test('keeps what was charged in the window before when the clock steps back into it', async () => {
+        const policies = [slidingWindow({ limit: 10, windowSeconds: 10 })];
+        nowMs += 9900;
+        expect(await passing(policies, 10)).toBe(10);
+        nowMs += 1200;
+        expect(await granted(policies)).toBe(true);
+        nowMs -= 1500;
+        expect(await passing(policies, 10)).toBe(0);
+        nowMs += 1500;
+        expect(await passing(policies, 10)).toBe(0);
+        nowMs += 20_000;
+        expect(await passing(policies, 12)).toBe(10);
+      });
     });
 
     describe('concurrency', () => {
