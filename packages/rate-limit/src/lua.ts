@@ -302,7 +302,7 @@ end
 local no_lists = {}
 
 -- Carries what was used over to other policies: to the one of the same kind and window, else to the next one of the same kind,
--- where it counts as used just now.
+-- where it counts as used as late as it may have been.
 local function adopt(old, old_lists, policies, now)
   local record = {old[1], #policies, old[3], old[4]}
   local lists, taken = {}, {}
@@ -332,7 +332,13 @@ local function adopt(old, old_lists, policies, now)
       elseif kind == 2 or kind == 3 then
         advance(old, no_lists, other, 0, now)
         advance(record, no_lists, index, 0, now)
-        record[o + 3] = ceil(used_at(old, from, nil, now))
+        local at, start = old[from + 2], record[o + 2]
+        if at > start then
+          record[o + 3] = ceil(used_at(old, from, nil, now))
+        else
+          record[o + 3] = old[from + 3]
+          record[o + 4] = at > start - window and old[from + 4] or 0
+        end
       else
         record[o + 3] = old[from + 3]
       end
@@ -529,7 +535,7 @@ local function at_length(key, value, request, policies, now)
     if not granted then answer[#answer + 1] = wait end
   end
   -- Of a refusal too where something was corrected, or it would be corrected again and again, each time from now on; and where
-  -- the limits have changed, as what was used counts as used just now.
+  -- the limits have changed, as what was used counts as used as late as it may have been.
   local changed = not same and value and operation == 'take'
   if charge or changed or (same and corrected) then store(key, policies, record, lists, clear, now, grace) end
   return pack('<B' .. string.rep('d', #answer - 1), unpack(answer))

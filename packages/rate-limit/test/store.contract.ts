@@ -235,6 +235,22 @@ export function rateLimitStoreContract(
       expect(await granted(policies)).toBe(true);
     });
 
+    test('limits that change in one process after the other let what was used age meanwhile', async () => {
+      const before = [slidingWindow({ limit: 5, windowSeconds: 60 })];
+      const after = [slidingWindow({ limit: 5, windowSeconds: 120 })];
+      expect(await passing(before, 6)).toBe(5);
+      const either = async (): Promise<number> => {
+        nowMs += 10_000;
+        return (await passing(after, 1)) + (await passing(before, 1));
+      };
+      let passed = 0;
+      while (nowMs < startMs + 120_000) passed += await either();
+      expect(passed).toBe(0);
+      while (nowMs < startMs + 230_000) passed += await either();
+      expect(passed).toBeGreaterThan(0);
+      expect(passed).toBeLessThanOrEqual(5);
+    });
+
     test('limits of another kind do not take what is stored for their own, whatever their window', async () => {
       const numbers = { limit: 5, windowSeconds: 60 };
       const all = [fixedWindow(numbers), slidingWindow(numbers), slidingLog(numbers)];
