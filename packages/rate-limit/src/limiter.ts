@@ -20,7 +20,7 @@ import type {
 import { longestRestrictionMs } from './record.ts';
 import { RemoteChecks } from './remote-checks.ts';
 import { slotFor } from './slot.ts';
-import type { ConsumeMode, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
+import type { ConsumeMode, PolicyStatus, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
 import { subjectKey } from './subject.ts';
 import { assertWait, Turnstile, waitTooLong } from './turnstile.ts';
 
@@ -240,7 +240,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       signal?.throwIfAborted();
       const decision = await this.check(subject, options);
       if (decision.allowed) return decision;
-      const waitMs = waitOf(decision, set);
+      const waitMs = waitOf(decision);
       const leftMs = giveUpAtMs - this.#now();
       if (waitMs > leftMs) throw waitTooLong(decision.retryAfterMs);
       return Math.min(jittered(waitMs), leftMs);
@@ -291,7 +291,7 @@ function denial(set: CompiledSet): Decision {
   return decideWithoutLimits(set, { allowed: false, retryAfterMs, denied: true, source: 'local' });
 }
 
-function waitOf(decision: Decision, set: CompiledSet): number {
+function waitOf(decision: Decision): number {
   if (decision.denied)
     throw new RateLimitError('ERR_RATE_LIMIT_DENIED', 'the subject is on the deny list');
   if (decision.impossible)
@@ -299,7 +299,15 @@ function waitOf(decision: Decision, set: CompiledSet): number {
       'ERR_RATE_LIMIT_IMPOSSIBLE',
       'the cost is more than a limit ever grants',
     );
-  return set.leasesSlots ? Math.min(decision.retryAfterMs, slotPollMs) : decision.retryAfterMs;
+  const { policies, retryAfterMs } = decision;
+  const slotMs = longestWait(policies.filter(({ concurrent }) => concurrent));
+  const otherMs = longestWait(policies.filter(({ concurrent }) => !concurrent));
+  // A slot may be free at any moment, but whatever else refuses takes its time.
+  return slotMs < retryAfterMs ? retryAfterMs : Math.max(otherMs, Math.min(slotMs, slotPollMs));
+}
+
+function longestWait(policies: readonly PolicyStatus[]): number {
+  return Math.max(0, ...policies.map((policy) => policy.retryAfterMs));
 }
 
 /** Processes that were all refused until the same moment should not all come back at it. */

@@ -961,6 +961,23 @@ describe('acquire', () => {
     });
   });
 
+  test('looks again and again for a free slot only, not for what takes its time', async () => {
+    clock.set(Date.UTC(2026, 0, 1));
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies: { p: [concurrency({ limit: 2 }), ...five] } });
+    await limiter.acquire('s', { cost: 5 });
+    await expect(limiter.acquire('s', { maxWaitMs: 1000 })).rejects.toMatchObject({
+      code: 'ERR_RATE_LIMIT_WAIT',
+    });
+    const waiting = limiter.acquire('s', { maxWaitMs: 60_000 });
+    await pass(0);
+    const { asked } = store;
+    for (let second = 0; second < 59; second += 1) await pass(1000);
+    expect(store.asked).toBe(asked);
+    await pass(1000);
+    expect((await waiting).allowed).toBe(true);
+  });
+
   test('gives up when its turn does not come in time', async () => {
     const limiter = limiterOf({ policies: bucket });
     await limiter.acquire('s');
