@@ -19,7 +19,7 @@ import type {
 } from './rate-limiter.ts';
 import { longestRestrictionMs } from './record.ts';
 import { RemoteChecks } from './remote-checks.ts';
-import { slotFor } from './slot.ts';
+import { assertSlot, slotFor } from './slot.ts';
 import type { ConsumeMode, PolicyStatus, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
 import { subjectKey } from './subject.ts';
 import { assertWait, Turnstile, waitTooLong } from './turnstile.ts';
@@ -146,6 +146,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const { policy, cost, actualCost, slot = 0 } = options;
     assertActualCost(cost);
     assertActualCost(actualCost);
+    assertSlot(slot);
     const key = subjectKey(subject);
     const set = this.#sets.setFor(subject, policy);
     // More than the largest limit is of no consequence.
@@ -170,6 +171,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   }
 
   async release(subject: string, { policy, slot }: SlotOptions<Name>): Promise<void> {
+    assertSlot(slot);
     if (slot !== 0)
       await this.#give(this.#sets.setFor(subject, policy), subjectKey(subject), 0, slot);
   }
@@ -193,6 +195,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   }
 
   async renew(subject: string, { policy, slot }: SlotOptions<Name>): Promise<boolean> {
+    assertSlot(slot);
     if (slot === 0) return false;
     const set = this.#sets.setFor(subject, policy);
     const key = subjectKey(subject);

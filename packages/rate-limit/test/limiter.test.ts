@@ -417,6 +417,18 @@ describe('a slot', () => {
     expect(await limiter.renew('s', { slot: second.slot })).toBe(false);
   });
 
+  test('that none can be is refused, where otherwise one would stay taken without a word', async () => {
+    const limiter = limiterOf({ policies });
+    const { slot } = await limiter.check('s');
+    for (const nonsense of [slot, {}, { slot: String(slot) }, { slot: Number.NaN }] as never[]) {
+      await expect(limiter.release('s', nonsense)).rejects.toThrow(/^slot: /);
+      await expect(limiter.renew('s', nonsense)).rejects.toThrow(/^slot: /);
+    }
+    const settled = limiter.settle('s', { cost: 1, actualCost: 1, slot: null as never });
+    await expect(settled).rejects.toThrow(/^slot: /);
+    expect((await limiter.check('s')).allowed).toBe(false);
+  });
+
   test('is given back even where the charge that comes with it fails', async () => {
     const store = remoteStore();
     const limiter = limiterOf({
