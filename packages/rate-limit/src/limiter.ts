@@ -72,6 +72,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   setPolicies(policy: Name, limits: PolicySetInput): void {
     this.#sets.replace(policy, limits);
     this.#remote.clear();
+    this.#turnstile.wakeAll();
   }
 
   checkSync(subject: string, options: CheckOptions<Name> = {}): Decision {

@@ -1017,6 +1017,16 @@ describe('acquire', () => {
     expect((await third).allowed).toBe(true);
   });
 
+  test('tries again when limits have changed, and does not wait as the old ones said', async () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    await limiter.acquire('s', { cost: 5 });
+    const waiting = limiter.acquire('s', { maxWaitMs: 60_000 });
+    await pass(0);
+    limiter.setPolicies('p', [fixedWindow({ limit: 6, windowSeconds: 60 })]);
+    await pass(0);
+    expect(await Promise.race([waiting, undefined])).toMatchObject({ allowed: true });
+  });
+
   test('fails for what can never be had, and for who is denied', async () => {
     const limiter = limiterOf({ policies: bucket, deny: (subject) => subject === 'bad' });
     await expect(limiter.acquire('s', { cost: 2 })).rejects.toMatchObject({
