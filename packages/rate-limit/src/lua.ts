@@ -224,7 +224,7 @@ local function wait_us(record, o, entries, policy, now, cost)
   return window
 end
 
-local function take(record, lists, index, rate, now, cost, slot)
+local function take(record, lists, index, policy, now, cost, slot)
   local o = header + 5 * index - 4
   local kind, entries = record[o], lists[index]
   if kind == 5 then
@@ -233,17 +233,20 @@ local function take(record, lists, index, rate, now, cost, slot)
     entries[#entries + 1] = now + record[o + 1]
     return
   end
-  record[o + 3] = record[o + 3] + cost
-  if kind == 1 then record[o + 3] = min(record[o + 3], rate * longest_debt) end
-  if kind ~= 4 then return end
-  if entries ~= '' then
-    local moment, charged = entry_at(entries, #entries - log_entry + 1)
-    if moment == now and charged + cost <= largest_entry then
-      cost = charged + cost
-      entries = sub(entries, 1, -log_entry - 1)
+  local used = record[o + 3]
+  if kind == 4 then
+    if entries ~= '' then
+      local moment, charged = entry_at(entries, #entries - log_entry + 1)
+      if moment == now or #entries >= 2 * policy.limit * log_entry then
+        cost = min(charged + cost, largest_entry)
+        used = used - charged
+        entries = sub(entries, 1, -log_entry - 1)
+      end
     end
+    lists[index] = entries .. pack('<dI4', now, cost)
   end
-  lists[index] = entries .. pack('<dI4', now, cost)
+  record[o + 3] = used + cost
+  if kind == 1 then record[o + 3] = min(record[o + 3], policy.rate * longest_debt) end
 end
 
 local function give(record, lists, index, cost, slot)
@@ -524,7 +527,7 @@ local function at_length(key, value, request, policies, now)
   for index = 1, count do
     local o, policy = header + 5 * index - 4, policies[index]
     local wait = granted and 0 or wait_us(record, o, lists[index], policy, now, cost)
-    if charge then take(record, lists, index, policy.rate, now, cost, slot) end
+    if charge then take(record, lists, index, policy, now, cost, slot) end
     local entries = lists[index]
     local remaining = max(0, floor(policy.limit - used_at(record, o, entries, now) + 0.000001))
     if restricted then remaining = min(remaining, record[3]) end

@@ -295,6 +295,27 @@ export function rateLimitStoreContract(
         expect(await passing(policies, 8)).toBe(5);
       });
 
+      test('again and again is kept exactly by a log up to twice its limit, and then forgotten with the last of it', async () => {
+        const policies = [slidingLog({ limit: 5, windowSeconds: 60 })];
+        const forced = async (times: number): Promise<void> => {
+          for (let count = 0; count < times; count += 1) {
+            nowMs += 1000;
+            await force(policies, 1);
+          }
+        };
+        await forced(10);
+        nowMs += 59_999 - 4000;
+        expect(await granted(policies)).toBe(false);
+        nowMs += 1;
+        expect(await granted(policies)).toBe(true);
+        nowMs += 60_000;
+        await forced(20);
+        nowMs += 59_999;
+        expect(await granted(policies)).toBe(false);
+        nowMs += 1;
+        expect(await passing(policies, 8)).toBe(5);
+      });
+
       test('takes no slot', async () => {
         const policies = [concurrency({ limit: 1 }), fixedWindow({ limit: 5, windowSeconds: 60 })];
         const forced = await force(policies, 3);
