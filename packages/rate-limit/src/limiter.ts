@@ -162,7 +162,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   async #charge(set: CompiledSet, key: string, cost: number): Promise<void> {
     await this.#orStoreError(() => this.#consume(set, key, cost, 'force'));
     // Where the limits of the subject have changed, what it was refused by may be gone now.
-    this.#remote.forgetRefusals(this.#sets.localKeys(set, key));
+    this.#remote.forgetRefusals(set, key);
   }
 
   async refund(subject: string, options: CheckOptions<Name> = {}): Promise<void> {
@@ -190,9 +190,8 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   /** Something was given back: refusals need not hold any more, and who waits may try. */
   #moreLeft(set: CompiledSet, key: string): void {
-    const locals = this.#sets.localKeys(set, key);
-    this.#remote.forgetRefusals(locals);
-    for (const local of locals) this.#turnstile.wake(local);
+    this.#remote.forgetRefusals(set, key);
+    for (const local of this.#sets.localKeys(set, key)) this.#turnstile.wake(local);
   }
 
   async renew(subject: string, { policy, slot }: SlotOptions<Name>): Promise<boolean> {
@@ -229,7 +228,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     // Once more: one may have been on its way.
     this.#remote.forgetLeases(locals);
     // A restriction that ends sooner may have taken the place of the one that somebody was refused by.
-    this.#remote.forgetRefusals(locals);
+    this.#remote.forgetRefusals(set, key);
     if (restrictedChannel.hasSubscribers)
       restrictedChannel.publish({ subject: key, policy: set.name, remaining, durationMs });
   }
