@@ -138,7 +138,7 @@ local function advance(record, lists, index, rate, now)
     if now >= at and now < at + window then return false end
     local start = now - fmod(now, window)
     if start > at then
-      record[o + 4] = kind == 2 and start == at + window and record[o + 3] or 0
+      record[o + 4] = start == at + window and record[o + 3] or 0
       record[o + 3] = 0
     else
       record[o + 3], record[o + 4] = record[o + 3] + record[o + 4], 0
@@ -398,7 +398,7 @@ local function charged(policy, kind, window, at, used, previous, now, cost)
   end
   if now >= at + window then
     local start = now - fmod(now, window)
-    previous = kind == 2 and start == at + window and used or 0
+    previous = start == at + window and used or 0
     at, used = start, 0
   end
   local left = window - (now - at)
