@@ -1,22 +1,11 @@
 import type { Algorithm } from './algorithm.ts';
+import { slidingWindowAlgorithm } from './sliding-window.ts';
 
+/** Keeps what a sliding window keeps; what was charged in the window before counts only when the clock steps back into it. */
 export const fixedWindowAlgorithm: Algorithm = {
-  advance({ windowUs }, state, nowUs) {
-    const { at } = state;
-    if (nowUs >= at && nowUs < at + windowUs) return false;
-    const start = nowUs - (nowUs % windowUs);
-    if (start > at) state.used = 0;
-    state.at = start;
-    return start < at;
-  },
+  ...slidingWindowAlgorithm,
   waitUs({ limit, windowUs }, { at, used }, nowUs, cost) {
     return used + cost <= limit ? 0 : at + windowUs - nowUs;
-  },
-  take(_policy, state, _nowUs, cost) {
-    state.used += cost;
-  },
-  give(state, cost) {
-    state.used = Math.max(0, state.used - cost);
   },
   used: (_policy, { used }) => used,
   clearUs: ({ windowUs }, { at, used }, nowUs) => (used > 0 ? at + windowUs - nowUs : 0),

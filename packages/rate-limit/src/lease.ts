@@ -23,7 +23,7 @@ const maxLeases = 10_000;
 /**
  * Tokens that this process took from the store ahead of need. They are charged when they are taken, so the store never
  * grants more than the limit; but they are spent up to `maxAgeMs` later, so within any one window at most `size` for each
- * process can pass on top of the limit.
+ * process, and for each set where several share a counter, can pass on top of the limit.
  */
 export class Leases {
   readonly size: number;

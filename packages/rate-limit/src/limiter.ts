@@ -19,8 +19,8 @@ import type {
 } from './rate-limiter.ts';
 import { longestRestrictionMs } from './record.ts';
 import { RemoteChecks } from './remote-checks.ts';
-import { slotFor } from './slot.ts';
-import type { ConsumeMode, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
+import { assertSlot, slotFor } from './slot.ts';
+import type { ConsumeMode, PolicyStatus, RateLimitStore, StateKey, StoreAnswer } from './store.ts';
 import { subjectKey } from './subject.ts';
 import { assertWait, Turnstile, waitTooLong } from './turnstile.ts';
 
@@ -72,6 +72,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   setPolicies(policy: Name, limits: PolicySetInput): void {
     this.#sets.replace(policy, limits);
     this.#remote.clear();
+    this.#turnstile.wakeAll();
   }
 
   checkSync(subject: string, options: CheckOptions<Name> = {}): Decision {
@@ -146,6 +147,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     const { policy, cost, actualCost, slot = 0 } = options;
     assertActualCost(cost);
     assertActualCost(actualCost);
+    assertSlot(slot);
     const key = subjectKey(subject);
     const set = this.#sets.setFor(subject, policy);
     // More than the largest limit is of no consequence.
@@ -160,7 +162,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   async #charge(set: CompiledSet, key: string, cost: number): Promise<void> {
     await this.#orStoreError(() => this.#consume(set, key, cost, 'force'));
     // Where the limits of the subject have changed, what it was refused by may be gone now.
-    this.#remote.forgetRefusals(this.#sets.localKeys(set, key));
+    this.#remote.forgetRefusals(set, key);
   }
 
   async refund(subject: string, options: CheckOptions<Name> = {}): Promise<void> {
@@ -170,6 +172,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   }
 
   async release(subject: string, { policy, slot }: SlotOptions<Name>): Promise<void> {
+    assertSlot(slot);
     if (slot !== 0)
       await this.#give(this.#sets.setFor(subject, policy), subjectKey(subject), 0, slot);
   }
@@ -187,12 +190,12 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
 
   /** Something was given back: refusals need not hold any more, and who waits may try. */
   #moreLeft(set: CompiledSet, key: string): void {
-    const locals = this.#sets.localKeys(set, key);
-    this.#remote.forgetRefusals(locals);
-    for (const local of locals) this.#turnstile.wake(local);
+    this.#remote.forgetRefusals(set, key);
+    for (const local of this.#sets.localKeys(set, key)) this.#turnstile.wake(local);
   }
 
   async renew(subject: string, { policy, slot }: SlotOptions<Name>): Promise<boolean> {
+    assertSlot(slot);
     if (slot === 0) return false;
     const set = this.#sets.setFor(subject, policy);
     const key = subjectKey(subject);
@@ -225,7 +228,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
     // Once more: one may have been on its way.
     this.#remote.forgetLeases(locals);
     // A restriction that ends sooner may have taken the place of the one that somebody was refused by.
-    this.#remote.forgetRefusals(locals);
+    this.#remote.forgetRefusals(set, key);
     if (restrictedChannel.hasSubscribers)
       restrictedChannel.publish({ subject: key, policy: set.name, remaining, durationMs });
   }
@@ -240,7 +243,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
       signal?.throwIfAborted();
       const decision = await this.check(subject, options);
       if (decision.allowed) return decision;
-      const waitMs = waitOf(decision, set);
+      const waitMs = waitOf(decision);
       const leftMs = giveUpAtMs - this.#now();
       if (waitMs > leftMs) throw waitTooLong(decision.retryAfterMs);
       return Math.min(jittered(waitMs), leftMs);
@@ -291,7 +294,7 @@ function denial(set: CompiledSet): Decision {
   return decideWithoutLimits(set, { allowed: false, retryAfterMs, denied: true, source: 'local' });
 }
 
-function waitOf(decision: Decision, set: CompiledSet): number {
+function waitOf(decision: Decision): number {
   if (decision.denied)
     throw new RateLimitError('ERR_RATE_LIMIT_DENIED', 'the subject is on the deny list');
   if (decision.impossible)
@@ -299,7 +302,15 @@ function waitOf(decision: Decision, set: CompiledSet): number {
       'ERR_RATE_LIMIT_IMPOSSIBLE',
       'the cost is more than a limit ever grants',
     );
-  return set.leasesSlots ? Math.min(decision.retryAfterMs, slotPollMs) : decision.retryAfterMs;
+  const { policies, retryAfterMs } = decision;
+  const slotMs = longestWait(policies.filter(({ concurrent }) => concurrent));
+  const otherMs = longestWait(policies.filter(({ concurrent }) => !concurrent));
+  // A slot may be free at any moment, but whatever else refuses takes its time.
+  return slotMs < retryAfterMs ? retryAfterMs : Math.max(otherMs, Math.min(slotMs, slotPollMs));
+}
+
+function longestWait(policies: readonly PolicyStatus[]): number {
+  return Math.max(0, ...policies.map((policy) => policy.retryAfterMs));
 }
 
 /** Processes that were all refused until the same moment should not all come back at it. */

@@ -138,8 +138,10 @@ local function advance(record, lists, index, rate, now)
     if now >= at and now < at + window then return false end
     local start = now - fmod(now, window)
     if start > at then
-      record[o + 4] = kind == 2 and start == at + window and record[o + 3] or 0
+      record[o + 4] = start == at + window and record[o + 3] or 0
       record[o + 3] = 0
+    else
+      record[o + 3], record[o + 4] = record[o + 3] + record[o + 4], 0
     end
     record[o + 2] = start
     return start < at
@@ -222,7 +224,7 @@ local function wait_us(record, o, entries, policy, now, cost)
   return window
 end
 
-local function take(record, lists, index, rate, now, cost, slot)
+local function take(record, lists, index, policy, now, cost, slot)
   local o = header + 5 * index - 4
   local kind, entries = record[o], lists[index]
   if kind == 5 then
@@ -231,17 +233,20 @@ local function take(record, lists, index, rate, now, cost, slot)
     entries[#entries + 1] = now + record[o + 1]
     return
   end
-  record[o + 3] = record[o + 3] + cost
-  if kind == 1 then record[o + 3] = min(record[o + 3], rate * longest_debt) end
-  if kind ~= 4 then return end
-  if entries ~= '' then
-    local moment, charged = entry_at(entries, #entries - log_entry + 1)
-    if moment == now and charged + cost <= largest_entry then
-      cost = charged + cost
-      entries = sub(entries, 1, -log_entry - 1)
+  local used = record[o + 3]
+  if kind == 4 then
+    if entries ~= '' then
+      local moment, charged = entry_at(entries, #entries - log_entry + 1)
+      if moment == now or #entries >= 2 * policy.limit * log_entry then
+        cost = min(charged + cost, largest_entry)
+        used = used - charged
+        entries = sub(entries, 1, -log_entry - 1)
+      end
     end
+    lists[index] = entries .. pack('<dI4', now, cost)
   end
-  lists[index] = entries .. pack('<dI4', now, cost)
+  record[o + 3] = used + cost
+  if kind == 1 then record[o + 3] = min(record[o + 3], policy.rate * longest_debt) end
 end
 
 local function give(record, lists, index, cost, slot)
@@ -300,7 +305,7 @@ end
 local no_lists = {}
 
 -- Carries what was used over to other policies: to the one of the same kind and window, else to the next one of the same kind,
--- where it counts as used just now.
+-- where it counts as used as late as it may have been.
 local function adopt(old, old_lists, policies, now)
   local record = {old[1], #policies, old[3], old[4]}
   local lists, taken = {}, {}
@@ -330,7 +335,13 @@ local function adopt(old, old_lists, policies, now)
       elseif kind == 2 or kind == 3 then
         advance(old, no_lists, other, 0, now)
         advance(record, no_lists, index, 0, now)
-        record[o + 3] = ceil(used_at(old, from, nil, now))
+        local at, start = old[from + 2], record[o + 2]
+        if at > start then
+          record[o + 3] = ceil(used_at(old, from, nil, now))
+        else
+          record[o + 3] = old[from + 3]
+          record[o + 4] = at > start - window and old[from + 4] or 0
+        end
       else
         record[o + 3] = old[from + 3]
       end
@@ -387,7 +398,7 @@ local function charged(policy, kind, window, at, used, previous, now, cost)
   end
   if now >= at + window then
     local start = now - fmod(now, window)
-    previous = kind == 2 and start == at + window and used or 0
+    previous = start == at + window and used or 0
     at, used = start, 0
   end
   local left = window - (now - at)
@@ -516,7 +527,7 @@ local function at_length(key, value, request, policies, now)
   for index = 1, count do
     local o, policy = header + 5 * index - 4, policies[index]
     local wait = granted and 0 or wait_us(record, o, lists[index], policy, now, cost)
-    if charge then take(record, lists, index, policy.rate, now, cost, slot) end
+    if charge then take(record, lists, index, policy, now, cost, slot) end
     local entries = lists[index]
     local remaining = max(0, floor(policy.limit - used_at(record, o, entries, now) + 0.000001))
     if restricted then remaining = min(remaining, record[3]) end
@@ -527,7 +538,7 @@ local function at_length(key, value, request, policies, now)
     if not granted then answer[#answer + 1] = wait end
   end
   -- Of a refusal too where something was corrected, or it would be corrected again and again, each time from now on; and where
-  -- the limits have changed, as what was used counts as used just now.
+  -- the limits have changed, as what was used counts as used as late as it may have been.
   local changed = not same and value and operation == 'take'
   if charge or changed or (same and corrected) then store(key, policies, record, lists, clear, now, grace) end
   return pack('<B' .. string.rep('d', #answer - 1), unpack(answer))

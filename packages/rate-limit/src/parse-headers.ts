@@ -158,7 +158,7 @@ function count(value: unknown): number | undefined {
 
 function lookup(headers: Parameters<typeof parseRateLimitHeaders>[0]): HeaderLookup {
   if (typeof headers === 'function') return headers;
-  if (headers instanceof Headers) return (name) => headers.get(name) ?? undefined;
+  if (isHeaders(headers)) return (name) => headers.get(name) ?? undefined;
   const lower = new Map(
     Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]),
   );
@@ -166,4 +166,9 @@ function lookup(headers: Parameters<typeof parseRateLimitHeaders>[0]): HeaderLoo
     const value = lower.get(name);
     return typeof value === 'string' || value === undefined ? value : value.join(', ');
   };
+}
+
+/** Of any implementation: those of undici's own `fetch` are of another class than the global one. */
+function isHeaders(headers: object): headers is Headers {
+  return 'get' in headers && typeof headers.get === 'function';
 }

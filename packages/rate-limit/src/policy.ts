@@ -93,7 +93,7 @@ export function slidingWindow(options: WindowOptions): Policy {
   return windowPolicy('sliding-window', options, largestLimit);
 }
 
-/** At most `limit` in any window whatever, exactly. Keeps a time per request: up to 12 bytes × `limit` for each subject. */
+/** At most `limit` in any window whatever, exactly. Keeps a time per request: up to 12 bytes × `limit` for each subject, twice that where more is charged afterwards. */
 export function slidingLog(options: WindowOptions): Policy {
   return windowPolicy('sliding-log', options, maxListed);
 }

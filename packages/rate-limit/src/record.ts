@@ -40,7 +40,7 @@ export function consume(
     granted = waitUs(policies[index] as Policy, states[index] as PolicyState, nowUs, cost) === 0;
   const charge = mode === 'force' || (mode === 'take' && granted);
   // Of a refusal too where something was corrected, or it would be corrected again and again, each time from now on; and where
-  // the limits have changed, as what was used counts as used just now.
+  // the limits have changed, as what was used counts as used as late as it may have been.
   if (charge || (same ? corrected : mode === 'take')) {
     record.states = states;
     record.restrictedUntil = restrictedUntil;
@@ -163,7 +163,7 @@ function waitUs(policy: Policy, state: PolicyState, nowUs: number, cost: number)
 
 /**
  * Carries what was used over to other policies: to the one of the same kind and window, else to the next one of the same
- * kind, where it counts as used just now. What no policy takes over is forgotten.
+ * kind, where it counts as used as late as it may have been. What no policy takes over is forgotten.
  */
 function adopted(
   states: readonly PolicyState[],
@@ -202,7 +202,12 @@ function converted(policy: Policy, old: PolicyState, nowUs: number): PolicyState
     const oldPolicy = { ...policy, windowUs: old.windowUs };
     algorithm.advance(oldPolicy, old, nowUs);
     algorithm.advance(policy, state, nowUs);
-    state.used = Math.ceil(algorithm.used(oldPolicy, old, nowUs));
+    if (old.at > state.at) state.used = Math.ceil(algorithm.used(oldPolicy, old, nowUs));
+    else {
+      // Or nothing would ever age while processes that have either window take turns.
+      state.used = old.used;
+      state.previous = old.at > state.at - policy.windowUs ? old.previous : 0;
+    }
   } else {
     state.used = old.used;
     state.entries.push(...old.entries);

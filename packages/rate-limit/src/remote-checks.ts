@@ -43,19 +43,21 @@ export class RemoteChecks {
   }
 
   check(set: CompiledSet, key: string, cost: number): Promise<Decision> {
-    const local = localKey(set, key);
-    const decided =
-      this.#refusals.find(local, set, cost, this.#now()) ??
-      (set.leasesSlots ? undefined : this.#leases?.spend(local, set, cost, this.#now()));
-    if (decided) return Promise.resolve(reported(key, cost, decided));
-    const leased = set.leasesSlots || set.shadow ? undefined : this.#leases;
-    return leased && cost <= leased.size && leased.size <= set.largestCost
-      ? this.#takeLeased(leased, set, key, local, cost)
-      : this.#take(set, key, local, cost);
+    const counted = countedKey(set, key);
+    const refusal = this.#refusals.find(counted, set, cost, this.#now());
+    if (refusal) return Promise.resolve(reported(key, cost, refusal));
+    const leases = set.leasesSlots || set.shadow ? undefined : this.#leases;
+    if (!leases) return this.#take(set, key, counted, cost);
+    const local = set.counter === set.name ? counted : localKey(set, key);
+    const spent = leases.spend(local, set, cost, this.#now());
+    if (spent) return Promise.resolve(spent);
+    return cost <= leases.size && leases.size <= set.largestCost
+      ? this.#takeLeased(leases, set, key, local, counted, cost)
+      : this.#take(set, key, counted, cost);
   }
 
-  forgetRefusals(locals: readonly string[]): void {
-    for (const local of locals) this.#refusals.forget(local);
+  forgetRefusals(set: CompiledSet, key: string): void {
+    this.#refusals.forget(countedKey(set, key));
   }
 
   forgetLeases(locals: readonly string[]): void {
@@ -72,6 +74,7 @@ export class RemoteChecks {
     set: CompiledSet,
     key: string,
     local: string,
+    counted: string,
     cost: number,
   ): Promise<Decision> {
     // Nobody is refused when a whole lease cannot be had: the cost alone may still be.
@@ -79,7 +82,7 @@ export class RemoteChecks {
       this.#ask(
         set,
         key,
-        local,
+        counted,
         size,
         0,
         (decision) => decision,
@@ -87,15 +90,15 @@ export class RemoteChecks {
       );
     const decision = await leases.renew(local, set, cost, this.#now, take);
     if (decision === 'unavailable') return this.#degrade(set, key, cost, 0);
-    return decision ?? (await this.#take(set, key, local, cost));
+    return decision ?? (await this.#take(set, key, counted, cost));
   }
 
-  #take(set: CompiledSet, key: string, local: string, cost: number): Promise<Decision> {
+  #take(set: CompiledSet, key: string, counted: string, cost: number): Promise<Decision> {
     const slot = slotFor(set);
     return this.#ask(
       set,
       key,
-      local,
+      counted,
       cost,
       slot,
       (decision) => reported(key, cost, decision),
@@ -112,7 +115,7 @@ export class RemoteChecks {
   #ask<T>(
     set: CompiledSet,
     key: string,
-    local: string,
+    counted: string,
     cost: number,
     slot: number,
     decided: (decision: Decision) => T,
@@ -138,9 +141,11 @@ export class RemoteChecks {
         return failed(error);
       }
       this.#health.succeeded();
+      // Who was refused something else has longer to wait now.
+      if (decision.allowed) this.#refusals.forget(counted);
       // Slots are freed at any moment; time alone ends other refusals.
-      if (!decision.allowed && !set.leasesSlots)
-        this.#refusals.add(local, set, cost, decision, askedAtMs, this.#now());
+      else if (!set.leasesSlots)
+        this.#refusals.add(counted, set, cost, decision, askedAtMs, this.#now());
       return decided(decision);
     }, failed);
   }
@@ -169,6 +174,11 @@ export class RemoteChecks {
       return Promise.reject(error);
     }
   }
+}
+
+/** Under what a refusal of a subject is remembered: what is charged under one set is missing in all that share its counter. */
+function countedKey({ counter }: CompiledSet, subject: string): string {
+  return `${counter} ${subject}`;
 }
 
 /** The store answered, with an error: a record that cannot be read, say. Whoever can bring that about must not take the store from others. */

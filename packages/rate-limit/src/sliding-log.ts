@@ -30,13 +30,20 @@ export const slidingLogAlgorithm: Algorithm = {
     }
     return windowUs;
   },
-  take(_policy, state, nowUs, cost) {
+  take({ limit }, state, nowUs, cost) {
     const { entries } = state;
     const newest = entries.length - 2;
-    const together = entries[newest] === nowUs ? (entries[newest + 1] as number) + cost : cost;
-    if (entries[newest] === nowUs && together <= largestEntry) entries[newest + 1] = together;
-    else entries.push(nowUs, cost);
-    state.used += cost;
+    // What is charged by force has no limit, but its log must have one: then the newest entry is charged anew.
+    if (entries[newest] === nowUs || entries.length >= 4 * limit) {
+      const charged = entries[newest + 1] as number;
+      const together = Math.min(charged + cost, largestEntry);
+      entries[newest] = nowUs;
+      entries[newest + 1] = together;
+      state.used += together - charged;
+    } else {
+      entries.push(nowUs, cost);
+      state.used += cost;
+    }
   },
   give(state, cost) {
     const { entries } = state;

@@ -9,6 +9,10 @@ export const slidingWindowAlgorithm: Algorithm = {
     if (start > at) {
       state.previous = start === at + windowUs ? state.used : 0;
       state.used = 0;
+    } else {
+      // The clock stepped back: what was charged in the window before would weigh less the further back it went.
+      state.used += state.previous;
+      state.previous = 0;
     }
     state.at = start;
     return start < at;

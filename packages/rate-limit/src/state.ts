@@ -13,7 +13,7 @@ export interface PolicyState {
   at: number;
   /** Token bucket: the level. Windows: what was charged in the current one. Log: the sum of its entries. */
   used: number;
-  /** Sliding window: what was charged in the window before. */
+  /** Windows: what was charged in the one before. */
   previous: number;
   /** Log: time and cost in turns, oldest first. Concurrency: slot and end of lease in turns. */
   readonly entries: number[];

@@ -77,6 +77,11 @@ export class Turnstile {
     line.wake?.();
   }
 
+  /** What everybody was told may be wrong by now: the first of every line may try. */
+  wakeAll(): void {
+    for (const key of this.#lines.keys()) this.wake(key);
+  }
+
   #next(key: string): void {
     const next = this.#lines.get(key)?.behind.shift();
     if (next) next.turn();

@@ -2,6 +2,7 @@ import { fakeClock } from '@countersign/testkit/clock';
 import fc from 'fast-check';
 import { parseRateLimit } from 'ratelimit-header-parser';
 import { type BareItem, parseList } from 'structured-headers';
+import { Headers as UndiciHeaders } from 'undici';
 import { describe, expect, test } from 'vitest';
 import {
   concurrency,
@@ -246,6 +247,12 @@ describe('parseRateLimitHeaders', () => {
     expect(parseRateLimitHeaders(new Headers({ 'Retry-After': '7' }), now()).retryAfterMs).toBe(
       7000,
     );
+    // Those that `fetch` of undici answers with are not of the global class.
+    const ofUndici = new UndiciHeaders({ 'Retry-After': '7', 'X-RateLimit-Remaining': '3' });
+    expect(parseRateLimitHeaders(ofUndici, now())).toEqual({
+      limits: [{ remaining: 3 }],
+      retryAfterMs: 7000,
+    });
     const date = new Date(now() + 8000).toUTCString();
     const lookup = (name: string): string | undefined =>
       name === 'retry-after' ? date : undefined;

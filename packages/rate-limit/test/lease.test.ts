@@ -8,7 +8,12 @@ import {
 } from '../src/index.ts';
 
 type Step =
-  | { readonly do: 'check'; readonly process: number; readonly cost: number }
+  | {
+      readonly do: 'check';
+      readonly process: number;
+      readonly policy: 'p' | 'q';
+      readonly cost: number;
+    }
   | { readonly do: 'run' }
   | { readonly do: 'answer' }
   | { readonly do: 'wait'; readonly ms: number };
@@ -17,6 +22,7 @@ const windowMs = 1000;
 const size = 7;
 const limit = size;
 const mostProcesses = 3;
+const mostSets = 2;
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -24,6 +30,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('check' as const),
       process: fc.nat({ max: mostProcesses - 1 }),
+      policy: fc.constantFrom('p' as const, 'q' as const),
       // None costs as much as a lease, so that a lease is known by what it costs.
       cost: fc.constantFrom(1, 1, 1, size - 1),
     }),
@@ -39,13 +46,23 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-const check = (cost: number): Step => ({ do: 'check', process: 0, cost });
+const check = (cost: number, policy: 'p' | 'q' = 'p'): Step => ({
+  do: 'check',
+  process: 0,
+  policy,
+  cost,
+});
 const wait: Step = { do: 'wait', ms: windowMs };
 const [run, answer]: [Step, Step] = [{ do: 'run' }, { do: 'answer' }];
 /** What is left of a lease, and the next, which a larger cost needs, both carried into a window. */
 const carried: readonly Step[] = [
   [check(1), run, answer, check(1), check(6), wait, run, wait],
   [check(1), check(1), check(1), check(6), answer, run],
+].flat();
+/** What is left of a lease for each of two sets, carried into the same window. */
+const carriedByTwo: readonly Step[] = [
+  [check(1), run, answer, wait, check(1, 'q'), run, answer, wait],
+  [check(6), check(6, 'q'), check(1), run, answer, check(6)],
 ].flat();
 
 const programs = fc.array(step, { maxLength: 80, size: 'max' });
@@ -54,12 +71,13 @@ const programs = fc.array(step, { maxLength: 80, size: 'max' });
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('leases', () => {
-  test('let at most their size for each process pass on top of a window, whatever the costs and however late the answers', async () => {
+  test('let at most their size for each process and set pass on top of a window, whatever the costs and however late the answers', async () => {
     await fc.assert(
       fc.asyncProperty(
         programs,
         fc.integer({ min: 1, max: mostProcesses }),
-        async (steps, processes) => {
+        fc.integer({ min: 1, max: mostSets }),
+        async (steps, processes, sets) => {
           const clock = { ms: 0 };
           const now = (): number => clock.ms;
           const memory = memoryRateLimitStore({ now });
@@ -83,11 +101,15 @@ describe('leases', () => {
                 });
               }),
           };
+          const shared = {
+            limits: [fixedWindow({ limit, windowSeconds: windowMs / 1000 })],
+            counter: 'c',
+          };
           const fleet = Array.from({ length: processes }, () =>
             createRateLimiter({
               store,
               now,
-              policies: { p: [fixedWindow({ limit, windowSeconds: windowMs / 1000 })] },
+              policies: { p: shared, q: shared },
               lease: { size, maxAgeMs: 3000 },
             }),
           );
@@ -99,7 +121,7 @@ describe('leases', () => {
             } else if (each.do === 'answer') ran.shift()?.();
             else if (each.do === 'check') {
               void fleet[each.process % processes]
-                ?.check('s', { cost: each.cost })
+                ?.check('s', { policy: sets === 1 ? 'p' : each.policy, cost: each.cost })
                 .then(({ allowed, source }) => {
                   if (allowed && source === 'local') pass(each.cost);
                 });
@@ -107,10 +129,16 @@ describe('leases', () => {
             await settled();
           }
           for (const count of passed.values())
-            expect(count).toBeLessThanOrEqual(limit + size * processes);
+            expect(count).toBeLessThanOrEqual(limit + size * processes * sets);
         },
       ),
-      { numRuns: 500, examples: [[carried, 1]] },
+      {
+        numRuns: 500,
+        examples: [
+          [carried, 1, 1],
+          [carriedByTwo, 1, 2],
+        ],
+      },
     );
   });
 });

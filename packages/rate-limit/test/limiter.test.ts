@@ -417,6 +417,18 @@ describe('a slot', () => {
     expect(await limiter.renew('s', { slot: second.slot })).toBe(false);
   });
 
+  test('that none can be is refused, where otherwise one would stay taken without a word', async () => {
+    const limiter = limiterOf({ policies });
+    const { slot } = await limiter.check('s');
+    for (const nonsense of [slot, {}, { slot: String(slot) }, { slot: Number.NaN }] as never[]) {
+      await expect(limiter.release('s', nonsense)).rejects.toThrow(/^slot: /);
+      await expect(limiter.renew('s', nonsense)).rejects.toThrow(/^slot: /);
+    }
+    const settled = limiter.settle('s', { cost: 1, actualCost: 1, slot: null as never });
+    await expect(settled).rejects.toThrow(/^slot: /);
+    expect((await limiter.check('s')).allowed).toBe(false);
+  });
+
   test('is given back even where the charge that comes with it fails', async () => {
     const store = remoteStore();
     const limiter = limiterOf({
@@ -961,6 +973,23 @@ describe('acquire', () => {
     });
   });
 
+  test('looks again and again for a free slot only, not for what takes its time', async () => {
+    clock.set(Date.UTC(2026, 0, 1));
+    const store = remoteStore();
+    const limiter = limiterOf({ store, policies: { p: [concurrency({ limit: 2 }), ...five] } });
+    await limiter.acquire('s', { cost: 5 });
+    await expect(limiter.acquire('s', { maxWaitMs: 1000 })).rejects.toMatchObject({
+      code: 'ERR_RATE_LIMIT_WAIT',
+    });
+    const waiting = limiter.acquire('s', { maxWaitMs: 60_000 });
+    await pass(0);
+    const { asked } = store;
+    for (let second = 0; second < 59; second += 1) await pass(1000);
+    expect(store.asked).toBe(asked);
+    await pass(1000);
+    expect((await waiting).allowed).toBe(true);
+  });
+
   test('gives up when its turn does not come in time', async () => {
     const limiter = limiterOf({ policies: bucket });
     await limiter.acquire('s');
@@ -986,6 +1015,16 @@ describe('acquire', () => {
     await Promise.all([first, second]);
     for (let step = 0; step < 12; step += 1) await pass(100);
     expect((await third).allowed).toBe(true);
+  });
+
+  test('tries again when limits have changed, and does not wait as the old ones said', async () => {
+    const limiter = limiterOf({ policies: { p: five } });
+    await limiter.acquire('s', { cost: 5 });
+    const waiting = limiter.acquire('s', { maxWaitMs: 60_000 });
+    await pass(0);
+    limiter.setPolicies('p', [fixedWindow({ limit: 6, windowSeconds: 60 })]);
+    await pass(0);
+    expect(await Promise.race([waiting, Promise.resolve()])).toMatchObject({ allowed: true });
   });
 
   test('fails for what can never be had, and for who is denied', async () => {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { freshState } from '../src/algorithm.ts';
 import { memoryRateLimitStore, type Policy, slidingLog, slidingWindow } from '../src/index.ts';
 import { tolerance } from '../src/state.ts';
 import { cost, limitsAfter, policies, program, run, type Step } from './programs.ts';
@@ -106,4 +107,13 @@ test('a peek at a subject that was never seen leaves nothing behind', () => {
 
 test.each([0, 1, -1, 1.5, Number.NaN])('refuses maxSubjects: %d', (maxSubjects) => {
   expect(() => memoryRateLimitStore({ maxSubjects })).toThrow(/^maxSubjects: /);
+});
+
+test('a log does not grow with what is charged over its limit', () => {
+  const policy = slidingLog({ limit: 5, windowSeconds: 3600 });
+  const state = freshState(policy.kind, policy.windowUs);
+  for (let nowUs = 1; nowUs <= 50; nowUs += 1)
+    state.algorithm.take(policy, state, nowUs, nowUs % 10 === 0 ? 1e9 : 1, 0);
+  expect(state.entries.length / 2).toBeLessThanOrEqual(10);
+  expect(state.used).toBe(state.entries.reduce((sum, part, index) => sum + (index % 2) * part, 0));
 });

@@ -18,6 +18,7 @@ import {
   fixedWindow,
   type RateLimitError,
   type RateLimiter,
+  slidingLog,
   slidingWindow,
   tokenBucket,
 } from '../src/index.ts';
@@ -193,6 +194,18 @@ describe('what is left in Redis', () => {
     const [key, ...others] = await redis.keys('*');
     expect(others).toEqual([]);
     expect(Number(await redis.memory('USAGE', key as string))).toBeLessThan(300);
+  });
+
+  test('does not grow with what is charged over the limit of a log', async () => {
+    const limiter = createRateLimiter({
+      store: redisRateLimitStore(redis),
+      policies: { log: [slidingLog({ limit: 5, windowSeconds: 3600 })] },
+      timeoutMs: 10_000,
+    });
+    for (let penalty = 0; penalty < 50; penalty += 1)
+      await limiter.settle('s', { cost: 0, actualCost: penalty % 10 === 0 ? 1e9 : 1 });
+    // docs/storage/rate-limit.md.
+    expect(await redis.strlen('rl:log:s')).toBeLessThanOrEqual(39 + 12 * 10);
   });
 
   test('has no control characters and no long names in its keys', async () => {

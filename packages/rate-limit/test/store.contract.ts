@@ -152,6 +152,26 @@ export function rateLimitStoreContract(
       });
     });
 
+    test.each([
+      ['sliding', slidingWindow, 0],
+      ['fixed', fixedWindow, 10],
+    ] as const)(
+      'a %s window keeps what was charged in the one before when the clock steps back into it',
+      async (_, windowOf, again) => {
+        const policies = [windowOf({ limit: 10, windowSeconds: 10 })];
+        nowMs += 9900;
+        expect(await passing(policies, 10)).toBe(10);
+        nowMs += 1200;
+        expect(await granted(policies)).toBe(true);
+        nowMs -= 1500;
+        expect(await passing(policies, 10)).toBe(0);
+        nowMs += 1500;
+        expect(await passing(policies, 10)).toBe(again);
+        nowMs += 20_000;
+        expect(await passing(policies, 12)).toBe(10);
+      },
+    );
+
     describe('concurrency', () => {
       const policies = [concurrency({ limit: 2, leaseSeconds: 10 })];
       const key = () => ({ counter: 'c', subject });
@@ -221,6 +241,22 @@ export function rateLimitStoreContract(
       expect(await granted(policies)).toBe(true);
     });
 
+    test('limits that change in one process after the other let what was used age meanwhile', async () => {
+      const before = [slidingWindow({ limit: 5, windowSeconds: 60 })];
+      const after = [slidingWindow({ limit: 5, windowSeconds: 120 })];
+      expect(await passing(before, 6)).toBe(5);
+      const either = async (): Promise<number> => {
+        nowMs += 10_000;
+        return (await passing(after, 1)) + (await passing(before, 1));
+      };
+      let passed = 0;
+      while (nowMs < startMs + 120_000) passed += await either();
+      expect(passed).toBe(0);
+      while (nowMs < startMs + 230_000) passed += await either();
+      expect(passed).toBeGreaterThan(0);
+      expect(passed).toBeLessThanOrEqual(5);
+    });
+
     test('limits of another kind do not take what is stored for their own, whatever their window', async () => {
       const numbers = { limit: 5, windowSeconds: 60 };
       const all = [fixedWindow(numbers), slidingWindow(numbers), slidingLog(numbers)];
@@ -261,6 +297,27 @@ export function rateLimitStoreContract(
           granted: false,
           policies: [{ retryAfterMs: 1 }],
         });
+        nowMs += 1;
+        expect(await passing(policies, 8)).toBe(5);
+      });
+
+      test('again and again is kept exactly by a log up to twice its limit, and then forgotten with the last of it', async () => {
+        const policies = [slidingLog({ limit: 5, windowSeconds: 60 })];
+        const forced = async (times: number): Promise<void> => {
+          for (let count = 0; count < times; count += 1) {
+            nowMs += 1000;
+            await force(policies, 1);
+          }
+        };
+        await forced(10);
+        nowMs += 59_999 - 4000;
+        expect(await granted(policies)).toBe(false);
+        nowMs += 1;
+        expect(await granted(policies)).toBe(true);
+        nowMs += 60_000;
+        await forced(20);
+        nowMs += 59_999;
+        expect(await granted(policies)).toBe(false);
         nowMs += 1;
         expect(await passing(policies, 8)).toBe(5);
       });
