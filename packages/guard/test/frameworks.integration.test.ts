@@ -324,6 +324,19 @@ describe('Fastify', () => {
     await vi.waitFor(() => expect(responses).toEqual([201, 201]));
   });
 
+  test('keeps the headers that other hooks gave to what was sent before', async () => {
+    const app = fastifyApp();
+    app.addHook('onRequest', async (_request, reply) => {
+      reply.headers({ 'access-control-allow-origin': '*', etag: '"of the hook"' });
+    });
+    const said = { pass: false, status: 201, headers: [['etag', '"as it was"']] } as const;
+    await app.register(fastify(chain().use('again', () => ({ ...said, verbatim: true }))));
+    app.get('/', () => 'unreachable');
+    const { headers } = await fetch(await listen(app));
+    expect(headers.get('access-control-allow-origin')).toBe('*');
+    expect(headers.get('etag')).toBe('"as it was"');
+  });
+
   test('keeps the status and the headers of an error', async () => {
     const app = fastifyApp();
     await app.register(fastify(marked));
@@ -530,6 +543,34 @@ describe('Hono', () => {
     expect((await ask(at, '/stream', init)).text).toBe('a=b');
     expect((await ask(at, '/context', init)).json).toEqual({ length: 3, mark: 'marked' });
   });
+
+  test.each(['at once', 'piece by piece'])(
+    'sends what was sent before as it was, whatever rewrites it %s, which may add header fields',
+    async (how) => {
+      const app = new Hono();
+      app.use(async (c, next) => {
+        await next();
+        const body = how === 'at once' ? 'rewritten' : ReadableStream.from([Buffer.from('re')]);
+        c.res = new Response(body, c.res);
+        c.header('content-encoding', 'rot13');
+        c.header('x-added', 'yes');
+      });
+      const said = { pass: false, status: 201, headers: [], body: 'as it was' } as const;
+      app.use(
+        hono(
+          chain()
+            .use('mark', marking)
+            .use('again', () => ({ ...said, verbatim: true })),
+        ),
+      );
+      const response = await fetch(await listen(app as never));
+      expect([response.status, await response.text()]).toEqual([201, 'as it was']);
+      expect(response.headers.get('x-guard')).toBe('yes');
+      expect(response.headers.get('x-added')).toBe('yes');
+      expect(response.headers.get('content-encoding')).toBeNull();
+      expect(response.headers.get('content-type')).toBeNull();
+    },
+  );
 
   test('says what is missing when it does not run on node:http', async () => {
     const app = new Hono().use(hono(marked));
