@@ -680,6 +680,22 @@ describe('a decision about an unknown outcome', () => {
     });
   });
 
+  test('that comes when the caller has left runs nothing, and it stays unknown', async () => {
+    const caller = new AbortController();
+    mount({
+      onUnknown: async () => {
+        caller.abort();
+        return 'rerun' as const;
+      },
+    });
+    await interrupt();
+    expect(refused(await send({ signal: caller.signal })).status).toBe(409);
+    mount();
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+    });
+  });
+
   test.each<[string, unknown]>([
     ['nothing', undefined],
     ['a word that means nothing', 'retry'],
