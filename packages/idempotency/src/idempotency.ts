@@ -93,7 +93,9 @@ export function createIdempotency(options: JobOptions): Idempotency {
   };
   const recoveryOf = (decided: JobRecovery): Recovery => {
     if (decided === 'refuse' || decided === 'rerun') return decided;
-    if (typeof decided === 'object') return { payload: encode(decided.value) };
+    // Without types it may be the value itself, and that would be lost.
+    const isValue = typeof decided === 'object' && decided !== null && 'value' in decided;
+    if (isValue) return { payload: encode(decided.value) };
     throw new TypeError("onUnknown: expected it to give 'refuse', 'rerun' or { value }");
   };
 
@@ -196,9 +198,19 @@ export function unprotected(key?: string): Execution {
 
 function replay<T>(id: string, payload: Uint8Array | undefined): RunResult<T> {
   if (!payload || noResult.equals(payload)) throw refusal(id, 'not-stored');
-  const { value } = JSON.parse(Buffer.from(payload).toString()) as { value: T };
+  const value = valueIn<T>(id, payload);
   channels.replayed.publish({ id });
   return { value, replayed: true };
+}
+
+function valueIn<T>(id: string, payload: Uint8Array): T {
+  try {
+    const { value } = JSON.parse(Buffer.from(payload).toString()) as { value: T };
+    return value;
+  } catch {
+    // Without its cause, which would quote the payload.
+    throw refusal(id, 'unreadable');
+  }
 }
 
 const refusals = {
