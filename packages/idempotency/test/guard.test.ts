@@ -972,14 +972,24 @@ test.each<[string, object]>([
   ['streaming', { streaming: 'flow' }],
   ['methods', { methods: ['post'] }],
   ['methods', { methods: 'POST' }],
+  ['methods', { methods: ['ALL'] }],
   ['documentation', { documentation: '/idempotency' }],
   ['required', { required: ['/payments'] }],
   ['required', { required: true }],
   ['required', { required: [7] }],
+  // A method that node:http does not know never comes, and nothing would be required.
+  ['required', { required: ['ALL /payments'] }],
   ['replayHeaders', { replayHeaders: 'x-payment-id' }],
+  ['replayHeaders', { replayHeaders: [7] }],
   ['encryptionKeys', { encryptionKeys: [] }],
+  // What a variable that is not set leaves must not mean that nothing is encrypted.
+  ['encryptionKeys', { encryptionKeys: '' }],
+  ['encryptionKeys', { encryptionKeys: null }],
+  ['now', { now: 0 }],
+  ['requried', { requried: ['POST /payouts'] }],
+  ['scope', { scope: 'payments' }],
   ['encryptionKeys', { encryptionKeys: [Buffer.alloc(16)] }],
 ])('a mistake in %s is reported by name', (option, mistake) => {
   expect(() => mount(mistake)).toThrow(TypeError);
-  expect(() => mount(mistake)).toThrow(new RegExp(`^${option}`));
+  expect(() => mount(mistake)).toThrow(new RegExp(`^${option}: `));
 });

@@ -297,5 +297,6 @@ test('mistakes are reported by name', async () => {
   expect(() => create({ scope: '' })).toThrow(/^scope/);
   expect(() => create({ onUnknown: 'retry' as never })).toThrow(/^onUnknown/);
   expect(() => create({ maxResultBytes: -1 })).toThrow(/^maxResultBytes/);
+  expect(() => create({ maxResultByte: 1 } as never)).toThrow(/^maxResultByte: /);
   await expect(jobs.run('', '', () => 1)).rejects.toThrow(/^key/);
 });
