@@ -58,7 +58,14 @@ export function fastify<C>(guard: Guard<C>, options: AdapterOptions = {}): Fasti
           request.guard = together(request.guard, verdict.context) as GuardContext;
           heldResponse(reply.raw)?.awaitHandler();
           next();
-        } else refuse(reply, verdict);
+          return;
+        }
+        try {
+          refuse(reply, verdict);
+        } catch (error) {
+          // Another hook gave the response a header that cannot be sent.
+          next(error as Error);
+        }
       };
       const verdict = gate(raw, reply.raw, { route: request.routeOptions.url });
       if ('then' in verdict) void verdict.then(proceed);

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { serve } from '@hono/node-server';
 import expressApp, { type ErrorRequestHandler, Router } from 'express';
-import fastifyApp, { type FastifyInstance } from 'fastify';
+import fastifyApp, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
@@ -18,6 +18,7 @@ import {
   type Outcome,
   problem,
   route,
+  type Verdict,
 } from '../src/index.ts';
 
 /** What each framework has of its own: its error handlers, its scopes, its ways to throw. */
@@ -335,6 +336,28 @@ describe('Fastify', () => {
     const { headers } = await fetch(await listen(app));
     expect(headers.get('access-control-allow-origin')).toBe('*');
     expect(headers.get('etag')).toBe('"as it was"');
+  });
+
+  describe.each(['at once', 'later'])('whose guards decide %s', (when) => {
+    test.each<[by: string, status: number, said: Verdict<string>]>([
+      ['a hook, for the handler', 500, { pass: true, context: '' }],
+      ['a hook, for a refusal', 403, { pass: false, status: 403, headers: [] }],
+      ['a hook, for a replay', 500, { pass: false, status: 201, headers: [], verbatim: true }],
+      ['the handler', 500, { pass: true, context: '' }],
+    ])('crashes not for a header that cannot be sent, given by %s', async (by, status, said) => {
+      const app = fastifyApp();
+      const give = async (_request: unknown, reply: FastifyReply): Promise<void> =>
+        void reply.header('x-city', '\u20ac');
+      if (by.startsWith('a hook')) app.addHook('onRequest', give);
+      const guard = when === 'later' ? async () => said : () => said;
+      await app.register(fastify(chain().use('says', guard)));
+      app.get('/', async (request, reply) => {
+        await give(request, reply);
+        return 'done';
+      });
+      expect(await ask(await listen(app), '/')).toMatchObject({ status, json: generic(status) });
+      expect(failures[0]).toMatchObject({ error: { code: 'ERR_INVALID_CHAR' } });
+    });
   });
 
   test('keeps the status and the headers of an error', async () => {
