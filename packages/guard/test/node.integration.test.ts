@@ -352,7 +352,9 @@ describe('a response that is held back', () => {
       written.resolve();
     });
     const connection = await serve(listener);
-    const response = await connection.send(get).response();
+    await connection.send(get).until('\r\n');
+    expect(connection.pending).toMatch(/^HTTP\/1.1 500 Internal Server Error\r\n/);
+    const response = await connection.response();
     expect([response.status, response.body.toString()]).toEqual([
       500,
       '{"status":500,"type":"about:blank","title":"Internal Server Error"}',
