@@ -821,6 +821,21 @@ describe('a store that fails', () => {
     passed(await send());
   });
 
+  test.each<[string, Partial<IdempotencyStore>]>([
+    ['as long as a lease', { release: down }],
+    ['once, with a record of somebody else', {}],
+  ])('at begin %s has nobody lose a lease: none was given', async (_, failing) => {
+    passed(await send());
+    store = { ...store, begin: down, ...failing };
+    mount();
+    const { events, stop } = record();
+    expect(refused(await send()).status).toBe(503);
+    await vi.advanceTimersByTimeAsync(2 * leaseMs);
+    stop();
+    expect(events.map(([name]) => name)).toContain('store-error');
+    expect(events.map(([name]) => name)).not.toContain('lease-lost');
+  });
+
   test('at completion is asked again until it takes the outcome', async () => {
     const memory = memoryIdempotencyStore();
     store = {
