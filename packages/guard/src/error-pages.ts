@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import { ServerResponse } from 'node:http';
 import { forgetBody, sendProblem } from './gate.ts';
 import { type Fields, setFields } from './response-headers.ts';
 
@@ -33,6 +33,7 @@ export function replaceErrorPages(
   };
   res.writeHead = (...head: Head) => {
     if (writing || head[0] < 400 || res.headersSent) return writeHead(...head);
+    refuseUnsendable(head, res);
     waiting = head;
     // What stands between may look at the head before it is written.
     res.statusCode = head[0];
@@ -52,4 +53,10 @@ export function replaceErrorPages(
     replace(res, status);
     return res;
   }) as ServerResponse['end'];
+}
+
+/** Now, to whoever wrote it and may do something about it: nobody expects that of the body that it waits for. */
+function refuseUnsendable([, reason, fields]: Head, { req }: ServerResponse): void {
+  const given = fields ?? reason;
+  if (typeof given === 'object') setFields(new ServerResponse(req), given);
 }

@@ -1,4 +1,9 @@
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import {
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify';
 import { replaceErrorPages } from './error-pages.ts';
 import { reportHandlerFailure } from './events.ts';
@@ -13,6 +18,7 @@ import {
 } from './gate.ts';
 import { heldResponse } from './held-response.ts';
 import { pathOf } from './node-request.ts';
+import { setFields } from './response-headers.ts';
 import type { Guard, GuardContext, Reply, Verdict } from './verdict.ts';
 
 export type { AdapterOptions } from './gate.ts';
@@ -52,7 +58,14 @@ export function fastify<C>(guard: Guard<C>, options: AdapterOptions = {}): Fasti
           request.guard = together(request.guard, verdict.context) as GuardContext;
           heldResponse(reply.raw)?.awaitHandler();
           next();
-        } else refuse(reply, verdict);
+          return;
+        }
+        try {
+          refuse(reply, verdict);
+        } catch (error) {
+          // Another hook gave the response a header that cannot be sent.
+          next(error as Error);
+        }
       };
       const verdict = gate(raw, reply.raw, { route: request.routeOptions.url });
       if ('then' in verdict) void verdict.then(proceed);
@@ -74,10 +87,14 @@ export function fastify<C>(guard: Guard<C>, options: AdapterOptions = {}): Fasti
   return Object.assign(plugin, { [Symbol.for('skip-override')]: true });
 }
 
-/** Through Fastify, so that the hooks that see every response see this one; but `onSend` must not rewrite what it has rewritten. */
+/**
+ * Through Fastify, so that the hooks that see every response see this one; but `onSend` must not rewrite what it has
+ * rewritten. What other hooks have put on the response (CORS, say) goes with it.
+ */
 function refuse(reply: FastifyReply, refusal: Reply): void {
   const { status, body, verbatim } = refusal;
   if (verbatim) {
+    setFields(reply.raw, reply.getHeaders() as OutgoingHttpHeaders);
     reply.hijack();
     sendRefusal(reply.raw, refusal);
     return;

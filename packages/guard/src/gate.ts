@@ -114,6 +114,8 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
 /** Answers with a refusal whose headers the gate has put on the response already. */
 export function sendRefusal(res: ServerResponse, { status, body }: Reply): void {
   res.statusCode = status;
+  // Of an answer that failed it may be what node:http refuses to send.
+  res.statusMessage = '';
   res.end(body);
 }
 

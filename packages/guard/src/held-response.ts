@@ -137,8 +137,10 @@ class HeldResponse {
       return this.res;
     }
     const whole = this.chunks.length === 0;
-    if (isBytes(chunk)) this.hold({ bytes: toBuffer(chunk, encoding) });
-    if (!this.res.headersSent) this.writeHead(whole);
+    const bytes = isBytes(chunk) ? toBuffer(chunk, encoding) : undefined;
+    // First: a head that cannot be written is an error, and what was to follow it no part of the answer to that.
+    if (!this.res.headersSent) this.writeHead(whole ? (bytes?.length ?? 0) : undefined);
+    if (bytes) this.hold({ bytes });
     this.markEnded();
     this.endCallback = done as Callback | undefined;
     if (this.phase === 'holding') this.settle(this.outgrown() ? undefined : this.body());
@@ -154,12 +156,12 @@ class HeldResponse {
   }
 
   /** A body that is given whole to `end` gets its length, as node:http would give it. */
-  private writeHead(whole: boolean): void {
+  private writeHead(length: number | undefined): void {
     const { res } = this;
     const framed = ['content-length', 'transfer-encoding', 'trailer'].some((name) =>
       res.hasHeader(name),
     );
-    if (whole && !framed && this.hasBody()) res.setHeader('content-length', this.bytes);
+    if (length !== undefined && !framed && this.hasBody()) res.setHeader('content-length', length);
     res.writeHead(res.statusCode);
   }
 
@@ -208,7 +210,7 @@ class HeldResponse {
     const bytes = toBuffer(body, 'utf8');
     this.chunks = [{ bytes }];
     this.bytes = bytes.length;
-    this.writeHead(true);
+    this.writeHead(bytes.length);
     this.replaced = true;
     this.markEnded();
     this.flushed = false;

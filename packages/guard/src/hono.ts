@@ -4,7 +4,15 @@ import { matchedRoutes } from 'hono/route';
 import { knownBody } from './body.ts';
 import { replaceErrorPages } from './error-pages.ts';
 import { reportHandlerFailure } from './events.ts';
-import { type AdapterOptions, createGate, failureReply, statusOf, together } from './gate.ts';
+import {
+  type AdapterOptions,
+  createGate,
+  failureReply,
+  forgetBody,
+  statusOf,
+  together,
+} from './gate.ts';
+import { type Fields, setFields } from './response-headers.ts';
 import type { Guard, Reply } from './verdict.ts';
 
 export type { AdapterOptions } from './gate.ts';
@@ -31,7 +39,10 @@ export function hono<C>(
   return async (c, next) => {
     const { incoming, outgoing } = (c.env ?? {}) as NodeBindings;
     const verdict = await gate(incoming, outgoing, { route: routeOf(c) });
-    if (!verdict.pass) return responseOf(verdict);
+    if (!verdict.pass) {
+      if (verdict.verbatim) insistOn(outgoing, verdict);
+      return responseOf(verdict);
+    }
     replaceErrorPages(outgoing, isServerPage);
     const body = await knownBody(incoming)?.catch(() => undefined);
     if (body) incoming.rawBody = body;
@@ -64,6 +75,39 @@ function responseOf({ status, headers, body }: Reply, withHeaders = false): Resp
       headers: headers.map(([name, value]): [string, string] => [name, value]),
     }),
   });
+}
+
+/**
+ * Middleware in front of the guards rewrote this answer when it was sent first, and what was kept is what left. It may
+ * put header fields on it again, as it does on any answer; whatever body it makes of it, this one is sent.
+ */
+function insistOn(res: ServerResponse, { status, body }: Reply): void {
+  const { writeHead, end } = res;
+  let sent = false;
+  const send = (): void => {
+    if (sent) return;
+    sent = true;
+    forgetBody(res);
+    res.removeHeader('content-type');
+    res.statusCode = status;
+    end.call(res, body, 'utf8');
+  };
+  res.writeHead = ((...head: [status: number, reason?: string | Fields, fields?: Fields]) => {
+    // node:http asks for the head itself when it gets the body.
+    if (sent) return Reflect.apply(writeHead, res, head);
+    const fields = head.find((part) => typeof part === 'object');
+    if (fields) setFields(res, fields);
+    return res;
+  }) as ServerResponse['writeHead'];
+  res.flushHeaders = send;
+  res.write = () => {
+    send();
+    return true;
+  };
+  res.end = () => {
+    send();
+    return res;
+  };
 }
 
 function report({ req }: Context, error: unknown): void {

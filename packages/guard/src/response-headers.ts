@@ -72,6 +72,7 @@ export function keepReadable(res: ServerResponse): void {
 export function takeBackHead(res: ServerResponse): void {
   // node:http keeps what it composed here until the first bytes leave, and has no other way to give it up.
   Object.assign(res, { _header: null, _contentLength: null, chunkedEncoding: false });
+  res.statusMessage = '';
   for (const name of res.getHeaderNames()) if (!ofConnection.has(name)) res.removeHeader(name);
   merge(res, (res as Guarded)[additionsOf]?.entries ?? []);
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { serve } from '@hono/node-server';
 import expressApp, { type ErrorRequestHandler, Router } from 'express';
-import fastifyApp, { type FastifyInstance } from 'fastify';
+import fastifyApp, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest';
@@ -18,6 +18,7 @@ import {
   type Outcome,
   problem,
   route,
+  type Verdict,
 } from '../src/index.ts';
 
 /** What each framework has of its own: its error handlers, its scopes, its ways to throw. */
@@ -324,6 +325,41 @@ describe('Fastify', () => {
     await expect.poll(() => responses).toEqual([201, 201]);
   });
 
+  test('keeps the headers that other hooks gave to what was sent before', async () => {
+    const app = fastifyApp();
+    app.addHook('onRequest', async (_request, reply) => {
+      reply.headers({ 'access-control-allow-origin': '*', etag: '"of the hook"' });
+    });
+    const said = { pass: false, status: 201, headers: [['etag', '"as it was"']] } as const;
+    await app.register(fastify(chain().use('again', () => ({ ...said, verbatim: true }))));
+    app.get('/', () => 'unreachable');
+    const { headers } = await fetch(await listen(app));
+    expect(headers.get('access-control-allow-origin')).toBe('*');
+    expect(headers.get('etag')).toBe('"as it was"');
+  });
+
+  describe.each(['at once', 'later'])('whose guards decide %s', (when) => {
+    test.each<[by: string, status: number, said: Verdict<string>]>([
+      ['a hook, for the handler', 500, { pass: true, context: '' }],
+      ['a hook, for a refusal', 403, { pass: false, status: 403, headers: [] }],
+      ['a hook, for a replay', 500, { pass: false, status: 201, headers: [], verbatim: true }],
+      ['the handler', 500, { pass: true, context: '' }],
+    ])('crashes not for a header that cannot be sent, given by %s', async (by, status, said) => {
+      const app = fastifyApp();
+      const give = async (_request: unknown, reply: FastifyReply): Promise<void> =>
+        void reply.header('x-city', '\u20ac');
+      if (by.startsWith('a hook')) app.addHook('onRequest', give);
+      const guard = when === 'later' ? async () => said : () => said;
+      await app.register(fastify(chain().use('says', guard)));
+      app.get('/', async (request, reply) => {
+        await give(request, reply);
+        return 'done';
+      });
+      expect(await ask(await listen(app), '/')).toMatchObject({ status, json: generic(status) });
+      expect(failures[0]).toMatchObject({ error: { code: 'ERR_INVALID_CHAR' } });
+    });
+  });
+
   test('keeps the status and the headers of an error', async () => {
     const app = fastifyApp();
     await app.register(fastify(marked));
@@ -530,6 +566,34 @@ describe('Hono', () => {
     expect((await ask(at, '/stream', init)).text).toBe('a=b');
     expect((await ask(at, '/context', init)).json).toEqual({ length: 3, mark: 'marked' });
   });
+
+  test.each(['at once', 'piece by piece'])(
+    'sends what was sent before as it was, whatever rewrites it %s, which may add header fields',
+    async (how) => {
+      const app = new Hono();
+      app.use(async (c, next) => {
+        await next();
+        const body = how === 'at once' ? 'rewritten' : ReadableStream.from([Buffer.from('re')]);
+        c.res = new Response(body, c.res);
+        c.header('content-encoding', 'rot13');
+        c.header('x-added', 'yes');
+      });
+      const said = { pass: false, status: 201, headers: [], body: 'as it was' } as const;
+      app.use(
+        hono(
+          chain()
+            .use('mark', marking)
+            .use('again', () => ({ ...said, verbatim: true })),
+        ),
+      );
+      const response = await fetch(await listen(app as never));
+      expect([response.status, await response.text()]).toEqual([201, 'as it was']);
+      expect(response.headers.get('x-guard')).toBe('yes');
+      expect(response.headers.get('x-added')).toBe('yes');
+      expect(response.headers.get('content-encoding')).toBeNull();
+      expect(response.headers.get('content-type')).toBeNull();
+    },
+  );
 
   test('says what is missing when it does not run on node:http', async () => {
     const app = new Hono().use(hono(marked));

@@ -103,6 +103,27 @@ describe('the handler', () => {
     expect(JSON.parse(response.body.toString())).toMatchObject({ status: 500 });
   });
 
+  describe.each<[string, Guard<unknown>]>([
+    ['let go', chain()],
+    ['held back', settling],
+  ])('whose response is %s and cannot be sent', (_, guard) => {
+    test.each<[string, (res: ServerResponse) => void]>([
+      ['its status', (res) => Object.assign(res, { statusCode: 1000 })],
+      ['its reason', (res) => Object.assign(res, { statusMessage: 'two\nlines' })],
+    ])('for %s is answered for, with nothing of it', async (_what, spoil) => {
+      vi.spyOn(console, 'error').mockImplementation(() => {});
+      const connection = await serve(
+        node(guard, async (_req, res) => {
+          spoil(res);
+          res.end('half an answer');
+        }),
+      );
+      const response = await connection.send(get).response();
+      expect(response.status).toBe(500);
+      expect(JSON.parse(response.body.toString())).toMatchObject({ status: 500 });
+    });
+  });
+
   test.each<[string, Guard<unknown>]>([
     ['sent', chain()],
     ['held back', settling],
@@ -331,7 +352,9 @@ describe('a response that is held back', () => {
       written.resolve();
     });
     const connection = await serve(listener);
-    const response = await connection.send(get).response();
+    await connection.send(get).until('\r\n');
+    expect(connection.pending).toMatch(/^HTTP\/1.1 500 Internal Server Error\r\n/);
+    const response = await connection.response();
     expect([response.status, response.body.toString()]).toEqual([
       500,
       '{"status":500,"type":"about:blank","title":"Internal Server Error"}',

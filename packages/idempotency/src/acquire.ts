@@ -111,14 +111,17 @@ async function tryToAcquire(settings: Settings, attempt: Attempt): Promise<Acqui
   const { fence, recovered } = begun;
   const held = { id, owner, fingerprint, leaseMs, ttlMs, fence };
   const lease = new Lease(held, { store, heartbeat, now, askedAt, recovered });
-  if (attempt.signal?.()?.aborted) {
-    // Nothing has begun, and who handles the request would not get its body from a caller that has left.
-    await lease.release().catch(() => {});
-    return { state: 'processing' };
-  }
-  return recovered && typeof onUnknown === 'function'
-    ? await recover(settings, lease, onUnknown)
-    : { state: 'acquired', lease };
+  if (attempt.signal?.()?.aborted) return await leave(lease);
+  if (!recovered || typeof onUnknown !== 'function') return { state: 'acquired', lease };
+  const acquired = await recover(settings, lease, onUnknown);
+  const hasLeft = acquired.state === 'acquired' && attempt.signal?.()?.aborted;
+  return hasLeft ? await leave(lease) : acquired;
+}
+
+/** Nothing has begun, and who handles the request would not get its body from a caller that has left. */
+async function leave(lease: Lease): Promise<Acquired> {
+  await lease.release().catch(() => {});
+  return { state: 'processing' };
 }
 
 async function recover(

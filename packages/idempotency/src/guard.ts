@@ -12,9 +12,16 @@ import {
 import { fingerprintOf, identityOf } from './identity.ts';
 import { parseIdempotencyKey } from './key.ts';
 import type { Lease } from './lease.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import { problems } from './problems.ts';
-import { canonicalPath, routes } from './routes.ts';
-import { assertInteger, assertOnUnknown, type IdempotencyOptions, settingsOf } from './settings.ts';
+import { canonicalPath, isMethod, routes } from './routes.ts';
+import {
+  assertInteger,
+  assertOnUnknown,
+  commonOptions,
+  type IdempotencyOptions,
+  settingsOf,
+} from './settings.ts';
 import {
   decodeResponse,
   encodeResponse,
@@ -88,20 +95,34 @@ export interface IdempotencyGuardOptions<In> extends IdempotencyOptions {
   readonly documentation?: string;
 }
 
+const known: OptionNames<IdempotencyGuardOptions<never>> = {
+  ...commonOptions,
+  principal: true,
+  required: true,
+  methods: true,
+  unquotedKeys: true,
+  onUnknown: true,
+  maxBodyBytes: true,
+  streaming: true,
+  replayHeaders: true,
+  documentation: true,
+};
+
 /**
  * Runs a request once per `Idempotency-Key` and caller, and answers retries with the stored response
  * (draft-ietf-httpapi-idempotency-key-header-07).
- * @throws TypeError naming the option that is wrong.
+ * @throws TypeError naming the option that is wrong, or that there is not.
  */
 export function idempotencyGuard<In = object>(
   options: IdempotencyGuardOptions<In>,
 ): Guard<Execution, In> {
+  assertKnown(options, known);
   const settings = settingsOf(options);
   const { principal: principalOf, onUnknown = 'refuse', maxBodyBytes = 1024 * 1024 } = options;
   const { methods = ['POST', 'PATCH'], unquotedKeys = true, streaming = 'refuse' } = options;
-  if (typeof principalOf !== 'function') throw new TypeError('principal: expected a function');
+  assertFunction('principal', principalOf);
   assertOnUnknown(onUnknown);
-  if (!Array.isArray(methods) || !methods.every((method) => /^[A-Z-]+$/.test(method))) {
+  if (!Array.isArray(methods) || !methods.every(isMethod)) {
     throw new TypeError("methods: expected methods in upper case, such as ['POST']");
   }
   assertInteger('maxBodyBytes', maxBodyBytes, 0);

@@ -3,7 +3,14 @@ import { IdempotencyError, type IdempotencyErrorCode } from './errors.ts';
 import { channels } from './events.ts';
 import { fingerprintOf, identityOf } from './identity.ts';
 import type { Lease } from './lease.ts';
-import { assertInteger, assertOnUnknown, type IdempotencyOptions, settingsOf } from './settings.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import {
+  assertInteger,
+  assertOnUnknown,
+  commonOptions,
+  type IdempotencyOptions,
+  settingsOf,
+} from './settings.ts';
 
 /** What a handler learns about its own execution. */
 export interface Execution {
@@ -79,8 +86,19 @@ export interface Idempotency {
 
 const noResult = Buffer.from('-');
 
-/** Once, or a clear answer why not, for queue consumers, scheduled jobs and webhook handlers. */
+const known: OptionNames<JobOptions> = {
+  ...commonOptions,
+  scope: true,
+  onUnknown: true,
+  maxResultBytes: true,
+};
+
+/**
+ * Once, or a clear answer why not, for queue consumers, scheduled jobs and webhook handlers.
+ * @throws TypeError naming the option that is wrong, or that there is not.
+ */
 export function createIdempotency(options: JobOptions): Idempotency {
+  assertKnown(options, known);
   const settings = settingsOf(options);
   const { scope, onUnknown = 'refuse', maxResultBytes = 1024 * 1024 } = options;
   if (typeof scope !== 'string' || scope === '') throw new TypeError('scope: expected a name');
@@ -93,7 +111,9 @@ export function createIdempotency(options: JobOptions): Idempotency {
   };
   const recoveryOf = (decided: JobRecovery): Recovery => {
     if (decided === 'refuse' || decided === 'rerun') return decided;
-    if (typeof decided === 'object') return { payload: encode(decided.value) };
+    // Without types it may be the value itself, and that would be lost.
+    const isValue = typeof decided === 'object' && decided !== null && 'value' in decided;
+    if (isValue) return { payload: encode(decided.value) };
     throw new TypeError("onUnknown: expected it to give 'refuse', 'rerun' or { value }");
   };
 
@@ -105,7 +125,7 @@ export function createIdempotency(options: JobOptions): Idempotency {
         throw new TypeError('fingerprint: expected a string or bytes, such as the message');
       }
       // Found out only when it is called, it would leave an outcome that nobody knows.
-      if (typeof handler !== 'function') throw new TypeError('handler: expected a function');
+      assertFunction('handler', handler);
       const id = identityOf('job', scope, key);
       const acquired = await acquire(settings, {
         id,
@@ -196,9 +216,19 @@ export function unprotected(key?: string): Execution {
 
 function replay<T>(id: string, payload: Uint8Array | undefined): RunResult<T> {
   if (!payload || noResult.equals(payload)) throw refusal(id, 'not-stored');
-  const { value } = JSON.parse(Buffer.from(payload).toString()) as { value: T };
+  const value = valueIn<T>(id, payload);
   channels.replayed.publish({ id });
   return { value, replayed: true };
+}
+
+function valueIn<T>(id: string, payload: Uint8Array): T {
+  try {
+    const { value } = JSON.parse(Buffer.from(payload).toString()) as { value: T };
+    return value;
+  } catch {
+    // Without its cause, which would quote the payload.
+    throw refusal(id, 'unreadable');
+  }
 }
 
 const refusals = {

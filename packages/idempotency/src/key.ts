@@ -20,6 +20,8 @@ export interface KeyOptions {
  * @throws IdempotencyError `ERR_IDEMPOTENCY_KEY_MALFORMED`; the message does not repeat the value.
  */
 export function parseIdempotencyKey(value: string, options: KeyOptions = {}): string {
+  // Without types it may be what stands for no header field.
+  if (typeof value !== 'string') throw malformed('expected the value of a header field');
   const string = quoted.exec(value)?.[1]?.replace(/\\(["\\])/g, '$1');
   const key = string ?? ((options.unquoted ?? true) && unquoted.test(value) ? value : undefined);
   if (key === undefined) {

@@ -147,7 +147,8 @@ export class Lease {
     if (this.#isLost) return;
     this.#isLost = true;
     const { id, fence } = this.claim;
-    channels.leaseLost.publish({ id, fence });
+    // Without a fence it is a claim of which nobody knows whether it was granted, and nothing runs under it.
+    if (fence > 0) channels.leaseLost.publish({ id, fence });
     this.#stop();
   }
 

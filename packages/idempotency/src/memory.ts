@@ -1,4 +1,5 @@
 import { IdempotencyError } from './errors.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { Begun, Claim, HeldClaim, IdempotencyStore } from './store.ts';
 
 /** Options of {@link memoryIdempotencyStore}. */
@@ -34,13 +35,16 @@ interface MemoryRecord {
 }
 
 const overheadBytes = 200;
+const known: OptionNames<MemoryStoreOptions> = { maxEntries: true, maxBytes: true, now: true };
 
 /**
  * Keeps records in this process: for a single process, and for tests. A restart forgets them.
  * It never drops a record before its time, which would allow a second execution: when it is full, `begin` rejects with
  * `ERR_IDEMPOTENCY_STORE_FULL`, and a payload that finds no room is left out of its record.
+ * @throws TypeError naming the option that is wrong, or that there is not.
  */
 export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): MemoryIdempotencyStore {
+  assertKnown(options, known);
   const { maxEntries = 100_000, maxBytes = 64 * 1024 * 1024, now = Date.now } = options;
   if (!(Number.isSafeInteger(maxEntries) && maxEntries > 0)) {
     throw new TypeError('maxEntries: expected a positive integer');
@@ -48,6 +52,7 @@ export function memoryIdempotencyStore(options: MemoryStoreOptions = {}): Memory
   if (!(Number.isSafeInteger(maxBytes) && maxBytes > 0)) {
     throw new TypeError('maxBytes: expected a positive integer');
   }
+  assertFunction('now', now);
   // In the order of their last beginning or renewal: nearly that of expiry, as long as all have the same TTL.
   const records = new Map<string, MemoryRecord>();
   let bytes = 0;

@@ -1,5 +1,6 @@
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { IdempotencyError } from './errors.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import { assertInteger } from './settings.ts';
 import type { Begun, HeldClaim, IdempotencyStore } from './store.ts';
 
@@ -11,16 +12,20 @@ export interface RedisIdempotencyStoreOptions {
   readonly timeoutMs?: number;
 }
 
+const known: OptionNames<RedisIdempotencyStoreOptions> = { prefix: true, timeoutMs: true };
+
 /**
  * Keeps records in Redis, Sentinel or Cluster: one key per record, one round trip per operation, Redis' own time.
  * Every operation rejects with `StoreUnavailableError` of `@countersign/redis` when it takes longer than `timeoutMs`.
  * The server must not evict (`maxmemory-policy noeviction`): a forgotten outcome is a second execution.
- * @throws TypeError for a client that is none of ioredis, and for a `timeoutMs` that is no whole number of milliseconds.
+ * @throws TypeError for a client that is none of ioredis, for a `timeoutMs` that is no whole number of milliseconds, and for
+ * an option that there is not.
  */
 export function redisIdempotencyStore(
   redis: RedisClient,
   options: RedisIdempotencyStoreOptions = {},
 ): IdempotencyStore {
+  assertKnown(options, known);
   const { prefix = 'idempotency:', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
   assertInteger('timeoutMs', timeoutMs, 1);

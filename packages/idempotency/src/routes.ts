@@ -1,3 +1,5 @@
+import { METHODS } from 'node:http';
+
 const pattern = /^([A-Z-]+) ((?:\/(?::[A-Za-z_]\w*|[^\s/:*?#%+(){}[\]\\]+))*\/?\*?)$/;
 
 /** Segments that everybody reads alike but for their letters' case. */
@@ -9,6 +11,11 @@ const plain = /^(?:\/[\w~-][\w.~-]*)+$/;
  */
 export function canonicalPath(path: string): string {
   return plain.test(path) ? path.toLowerCase() : resolved(decoded(path)).toLowerCase();
+}
+
+/** `POST`, but not `post`, nor `ALL`: that is a word of frameworks, and no request comes with it. */
+export function isMethod(method: string): boolean {
+  return METHODS.includes(method);
 }
 
 /** What tells whether a request is on one of the routes. */
@@ -25,7 +32,7 @@ export function routes(patterns: readonly string[]): RouteTest {
   for (const text of patterns) {
     const [, method = '', path = ''] = pattern.exec(text) ?? [];
     // One that is not understood would match nothing, silently.
-    if (path === '' || /[^/]\*$/.test(path)) {
+    if (!isMethod(method) || /[^/]\*$/.test(path)) {
       throw new TypeError(
         `required: expected patterns such as "POST /orders/:id/pay", got "${text}"`,
       );

@@ -1,6 +1,7 @@
 import type { SealKeySource } from '@countersign/seal';
 import { Heartbeat } from './heartbeat.ts';
 import { beatsPerLease } from './lease.ts';
+import { assertFunction, type OptionNames } from './options.ts';
 import { type PayloadSeal, sealWith, unsealed } from './seal.ts';
 import type { IdempotencyStore } from './store.ts';
 
@@ -38,6 +39,16 @@ export interface IdempotencyOptions {
   readonly now?: () => number;
 }
 
+export const commonOptions: OptionNames<IdempotencyOptions> = {
+  store: true,
+  leaseMs: true,
+  ttlMs: true,
+  waitMs: true,
+  onStoreError: true,
+  encryptionKeys: true,
+  now: true,
+};
+
 export interface Settings {
   readonly store: IdempotencyStore;
   readonly leaseMs: number;
@@ -68,7 +79,9 @@ export function settingsOf(options: IdempotencyOptions): Settings {
   if (onStoreError !== 'closed' && onStoreError !== 'open') {
     throw new TypeError("onStoreError: expected 'closed' or 'open'");
   }
-  const seal = encryptionKeys ? sealWith(encryptionKeys) : unsealed;
+  assertFunction('now', now);
+  // An empty variable for a key is a mistake, and no wish to have nothing encrypted.
+  const seal = encryptionKeys === undefined ? unsealed : sealWith(encryptionKeys);
   const heartbeat = new Heartbeat(Math.ceil(leaseMs / beatsPerLease));
   return { store, leaseMs, ttlMs, waitMs, onStoreError, seal, heartbeat, now };
 }

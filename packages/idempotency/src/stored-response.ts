@@ -56,7 +56,8 @@ const neverReplayed = new Set([
 
 /** The names, lower case, of the header fields to keep. */
 export function replayList(extra: readonly string[]): ReadonlySet<string> {
-  if (!Array.isArray(extra)) throw new TypeError('replayHeaders: expected a list of names');
+  if (!Array.isArray(extra) || !extra.every((name) => typeof name === 'string'))
+    throw new TypeError('replayHeaders: expected a list of names');
   const added = extra.map((name) => name.toLowerCase());
   const refused = added.find((name) => neverReplayed.has(name));
   if (refused) throw new TypeError(`replayHeaders: "${refused}" must not be replayed`);

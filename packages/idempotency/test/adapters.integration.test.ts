@@ -1,13 +1,19 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { fastify as guards } from '@countersign/guard/fastify';
+import { hono as honoGuards } from '@countersign/guard/hono';
 import {
   type RedisClusterServers,
   type RedisServer,
   startRedis,
   startRedisCluster,
 } from '@countersign/testkit/redis';
+import { serve } from '@hono/node-server';
 import { fastify } from 'fastify';
+import { Hono } from 'hono';
+import { compress } from 'hono/compress';
 import type { Cluster, Redis } from 'ioredis';
 import { Agent, request } from 'undici';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -435,6 +441,38 @@ test('a hook of Fastify that rewrites responses does not rewrite their replays o
   expect(lasting(second.headers)).toEqual(lasting(first.headers));
   await app.close();
 });
+
+test.each(['in front of', 'behind'])(
+  'a replay is not compressed once more by what stands %s the guards in Hono',
+  async (where) => {
+    const app = new Hono();
+    const guard = idempotencyGuard({
+      store: memoryIdempotencyStore(),
+      principal: () => 'alice',
+      streaming: 'buffer',
+    });
+    const handlers = [honoGuards(guard), compress({ threshold: 0 })];
+    app.use(...(where === 'behind' ? handlers : handlers.toReversed()));
+    app.post('/payments', (c) => c.text('paid'));
+    const server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' });
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const pay = async () => {
+      const { headers, body } = await request(`http://127.0.0.1:${port}/payments`, {
+        dispatcher: agent,
+        method: 'POST',
+        headers: { 'idempotency-key': 'k', 'accept-encoding': 'gzip' },
+      });
+      return { headers, body: Buffer.from(await body.arrayBuffer()) };
+    };
+    const [first, second] = [await pay(), await pay()];
+    expect(second.headers['idempotency-replayed']).toBe('true');
+    expect(gunzipSync(second.body).toString()).toBe('paid');
+    expect(second.body.equals(first.body)).toBe(true);
+    expect(lasting(second.headers)).toEqual(lasting(first.headers));
+    server.close();
+  },
+);
 
 /** The header fields that a replay repeats: those of the connection, the framing and this one exchange aside. */
 function lasting(headers: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -680,6 +680,22 @@ describe('a decision about an unknown outcome', () => {
     });
   });
 
+  test('that comes when the caller has left runs nothing, and it stays unknown', async () => {
+    const caller = new AbortController();
+    mount({
+      onUnknown: async () => {
+        caller.abort();
+        return 'rerun' as const;
+      },
+    });
+    await interrupt();
+    expect(refused(await send({ signal: caller.signal })).status).toBe(409);
+    mount();
+    expect(problemIn(refused(await send()))).toMatchObject({
+      code: 'ERR_IDEMPOTENCY_OUTCOME_UNKNOWN',
+    });
+  });
+
   test.each<[string, unknown]>([
     ['nothing', undefined],
     ['a word that means nothing', 'retry'],
@@ -803,6 +819,21 @@ describe('a store that fails', () => {
     store = memory;
     mount();
     passed(await send());
+  });
+
+  test.each<[string, Partial<IdempotencyStore>]>([
+    ['as long as a lease', { release: down }],
+    ['once, with a record of somebody else', {}],
+  ])('at begin %s has nobody lose a lease: none was given', async (_, failing) => {
+    passed(await send());
+    store = { ...store, begin: down, ...failing };
+    mount();
+    const { events, stop } = record();
+    expect(refused(await send()).status).toBe(503);
+    await vi.advanceTimersByTimeAsync(2 * leaseMs);
+    stop();
+    expect(events.map(([name]) => name)).toContain('store-error');
+    expect(events.map(([name]) => name)).not.toContain('lease-lost');
   });
 
   test('at completion is asked again until it takes the outcome', async () => {
@@ -956,14 +987,24 @@ test.each<[string, object]>([
   ['streaming', { streaming: 'flow' }],
   ['methods', { methods: ['post'] }],
   ['methods', { methods: 'POST' }],
+  ['methods', { methods: ['ALL'] }],
   ['documentation', { documentation: '/idempotency' }],
   ['required', { required: ['/payments'] }],
   ['required', { required: true }],
   ['required', { required: [7] }],
+  // A method that node:http does not know never comes, and nothing would be required.
+  ['required', { required: ['ALL /payments'] }],
   ['replayHeaders', { replayHeaders: 'x-payment-id' }],
+  ['replayHeaders', { replayHeaders: [7] }],
   ['encryptionKeys', { encryptionKeys: [] }],
+  // What a variable that is not set leaves must not mean that nothing is encrypted.
+  ['encryptionKeys', { encryptionKeys: '' }],
+  ['encryptionKeys', { encryptionKeys: null }],
+  ['now', { now: 0 }],
+  ['requried', { requried: ['POST /payouts'] }],
+  ['scope', { scope: 'payments' }],
   ['encryptionKeys', { encryptionKeys: [Buffer.alloc(16)] }],
 ])('a mistake in %s is reported by name', (option, mistake) => {
   expect(() => mount(mistake)).toThrow(TypeError);
-  expect(() => mount(mistake)).toThrow(new RegExp(`^${option}`));
+  expect(() => mount(mistake)).toThrow(new RegExp(`^${option}: `));
 });

@@ -109,12 +109,16 @@ describe('a handler that throws', () => {
     expect(await rerunning.run('k', '', () => 2)).toEqual({ value: 2, replayed: false });
   });
 
-  test.each([undefined, 'retry', 7])('stays unknown when the function says %j', async (decided) => {
-    const deciding = create({ onUnknown: async () => decided as never });
-    await expect(deciding.run('k', '', boom)).rejects.toThrow('boom');
-    await expect(deciding.run('k', '', () => 1)).rejects.toThrow(/^onUnknown: /);
-    await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
-  });
+  // A row of a database is no outcome: { value: row } is.
+  test.each([undefined, null, 'retry', 7, { id: 1 }, [1]])(
+    'stays unknown when the function says %j',
+    async (decided) => {
+      const deciding = create({ onUnknown: async () => decided as never });
+      await expect(deciding.run('k', '', boom)).rejects.toThrow('boom');
+      await expect(deciding.run('k', '', () => 1)).rejects.toThrow(/^onUnknown: /);
+      await expect(jobs.run('k', '', () => 1)).rejects.toEqual(code('OUTCOME_UNKNOWN'));
+    },
+  );
 
   test('having said that nothing was executed, frees the key', async () => {
     await expect(
@@ -225,6 +229,21 @@ test('what is stored can be encrypted', async () => {
   expect((error as Error).cause).toBeInstanceOf(Error);
 });
 
+test.each(['201\n\nof a guard', 'null'])(
+  'an outcome that is none of a run is unreadable, and nothing is run: %j',
+  async (payload) => {
+    store = { ...store, begin: async () => completed };
+    const completed = {
+      state: 'completed',
+      payload: Buffer.from(payload),
+      expiresInMs: 1,
+    } as const;
+    const handler = vi.fn();
+    await expect(create().run('k', '', handler)).rejects.toEqual(code('RECORD_UNREADABLE'));
+    expect(handler).not.toHaveBeenCalled();
+  },
+);
+
 test('what became of a run is published', async () => {
   const { events, stop } = record();
   await jobs.run('k', '', () => 1);
@@ -278,5 +297,6 @@ test('mistakes are reported by name', async () => {
   expect(() => create({ scope: '' })).toThrow(/^scope/);
   expect(() => create({ onUnknown: 'retry' as never })).toThrow(/^onUnknown/);
   expect(() => create({ maxResultBytes: -1 })).toThrow(/^maxResultBytes/);
+  expect(() => create({ maxResultByte: 1 } as never)).toThrow(/^maxResultByte: /);
   await expect(jobs.run('', '', () => 1)).rejects.toThrow(/^key/);
 });

@@ -86,6 +86,10 @@ describe('an unquoted key', () => {
   });
 });
 
+test.each([undefined, null, 7, ['"a"']])('what is no text is no key: %j', (value) => {
+  expect(() => parseIdempotencyKey(value as never)).toThrow(malformed);
+});
+
 test('the error does not repeat the key', () => {
   fc.assert(
     fc.property(fc.string({ minLength: 12 }), (text) => {

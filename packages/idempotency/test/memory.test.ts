@@ -16,6 +16,11 @@ describe('memoryIdempotencyStore', () => {
     expect(() => memoryIdempotencyStore({ maxBytes: 1.5 })).toThrow(/maxBytes/);
   });
 
+  test('refuses a clock that is none, and options that there are not', () => {
+    expect(() => memoryIdempotencyStore({ now: 0 as never })).toThrow(/^now: /);
+    expect(() => memoryIdempotencyStore({ maxEntires: 9 } as never)).toThrow(/^maxEntires: /);
+  });
+
   test('never forgets an outcome to make room: it refuses new requests', async () => {
     const store = memoryIdempotencyStore({ maxEntries: 2 });
     const held = await acquire(store, claimOf('1'));

@@ -132,6 +132,7 @@ describe('redisIdempotencyStore', () => {
     ['redis', { duplicate() {}, sendCommand() {}, isOpen: true }],
     ['timeoutMs', {}, { timeoutMs: 0 }],
     ['timeoutMs', {}, { timeoutMs: '250' }],
+    ['keyPrefix', {}, { keyPrefix: 'shop:' }],
   ])('refuses what would fail with every request: %s', (name, mistake, options) => {
     const client = name === 'redis' ? mistake : redis;
     const make = () => redisIdempotencyStore(client as Redis, options);

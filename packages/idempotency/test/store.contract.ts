@@ -242,6 +242,7 @@ export function idempotencyStoreContract(
       test('does not revive by a renewal that comes late', async () => {
         const held = await acquire(claimOf('a'));
         await store.release(held);
+        await under.advance(leaseMs - 1000);
         expect(await store.renew(held)).toBe(false);
         expect(await begin(store, claimOf('b'))).toMatchObject({ state: 'acquired' });
       });
