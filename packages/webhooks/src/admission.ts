@@ -1,3 +1,4 @@
+import { assertOneOf } from './choice.ts';
 import { WebhookError, type WebhookErrorCode } from './errors.ts';
 import { type ReceivedEvent, receivedChannel } from './events.ts';
 import type { HeadersInput } from './headers.ts';
@@ -97,6 +98,8 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
         "such as jsonField('id') or bodyDigest",
     );
   }
+  assertOneOf('onStoreError', onStoreError, ['closed', 'open']);
+  assertOneOf('whileProcessing', whileProcessing, ['conflict', 'accept']);
   assertWhole('maxBodyBytes', maxBodyBytes, 1, Number.MAX_SAFE_INTEGER);
   assertWhole('leaseMs', leaseMs, 1000, 3_600_000);
   assertWhole('ttlMs', ttlMs, leaseMs, 366 * DAY_MS);

@@ -247,6 +247,15 @@ describe('createReceiver', () => {
     { handleTimeoutMs: Number.NaN },
     { handleTimeoutMs: 86_400_001 },
     { handle: undefined },
+    // What decides whether something is lost or done twice is chosen by its name, and by no other word.
+    { onStoreError: 'close' as 'closed' },
+    { whileProcessing: '409' as 'conflict' },
+    { acknowledge: 'after' as 'last' },
+    { handle: 'processed' as unknown as () => void },
+    {
+      handOver: { add: async () => undefined } as unknown as () => Promise<void>,
+      handle: undefined,
+    },
     { verifier: undefined as unknown as Verifier },
     { store: undefined as unknown as ReplayStore },
     { store: {} as ReplayStore, onStoreError: 'open' as const },
