@@ -291,6 +291,20 @@ describe('createWebhookQueue', () => {
     expect(rig.server.requests).toHaveLength(3);
   });
 
+  test('obeys Retry-After although the delivery that was told it has no more attempts', async () => {
+    await rig.endpoint('a', { concurrency: 1 });
+    rig.server.enqueue(respond({ status: 429, headers: { 'retry-after': '3600' } }));
+    rig.queueWith({ shards: 1, schedule: [0] });
+    for (const id of ['evt_1', 'evt_2']) await rig.queue.publish({ id, payload: {} });
+    rig.queue.worker();
+    await until(async () => (await resting()) === 1 || (await rig.queue.stats()).pending === 0);
+    expect(await rig.queue.stats()).toMatchObject({ dead: 1, pending: 1 });
+    expect(rig.server.requests).toHaveLength(1);
+    await rig.pass(3_600_000);
+    await rig.queue.drained();
+    expect(rig.server.requests).toHaveLength(2);
+  });
+
   test('takes a long Retry-After for as much as it may be', async () => {
     await rig.endpoint('a');
     rig.server.enqueue(respond({ status: 503, headers: { 'retry-after': '3600' } }));

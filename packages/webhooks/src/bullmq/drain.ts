@@ -183,11 +183,13 @@ function settlementOf(
     case 'rejected':
       return { ...used, kind: 'dead', reason: outcome.error ?? `status ${outcome.status}` };
     case 'failed': {
+      // Asked for by the endpoint, so it holds for the others although this delivery has no more attempts.
+      const penalty =
+        retryAfterMs === undefined ? {} : { penaltyMs: Math.min(retryAfterMs, maxRetryAfterMs) };
       const delayMs = delayOf(nextDelay, attempts + 1);
-      if (typeof delayMs !== 'number') return { ...used, kind: 'dead', reason: delayMs };
-      const penaltyMs =
-        retryAfterMs === undefined ? undefined : Math.min(retryAfterMs, maxRetryAfterMs);
-      return { ...used, kind: 'retry', delayMs, ...(penaltyMs !== undefined && { penaltyMs }) };
+      return typeof delayMs === 'number'
+        ? { ...used, kind: 'retry', delayMs, ...penalty }
+        : { ...used, kind: 'dead', reason: delayMs, ...penalty };
     }
   }
 }
