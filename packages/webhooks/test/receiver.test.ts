@@ -251,11 +251,8 @@ describe('createReceiver', () => {
     { onStoreError: 'close' as 'closed' },
     { whileProcessing: '409' as 'conflict' },
     { acknowledge: 'after' as 'last' },
-    { handle: 'processed' as unknown as () => void },
-    {
-      handOver: { add: async () => undefined } as unknown as () => Promise<void>,
-      handle: undefined,
-    },
+    { handle: 'processed' as never },
+    { handOver: { add: () => undefined } as never, handle: undefined },
     { verifier: undefined as unknown as Verifier },
     { store: undefined as unknown as ReplayStore },
     { store: {} as ReplayStore, onStoreError: 'open' as const },

@@ -38,6 +38,7 @@ const ASK_AGAIN_MS = 1000;
  * or `stop` aborts. Each step settles all attempts that ended and claims the next ones in one round trip. What has waited
  * for too long, or for an endpoint that was removed, becomes a dead letter.
  * @returns after how many milliseconds to come back; `undefined` for never.
+ * @throws why the endpoint cannot be read, or not be called as it is stored.
  */
 export async function drain(
   endpointId: string,
@@ -47,9 +48,14 @@ export async function drain(
 ): Promise<number | undefined> {
   const { ledger, payloads, directory, breaker, leaseMs, logEntries, logMs } = settings;
   const sliceEndsAt = performance.now() + settings.sliceMs;
-  const endpoint = await directory.find(endpointId);
-  const removed = endpoint === undefined;
-  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = endpoint ?? {};
+  // One that cannot be read, or not be called as it is stored, gets nothing; what waits for it still ends some day.
+  const found = await directory.find(endpointId).then(
+    (endpoint) => ({ endpoint }),
+    (error: unknown) => ({ endpoint: undefined, error }),
+  );
+  const unreachable = 'error' in found;
+  const removed = !unreachable && found.endpoint === undefined;
+  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = found.endpoint ?? {};
   let settled: Settlement[] = [];
   let running = 0;
   let wakeUp = (): void => undefined;
@@ -71,7 +77,7 @@ export async function drain(
       endpoint: endpointId,
       seq,
       removed,
-      want: isOver ? 0 : concurrency - running,
+      want: isOver || unreachable ? 0 : concurrency - running,
       running,
       mayLapse: isOver ? 0 : LAPSE_AT_ONCE,
       leaseMs,
@@ -91,7 +97,10 @@ export async function drain(
     for (const claim of turn.claimed) start(claim);
     const reason = removed ? 'endpoint-removed' : 'expired';
     for (const claim of turn.lapsed) settled.push({ ...claim, kind: 'lapsed', reason });
-    if (turn.next !== 'run' && running === 0) return turn.next === 'rest' ? turn.restMs : undefined;
+    if (turn.next !== 'run' && running === 0) {
+      if (unreachable) throw found.error;
+      return turn.next === 'rest' ? turn.restMs : undefined;
+    }
     // It may be there again: what is left is delivered then.
     if (removed && (await directory.read(endpointId))) return 0;
     if (settled.length === 0) {
