@@ -429,6 +429,17 @@ describe('createSender', () => {
       'ERR_WEBHOOKS_EVENT_INVALID',
     ],
     [
+      { endpoint: 'https://example.com', event: { type: null as unknown as string, payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
+      {
+        endpoint: 'https://example.com',
+        event: { contentType: 7 as unknown as string, payload: 1 },
+      },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
       { endpoint: 'https://example.com', event: { contentType: 'a\r\nb: c', payload: 1 } },
       'ERR_WEBHOOKS_EVENT_INVALID',
     ],
