@@ -53,7 +53,10 @@ export type InboxWebhook<T> = Pick<
 export interface Inbox<T> {
   /** Resolves once the webhook is in Redis. The same id is queued once while it is pending; given up, it starts anew. */
   readonly add: (webhook: Webhook<T>) => Promise<void>;
-  /** Starts to process in this process, so many at the same time (default 10). */
+  /**
+   * Starts to process in this process, so many at the same time (default 10). `onError` is told about every try that failed, what
+   * cannot be read, and errors of Redis and BullMQ.
+   */
   worker(options?: { readonly concurrency?: number; readonly onError?: (error: Error) => void }): {
     close(): Promise<void>;
   };
@@ -81,7 +84,7 @@ async function putOff(job: BullJob, delayMs: number, token: string | undefined):
 
 /**
  * Creates an inbox on BullMQ: at least once, through crashes of workers and of Redis (with AOF).
- * @throws TypeError when an option is out of range.
+ * @throws TypeError when an option is missing or out of range.
  */
 export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
   const {
@@ -97,6 +100,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
   if (!/^[^:]{1,64}$/.test(name))
     throw new TypeError('name must be 1 to 64 characters without ":"');
   if (prefix === '') throw new TypeError('prefix must not be empty');
+  if (typeof handle !== 'function') throw new TypeError('handle must be a function');
   assertWhole('attempts', attempts, 1, 1000);
   assertWhole('backoffMs', backoffMs, 1, DAY_MS);
   assertWhole('failedMs', failedMs, 1000, 3650 * DAY_MS);
@@ -222,6 +226,8 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
         );
       const owned = ownWorker(options.connection, make);
       owned.worker.on('error', failed);
+      // A try that failed: nobody else hears of it, since the sender was answered long ago.
+      owned.worker.on('failed', (_, error) => failed(error));
       const handleOf = {
         async close() {
           stop.abort();
