@@ -605,6 +605,83 @@ describe('createWebhookQueue', () => {
   });
 
   test.each([
+    ['100 entries', 100, { logEntries: 100 }],
+    ['1,000 entries, unless told otherwise,', 1000, {}],
+  ])(
+    'keeps %s of the attempt log, and no more than Redis keeps together',
+    async (_, entries, options) => {
+      await rig.endpoint('a');
+      const pipeline = rig.redis.pipeline();
+      for (let index = 0; index < 1500; index += 1) {
+        pipeline.xadd('webhooks:{0}:log:a', '*', 'e', 'evt_0', 'l', '{}');
+      }
+      await pipeline.exec();
+      rig.queueWith({ shards: 1, ...options }).worker();
+      await rig.queue.publish({ id: 'evt_1', payload: {} });
+      await rig.queue.drained();
+      const kept = await rig.queue.attempts('a', 10_000);
+      expect(kept[0]).toMatchObject({ event: 'evt_1', verdict: 'delivered' });
+      expect(kept.length).toBeGreaterThanOrEqual(entries);
+      // A node of a stream.
+      expect(kept.length).toBeLessThan(entries + 100);
+    },
+  );
+
+  test.each([
+    ['100 ms when it is told so', 100, { sliceMs: 100 }],
+    ['five seconds, unless told otherwise', 5000, {}],
+  ])('lets others have the place of an endpoint after %s', async (_, sliceMs, options) => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      let passes = 0;
+      await rig.serve({
+        otherwise: () => {
+          vi.advanceTimersByTime(passes);
+          return respond({ status: 200 });
+        },
+      });
+      await rig.endpoint('long', { types: ['long'], concurrency: 1 });
+      await rig.endpoint('short', { types: ['short'] });
+      const inTurn = async (): Promise<readonly string[]> => {
+        const before = rig.server.requests.length;
+        await rig.queue.pause();
+        for (const type of ['long', 'long', 'short'])
+          await rig.queue.publish({ type, payload: {} });
+        await rig.queue.resume();
+        await rig.queue.drained();
+        return rig.server.requests.slice(before).map(({ target }) => target);
+      };
+      rig.queueWith({ shards: 1 }).worker({ concurrency: 1, ...options });
+      passes = sliceMs - 1;
+      expect(await inTurn()).toEqual(['/long', '/long', '/short']);
+      passes = sliceMs;
+      expect(await inTurn()).toEqual(['/long', '/short', '/long']);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test.each([
+    [20_000, { sweepMs: 20_000 }],
+    [30_000, {}],
+  ])('looks for endpoints that nobody came for every %d ms, given %j', async (everyMs, options) => {
+    await rig.endpoint('a');
+    rig.queueWith();
+    await rig.queue.publish({ id: 'evt_1', payload: {} });
+    for (const key of await rig.redis.keys('*:drain:*')) await rig.redis.del(key);
+    const intervals = vi.spyOn(globalThis, 'setInterval');
+    rig.queue.worker(options);
+    const [look] = intervals.mock.calls.find(([, delayMs]) => delayMs === everyMs) ?? [];
+    intervals.mockRestore();
+    // Only now is it a while ago that somebody should have come.
+    for (const key of await rig.redis.keys('*:wakes')) await rig.redis.zincrby(key, -60_000, 'a');
+    expect(look).toBeDefined();
+    look?.();
+    await rig.queue.drained();
+    expect(rig.idsSentTo('/a')).toEqual(['evt_1']);
+  });
+
+  test.each([
     [{ breaker: { failures: 0 } }, 'breaker.failures'],
     [{ breaker: { cooldownMs: Number.NaN } }, 'breaker.cooldownMs'],
     [{ breaker: { cooldownMs: 10_000, maxCooldownMs: 9999 } }, 'breaker.maxCooldownMs'],
