@@ -12,6 +12,7 @@ import {
   createEndpoints,
   createVerifier,
   generateSecret,
+  memoryEndpointStore,
   timestampedHmac,
 } from '../src/index.ts';
 import { queueFixture, until } from './queue-fixture.ts';
@@ -700,6 +701,8 @@ describe('createWebhookQueue', () => {
     [{ timeoutMs: 0 }, 'timeoutMs'],
     [{ shards: 0 }, 'shards'],
     [{ prefix: 'a{b}' }, 'prefix'],
+    // What manages endpoints is not where they are stored.
+    [{ endpoints: createEndpoints({ store: memoryEndpointStore() }) as never }, 'endpoints'],
   ])('refuses %j when it is built', (options, name) => {
     rig.queueWith();
     expect(() =>

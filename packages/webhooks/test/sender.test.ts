@@ -528,10 +528,18 @@ describe('createSender', () => {
     });
   });
 
-  it.each([{ schedule: [] }, { schedule: [-1] }, { jitter: 2 }, { attemptTimeoutMs: 0 }])(
-    'refuses the options %j',
-    (options) => {
-      expect(() => createSender(options)).toThrow(TypeError);
-    },
-  );
+  it.each([
+    { schedule: [] },
+    { schedule: [-1] },
+    { jitter: 2 },
+    { attemptTimeoutMs: 0 },
+    // Every attempt would fail, for days.
+    { egress: { allow: ['public'] } as never },
+    { signer: 'whsec_' as never },
+    { isPermanent: [404] as never },
+  ])('refuses the options %j', (options) => {
+    const make = () => createSender(options);
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow(new RegExp(Object.keys(options)[0] ?? ''));
+  });
 });
