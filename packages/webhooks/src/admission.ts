@@ -1,5 +1,5 @@
 import { assertOneOf } from './choice.ts';
-import { WebhookError, type WebhookErrorCode } from './errors.ts';
+import { codeOf, WebhookError, type WebhookErrorCode } from './errors.ts';
 import { type ReceivedEvent, receivedChannel } from './events.ts';
 import type { HeadersInput } from './headers.ts';
 import { holdLease, type Lease, storeKey } from './lease.ts';
@@ -181,12 +181,7 @@ const STATUS: Partial<Readonly<Record<WebhookErrorCode, number>>> = {
 function judged(error: unknown): { status: number; code: string; retryAfterMs?: number } {
   // Not the webhook's fault: a provider of secrets that failed, a schema that threw.
   if (!(error instanceof WebhookError)) {
-    const { code } = error as { code?: unknown };
-    return {
-      status: 503,
-      code: typeof code === 'string' ? code : 'ERR_UNKNOWN',
-      retryAfterMs: 1000,
-    };
+    return { status: 503, code: codeOf(error), retryAfterMs: 1000 };
   }
   const status = STATUS[error.code] ?? 403;
   return { status, code: error.code, ...(status === 503 && { retryAfterMs: 1000 }) };

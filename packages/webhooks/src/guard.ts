@@ -1,5 +1,6 @@
 import type { Guard, GuardRequest, Reply } from '@countersign/guard';
 import { type AdmissionOptions, admission, type Incoming, type Webhook } from './admission.ts';
+import { codeOf } from './errors.ts';
 import { receivedChannel } from './events.ts';
 import { refusal } from './problem.ts';
 import type { Receiver } from './receiver.ts';
@@ -86,7 +87,7 @@ async function read(
   try {
     return { body: await request.rawBody(), headers, remoteAddress };
   } catch (error) {
-    const { code = 'ERR_UNKNOWN' } = error as { code?: string };
+    const code = codeOf(error);
     const status = STATUS[code];
     audit(status ?? 500, code);
     // A body parser that ran first is a mistake in this program: the adapter reports it and answers 500.

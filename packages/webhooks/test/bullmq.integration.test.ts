@@ -10,9 +10,12 @@ import { createWebhookQueue, defaultBreaker, type WebhookQueueOptions } from '..
 import {
   clientErrors,
   createEndpoints,
+  createSigner,
   createVerifier,
   generateSecret,
+  type Message,
   memoryEndpointStore,
+  type SignedHeaders,
   timestampedHmac,
 } from '../src/index.ts';
 import { queueFixture, until } from './queue-fixture.ts';
@@ -1192,6 +1195,24 @@ describe('createWebhookQueue', () => {
     );
     expect(verified.id).toBe('evt_1');
     expect(sent?.headers['webhook-signature']).toBeUndefined();
+  });
+
+  test('makes a delivery later that could not be signed, whatever the signer threw', async () => {
+    const real = createSigner({ secrets: rig.secret });
+    let tries = 0;
+    const sign = async (message: Message): Promise<SignedHeaders> => {
+      tries += 1;
+      return tries === 1 ? await Promise.reject<never>(undefined) : real.sign(message);
+    };
+    await rig.endpoint('a', { secrets: [] });
+    rig.queueWith({ shards: 1, signer: { scheme: real.scheme, sign } }).worker();
+    await rig.queue.publish({ id: 'evt_1', payload: {} });
+    await until(async () => (await resting()) === 1);
+    await rig.pass(1000);
+    await rig.queue.drained();
+    expect([tries, rig.idsSentTo('/a')]).toEqual([2, ['evt_1']]);
+    const [, first] = await rig.queue.attempts('a');
+    expect(first).toMatchObject({ verdict: 'failed', error: 'ERR_UNKNOWN' });
   });
 
   test('signs with both secrets while one is rotated', async () => {

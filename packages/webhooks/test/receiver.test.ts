@@ -172,6 +172,15 @@ describe('createReceiver', () => {
     expect(handle).toHaveBeenCalledOnce();
   });
 
+  it.each([undefined, null, 'a word', new Error('no secrets')])(
+    'answers 503 when a provider of secrets rejects with %s',
+    async (reason) => {
+      const of = createVerifier({ secrets: () => Promise.reject(reason) });
+      const receiver = receiverWith({ verifier: of });
+      expect(await receiver.receive(incoming('a'))).toMatchObject({ status: 503, accepted: false });
+    },
+  );
+
   it('keeps ids of different sources apart in one store', async () => {
     const store = memoryReplayStore({ now });
     expect((await receiverWith({ store, source: 'a' }).receive(incoming('x'))).status).toBe(202);

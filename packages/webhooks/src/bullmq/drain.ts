@@ -1,5 +1,6 @@
 import type { AttemptOutcome } from '../attempt.ts';
 import type { Attempter } from '../attempter.ts';
+import { codeOf } from '../errors.ts';
 import type { PreparedEvent } from '../event.ts';
 import { deliveryChannel, type EndpointEvent, endpointChannel } from '../events.ts';
 import type { NextDelay } from '../schedule.ts';
@@ -142,13 +143,12 @@ async function deliver(
   const number = claim.attempts + 1;
   /** Nothing was sent, so nothing is used up. */
   const deferred = (error: unknown): Settlement => {
-    const { code = 'ERR_UNKNOWN' } = error as { readonly code?: string };
     const noted: AttemptOutcome = {
       attempt: number,
       verdict: 'failed',
       startedAtMs: now(),
       durationMs: 0,
-      error: code,
+      error: codeOf(error),
     };
     return { ...claim, kind: 'defer', log: JSON.stringify(noted) };
   };
