@@ -100,6 +100,27 @@ test('processes again what failed, and tells of every try that did', async () =>
   expect(errors).toMatchObject([{ message: 'not yet 1' }, { message: 'not yet 2' }]);
 });
 
+test.each([undefined, null, 'a word'])('takes a try for failed that threw %j', async (thrown) => {
+  const errors: unknown[] = [];
+  let calls = 0;
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    attempts: 2,
+    backoffMs: 1,
+    handle: async () => {
+      calls += 1;
+      await Promise.reject<void>(thrown);
+    },
+  });
+  inbox.worker({ onError: (error) => errors.push(error) });
+  await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a', body }) });
+  await until(async () => (await redis.zcard('{webhooks}:inbox:failed')) === 1);
+  await inbox.close();
+  expect(calls).toBe(2);
+  const told = { message: `handle threw ${thrown}`, cause: thrown };
+  expect(errors).toMatchObject([told, told]);
+});
+
 test('encrypts what it queues when it has keys', async () => {
   const handled: number[] = [];
   const inbox = createInbox<{ amount: number }>({

@@ -75,6 +75,12 @@ const DAY_MS = 86_400_000;
 /** Until a worker that is being closed takes no more. */
 const ELSEWHERE_MS = 1000;
 
+/** BullMQ takes errors only: of anything else it would lose track until the job's lock ends. */
+function failureOf(thrown: unknown): Error {
+  if (thrown instanceof Error) return thrown;
+  return new Error(`handle threw ${String(thrown)}`, { cause: thrown });
+}
+
 /** Has a job come back without having used up a try. Never resolves. */
 async function putOff(job: BullJob, delayMs: number, token: string | undefined): Promise<never> {
   // By the clock that BullMQ looks at.
@@ -209,7 +215,7 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
             try {
               await work;
             } catch (error) {
-              if (!stop.signal.aborted) throw error;
+              if (!stop.signal.aborted) throw failureOf(error);
               // It was told to stop: whoever comes next makes the same try.
               await putOff(job, ELSEWHERE_MS, token);
             } finally {
