@@ -36,7 +36,8 @@ export interface AdmissionOptions<T = unknown> {
   readonly ttlMs?: number;
   /**
    * The answer to a duplicate while the first delivery is still being processed. `'conflict'` (default): 409, so that
-   * the sender tries again should processing fail. `'accept'`: 200, for senders that count every 409 against you.
+   * the sender tries again should processing fail. `'accept'`: 200, for senders that count every 409 against you; should
+   * processing fail, or the process have crashed, that delivery was the last.
    */
   readonly whileProcessing?: 'conflict' | 'accept';
   /** When the store cannot be reached: `'closed'` (default) answers 503; `'open'` processes, and duplicates get through. */

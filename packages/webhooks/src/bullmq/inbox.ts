@@ -27,7 +27,10 @@ export interface InboxOptions<T> {
   readonly prefix?: string;
   /** How often a webhook is tried, up to 1,000; default 10. Then it stays in BullMQ's failed set for `failedMs`. */
   readonly attempts?: number;
-  /** The wait before the second try, in milliseconds; doubles each time, with jitter. Default 1,000. */
+  /**
+   * The wait before the second try, in milliseconds; doubles each time, without an end, and is up to a half shorter. Default 1,000:
+   * 10 tries take 4 to 9 minutes, 20 take days, 30 years.
+   */
   readonly backoffMs?: number;
   /**
    * How long a webhook that was given up is kept, in milliseconds, in steps of seconds; default 30 days. BullMQ removes
