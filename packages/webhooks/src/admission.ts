@@ -90,6 +90,9 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
   if (typeof store?.claim !== 'function') {
     throw new TypeError('store must be a replay store, such as memoryReplayStore()');
   }
+  if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
+    throw new TypeError('schema must be a Standard Schema, such as one of zod');
+  }
   const { maxBodyBytes = 1_048_576, leaseMs = 60_000, ttlMs = 31 * DAY_MS } = options;
   const { handleTimeoutMs = 300_000 } = options;
   const { source = verifier.scheme.name } = options;

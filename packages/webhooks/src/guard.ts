@@ -14,9 +14,11 @@ export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
  * Verifies a webhook, claims its id and validates its payload, in this order, before the handler sees any of it.
  * The context is the {@link Webhook}. A 2xx of the handler completes the claim; any other status, or an aborted
  * request, gives it back, so that the sender's retry is processed.
+ * @throws TypeError when an option is missing or out of range.
  */
 export function webhookGuard<T = unknown>(options: WebhookGuardOptions<T>): Guard<Webhook<T>> {
   const { completeOn = (status: number): boolean => status >= 200 && status < 300 } = options;
+  if (typeof completeOn !== 'function') throw new TypeError('completeOn must be a function');
   const admit = admission(options);
   const scheme = options.verifier.scheme.name;
   const { maxBodyBytes, source = scheme } = options;

@@ -261,6 +261,7 @@ describe('createReceiver', () => {
     { whileProcessing: '409' as 'conflict' },
     { acknowledge: 'after' as 'last' },
     { handle: 'processed' as never },
+    { schema: ((value: unknown) => value) as never },
     { handOver: { add: () => undefined } as never, handle: undefined },
     { verifier: undefined as unknown as Verifier },
     { store: undefined as unknown as ReplayStore },
