@@ -1,5 +1,5 @@
 import { assertOneOf } from './choice.ts';
-import { codeOf, WebhookError, type WebhookErrorCode } from './errors.ts';
+import { WebhookError, type WebhookErrorCode } from './errors.ts';
 import { type ReceivedEvent, receivedChannel } from './events.ts';
 import type { HeadersInput } from './headers.ts';
 import { holdLease, type Lease, storeKey } from './lease.ts';
@@ -7,6 +7,7 @@ import { parsePayload, type StandardSchema } from './payload.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 import { assertWhole } from './range.ts';
 import type { ReplayStore } from './store.ts';
+import { codeOf } from './thrown.ts';
 import type { AsyncVerifier, Verified, Verifier } from './verifier.ts';
 
 /** How webhooks are let in: the options that the receiver and the guard share. */

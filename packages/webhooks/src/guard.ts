@@ -1,9 +1,9 @@
 import type { Guard, GuardRequest, Reply } from '@countersign/guard';
 import { type AdmissionOptions, admission, type Incoming, type Webhook } from './admission.ts';
-import { codeOf } from './errors.ts';
 import { receivedChannel } from './events.ts';
 import { refusal } from './problem.ts';
 import type { Receiver } from './receiver.ts';
+import { codeOf } from './thrown.ts';
 
 export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
   /** Which final statuses mean that the webhook was processed. Default: 200 to 299. */

@@ -1,10 +1,10 @@
 import type { AttemptOutcome } from '../attempt.ts';
 import type { Attempter } from '../attempter.ts';
-import { codeOf } from '../errors.ts';
 import type { PreparedEvent } from '../event.ts';
 import { deliveryChannel, type EndpointEvent, endpointChannel } from '../events.ts';
 import type { NextDelay } from '../schedule.ts';
 import { readAgainMs } from '../seal.ts';
+import { codeOf } from '../thrown.ts';
 import type { Directory } from './directory.ts';
 import type { Ledger } from './ledger.ts';
 import type { Payloads } from './payloads.ts';
