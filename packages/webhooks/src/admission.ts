@@ -1,3 +1,4 @@
+import { assertOneOf } from './choice.ts';
 import { WebhookError, type WebhookErrorCode } from './errors.ts';
 import { type ReceivedEvent, receivedChannel } from './events.ts';
 import type { HeadersInput } from './headers.ts';
@@ -6,6 +7,7 @@ import { parsePayload, type StandardSchema } from './payload.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 import { assertWhole } from './range.ts';
 import type { ReplayStore } from './store.ts';
+import { codeOf } from './thrown.ts';
 import type { AsyncVerifier, Verified, Verifier } from './verifier.ts';
 
 /** How webhooks are let in: the options that the receiver and the guard share. */
@@ -35,7 +37,8 @@ export interface AdmissionOptions<T = unknown> {
   readonly ttlMs?: number;
   /**
    * The answer to a duplicate while the first delivery is still being processed. `'conflict'` (default): 409, so that
-   * the sender tries again should processing fail. `'accept'`: 200, for senders that count every 409 against you.
+   * the sender tries again should processing fail. `'accept'`: 200, for senders that count every 409 against you; should
+   * processing fail, or the process have crashed, that delivery was the last.
    */
   readonly whileProcessing?: 'conflict' | 'accept';
   /** When the store cannot be reached: `'closed'` (default) answers 503; `'open'` processes, and duplicates get through. */
@@ -88,6 +91,9 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
   if (typeof store?.claim !== 'function') {
     throw new TypeError('store must be a replay store, such as memoryReplayStore()');
   }
+  if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
+    throw new TypeError('schema must be a Standard Schema, such as one of zod');
+  }
   const { maxBodyBytes = 1_048_576, leaseMs = 60_000, ttlMs = 31 * DAY_MS } = options;
   const { handleTimeoutMs = 300_000 } = options;
   const { source = verifier.scheme.name } = options;
@@ -97,6 +103,8 @@ export function admission<T>(options: AdmissionOptions<T>): Admit<T> {
         "such as jsonField('id') or bodyDigest",
     );
   }
+  assertOneOf('onStoreError', onStoreError, ['closed', 'open']);
+  assertOneOf('whileProcessing', whileProcessing, ['conflict', 'accept']);
   assertWhole('maxBodyBytes', maxBodyBytes, 1, Number.MAX_SAFE_INTEGER);
   assertWhole('leaseMs', leaseMs, 1000, 3_600_000);
   assertWhole('ttlMs', ttlMs, leaseMs, 366 * DAY_MS);
@@ -178,12 +186,7 @@ const STATUS: Partial<Readonly<Record<WebhookErrorCode, number>>> = {
 function judged(error: unknown): { status: number; code: string; retryAfterMs?: number } {
   // Not the webhook's fault: a provider of secrets that failed, a schema that threw.
   if (!(error instanceof WebhookError)) {
-    const { code } = error as { code?: unknown };
-    return {
-      status: 503,
-      code: typeof code === 'string' ? code : 'ERR_UNKNOWN',
-      retryAfterMs: 1000,
-    };
+    return { status: 503, code: codeOf(error), retryAfterMs: 1000 };
   }
   const status = STATUS[error.code] ?? 403;
   return { status, code: error.code, ...(status === 503 && { retryAfterMs: 1000 }) };

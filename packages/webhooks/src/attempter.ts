@@ -55,7 +55,15 @@ export function clientErrors(status: number): boolean {
  */
 export function createAttempter(settings: AttemptSettings): Attempter {
   const { attemptTimeoutMs = 15_000, maxResponseBytes = 65_536, excerptBytes = 1024 } = settings;
-  const { isPermanent = () => false, now = Date.now } = settings;
+  const { signer: usual, isPermanent = () => false, now = Date.now } = settings;
+  // A program without types would fail in every attempt, for as long as the schedule has any.
+  if (usual !== undefined && typeof usual?.sign !== 'function') {
+    throw new TypeError('signer must be what createSigner makes');
+  }
+  if (settings.egress !== undefined && typeof settings.egress?.dispatch !== 'function') {
+    throw new TypeError('egress must be a dispatcher of undici, such as egressAgent()');
+  }
+  if (typeof isPermanent !== 'function') throw new TypeError('isPermanent must be a function');
   assertWhole('attemptTimeoutMs', attemptTimeoutMs, 1, 600_000);
   assertWhole('maxResponseBytes', maxResponseBytes, 0, Number.MAX_SAFE_INTEGER);
   assertWhole('excerptBytes', excerptBytes, 0, 65_536);
@@ -69,7 +77,7 @@ export function createAttempter(settings: AttemptSettings): Attempter {
 
   return {
     async attempt(event, target, attempt, signal) {
-      const signer = target.signer ?? settings.signer;
+      const signer = target.signer ?? usual;
       if (!signer) {
         throw new WebhookError(
           'ERR_WEBHOOKS_ENDPOINT_INVALID',

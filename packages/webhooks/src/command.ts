@@ -172,10 +172,15 @@ async function send(
 ): Promise<number> {
   if (url === undefined) throw new TypeError('send needs a URL');
   const signer = createSigner({ secrets: secretsOf(world), scheme: schemeOf(options) });
-  const { id = generateId() } = options;
+  const { id = generateId(), timestamp } = options;
+  const atMs = timestamp === undefined ? undefined : secondsOf(timestamp) * 1000;
   const event = { id, body: await bodyOf(body, world) };
   const egress = options['allow-private'] ? await anywhere() : undefined;
-  const sender = createSender({ signer, ...(egress && { egress }) });
+  const sender = createSender({
+    signer,
+    ...(egress && { egress }),
+    ...(atMs !== undefined && { now: () => atMs }),
+  });
   try {
     const outcome = await sender.attempt({ endpoint: url, event, signal: world.signal });
     const { verdict, status, error, durationMs, excerpt = '' } = outcome;

@@ -89,7 +89,8 @@ export function createEndpoints({
 
   return {
     async create({ id = `ep_${randomBytes(12).toString('base64url')}`, secret, ...settings }) {
-      if (!ID.test(id)) throw invalid('id must be 1 to 64 letters, digits, _ and -');
+      if (typeof id !== 'string' || !ID.test(id))
+        throw invalid('id must be 1 to 64 letters, digits, _ and -');
       const secrets = [{ secret: checkedSecret(secret ?? generateSecret()) }];
       const chosen = { types: ['*'], ...known(settings) };
       await check({ ...chosen, url: settings.url });
@@ -184,6 +185,7 @@ function checkClientCertificate(tls: NonNullable<Endpoint['tls']>): void {
 }
 
 function checkedSecret(secret: string): string {
+  if (typeof secret !== 'string') throw invalid('secret must be the text of a whsec_ or whsk_');
   try {
     importStandardSecret(secret, 'sign');
     return secret;

@@ -31,13 +31,18 @@ const FIELD_VALUE = /^[\t -~]{1,256}$/;
 export function prepareEvent(event: WebhookEvent): PreparedEvent {
   const { id = generateId(), type, contentType } = event;
   assertId(id);
-  if (type !== undefined && !TYPE.test(type)) {
+  if (type !== undefined && !isText(type, TYPE)) {
     throw invalid('type must be 1 to 256 visible ASCII characters');
   }
-  if (contentType !== undefined && !FIELD_VALUE.test(contentType)) {
+  if (contentType !== undefined && !isText(contentType, FIELD_VALUE)) {
     throw invalid('contentType must be a media type');
   }
   return { id, type, body: bodyOf(event), contentType: contentType ?? 'application/json' };
+}
+
+/** A pattern alone would take `null` for a word. */
+function isText(value: unknown, pattern: RegExp): boolean {
+  return typeof value === 'string' && pattern.test(value);
 }
 
 /** A new id of 128 random bits: `msg_…`. */

@@ -3,6 +3,7 @@ import { type AdmissionOptions, admission, type Incoming, type Webhook } from '.
 import { receivedChannel } from './events.ts';
 import { refusal } from './problem.ts';
 import type { Receiver } from './receiver.ts';
+import { codeOf } from './thrown.ts';
 
 export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
   /** Which final statuses mean that the webhook was processed. Default: 200 to 299. */
@@ -13,9 +14,11 @@ export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
  * Verifies a webhook, claims its id and validates its payload, in this order, before the handler sees any of it.
  * The context is the {@link Webhook}. A 2xx of the handler completes the claim; any other status, or an aborted
  * request, gives it back, so that the sender's retry is processed.
+ * @throws TypeError when an option is missing or out of range.
  */
 export function webhookGuard<T = unknown>(options: WebhookGuardOptions<T>): Guard<Webhook<T>> {
   const { completeOn = (status: number): boolean => status >= 200 && status < 300 } = options;
+  if (typeof completeOn !== 'function') throw new TypeError('completeOn must be a function');
   const admit = admission(options);
   const scheme = options.verifier.scheme.name;
   const { maxBodyBytes, source = scheme } = options;
@@ -86,7 +89,7 @@ async function read(
   try {
     return { body: await request.rawBody(), headers, remoteAddress };
   } catch (error) {
-    const { code = 'ERR_UNKNOWN' } = error as { code?: string };
+    const code = codeOf(error);
     const status = STATUS[code];
     audit(status ?? 500, code);
     // A body parser that ran first is a mistake in this program: the adapter reports it and answers 500.

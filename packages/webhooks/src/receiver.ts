@@ -5,6 +5,7 @@ import {
   type Incoming,
   type Webhook,
 } from './admission.ts';
+import { assertOneOf } from './choice.ts';
 import type { WebhookErrorCode } from './errors.ts';
 import { receivedChannel } from './events.ts';
 import type { Lease } from './lease.ts';
@@ -60,14 +61,18 @@ export interface Receiver {
  * @throws TypeError when an option is missing or out of range.
  */
 export function createReceiver<T = unknown>(options: ReceiverOptions<T>): Receiver {
-  const { handle, handOver, maxInFlight = 1000 } = options;
+  const { handle, handOver, acknowledge = 'first', maxInFlight = 1000 } = options;
   if ((handle === undefined) === (handOver === undefined)) {
     throw new TypeError('createReceiver needs either handle or handOver');
   }
+  if (typeof (handOver ?? handle) !== 'function') {
+    throw new TypeError(`${handOver ? 'handOver' : 'handle'} must be a function`);
+  }
+  assertOneOf('acknowledge', acknowledge, ['first', 'last']);
   if (!(Number.isInteger(maxInFlight) && maxInFlight >= 1)) {
     throw new TypeError('maxInFlight must be a whole number above 0');
   }
-  const answerFirst = handle !== undefined && options.acknowledge !== 'last';
+  const answerFirst = handle !== undefined && acknowledge !== 'last';
   const admit = admission(options);
   const inFlight = new Set<Promise<unknown>>();
   let closed = false;

@@ -9,6 +9,7 @@ import {
   MAX_SECRETS,
 } from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
+import { assertWhole } from './range.ts';
 import { createVault } from './seal.ts';
 
 /** Options of {@link redisEndpointStore}. */
@@ -27,7 +28,7 @@ export interface RedisEndpointStoreOptions {
 
 /**
  * Keeps endpoints in Redis, Sentinel or Cluster: a hash of records and one set per event-type filter, in one slot.
- * @throws TypeError for a client that is none of ioredis, and when there is no encryption key or one is not of 32 bytes.
+ * @throws TypeError for a client that is none of ioredis, when there is no encryption key or one is not of 32 bytes, and when `timeoutMs` is out of range.
  */
 export function redisEndpointStore(
   redis: RedisClient,
@@ -35,6 +36,7 @@ export function redisEndpointStore(
 ): EndpointStore {
   const { encryptionKeys, prefix = 'webhooks', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
+  assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);
   const vault = createVault(encryptionKeys);
   const call = { timeoutMs };
   const base = `${prefix}:{endpoints}`;

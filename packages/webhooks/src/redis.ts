@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
+import { assertWhole } from './range.ts';
 import type { ReplayStore } from './store.ts';
 
 export { type RedisEndpointStoreOptions, redisEndpointStore } from './redis-endpoints.ts';
@@ -16,7 +17,7 @@ export interface RedisReplayStoreOptions {
  * Remembers ids in Redis, Sentinel or Cluster: one key per id, one round trip per operation, Redis' own time.
  * Every operation rejects with `StoreUnavailableError` of `@countersign/redis` when it takes longer than `timeoutMs`.
  * The server must not evict (`maxmemory-policy noeviction`): a forgotten id is processed a second time.
- * @throws TypeError for a client that is none of ioredis.
+ * @throws TypeError for a client that is none of ioredis, and when `timeoutMs` is out of range.
  */
 export function redisReplayStore(
   redis: RedisClient,
@@ -24,6 +25,7 @@ export function redisReplayStore(
 ): ReplayStore {
   const { prefix = 'webhooks:replay:', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
+  assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);
   const call = { timeoutMs };
   const keysOf = (id: string): readonly [string] => [prefix + id];
 

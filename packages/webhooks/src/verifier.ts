@@ -60,7 +60,12 @@ export function createVerifier(options: VerifierOptions): Verifier;
 export function createVerifier(
   options: VerifierOptions<Secrets | SecretsProvider>,
 ): Verifier | AsyncVerifier {
-  const { secrets, scheme = standardWebhooks() } = options;
+  const { secrets, scheme = standardWebhooks(), toleranceSeconds = 300 } = options;
+  // Now, although a provider's secrets are imported only when there is something to verify.
+  assertIdSource(scheme);
+  if (!(toleranceSeconds >= 1 && toleranceSeconds <= 86_400)) {
+    throw new TypeError('toleranceSeconds must be a number from 1 to 86,400');
+  }
   if (typeof secrets !== 'function') return fixedVerifier({ ...options, secrets });
   const current = refreshed(secrets, (list) => fixedVerifier({ ...options, secrets: list }));
   return { scheme, verify: async (body, headers) => (await current()).verify(body, headers) };
@@ -68,9 +73,6 @@ export function createVerifier(
 
 function fixedVerifier(options: VerifierOptions): Verifier {
   const { secrets, scheme = standardWebhooks(), toleranceSeconds = 300, now = Date.now } = options;
-  if (!(toleranceSeconds >= 1 && toleranceSeconds <= 86_400)) {
-    throw new TypeError('toleranceSeconds must be a number from 1 to 86,400');
-  }
   const keys = importSecrets(secrets, scheme, 'verify');
   const { signature: signatureName, timestamp: timestampName, id: idName } = lowerCase(scheme);
   const readHeaders = headerReader([signatureName, timestampName, idName]);
@@ -103,6 +105,15 @@ function fixedVerifier(options: VerifierOptions): Verifier {
       };
     },
   };
+}
+
+/** Anything else would find no id, and a receiver would take every webhook for the same one. */
+function assertIdSource({ idFrom, headers }: Scheme): void {
+  if (idFrom === undefined || typeof idFrom === 'function') return;
+  if (idFrom === 'header' && headers.id !== undefined) return;
+  throw new TypeError(
+    "idFrom must be 'header', where the scheme has a header for the id, or a function such as jsonField('id')",
+  );
 }
 
 function parse(

@@ -10,8 +10,12 @@ import { createWebhookQueue, defaultBreaker, type WebhookQueueOptions } from '..
 import {
   clientErrors,
   createEndpoints,
+  createSigner,
   createVerifier,
   generateSecret,
+  type Message,
+  memoryEndpointStore,
+  type SignedHeaders,
   timestampedHmac,
 } from '../src/index.ts';
 import { queueFixture, until } from './queue-fixture.ts';
@@ -289,6 +293,20 @@ describe('createWebhookQueue', () => {
     await rig.pass(100_000);
     await rig.queue.drained();
     expect(rig.server.requests).toHaveLength(3);
+  });
+
+  test('obeys Retry-After although the delivery that was told it has no more attempts', async () => {
+    await rig.endpoint('a', { concurrency: 1 });
+    rig.server.enqueue(respond({ status: 429, headers: { 'retry-after': '3600' } }));
+    rig.queueWith({ shards: 1, schedule: [0] });
+    for (const id of ['evt_1', 'evt_2']) await rig.queue.publish({ id, payload: {} });
+    rig.queue.worker();
+    await until(async () => (await resting()) === 1 || (await rig.queue.stats()).pending === 0);
+    expect(await rig.queue.stats()).toMatchObject({ dead: 1, pending: 1 });
+    expect(rig.server.requests).toHaveLength(1);
+    await rig.pass(3_600_000);
+    await rig.queue.drained();
+    expect(rig.server.requests).toHaveLength(2);
   });
 
   test('takes a long Retry-After for as much as it may be', async () => {
@@ -591,6 +609,83 @@ describe('createWebhookQueue', () => {
   });
 
   test.each([
+    ['100 entries', 100, { logEntries: 100 }],
+    ['1,000 entries, unless told otherwise,', 1000, {}],
+  ])(
+    'keeps %s of the attempt log, and no more than Redis keeps together',
+    async (_, entries, options) => {
+      await rig.endpoint('a');
+      const pipeline = rig.redis.pipeline();
+      for (let index = 0; index < 1500; index += 1) {
+        pipeline.xadd('webhooks:{0}:log:a', '*', 'e', 'evt_0', 'l', '{}');
+      }
+      await pipeline.exec();
+      rig.queueWith({ shards: 1, ...options }).worker();
+      await rig.queue.publish({ id: 'evt_1', payload: {} });
+      await rig.queue.drained();
+      const kept = await rig.queue.attempts('a', 10_000);
+      expect(kept[0]).toMatchObject({ event: 'evt_1', verdict: 'delivered' });
+      expect(kept.length).toBeGreaterThanOrEqual(entries);
+      // A node of a stream.
+      expect(kept.length).toBeLessThan(entries + 100);
+    },
+  );
+
+  test.each([
+    ['100 ms when it is told so', 100, { sliceMs: 100 }],
+    ['five seconds, unless told otherwise', 5000, {}],
+  ])('lets others have the place of an endpoint after %s', async (_, sliceMs, options) => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      let passes = 0;
+      await rig.serve({
+        otherwise: () => {
+          vi.advanceTimersByTime(passes);
+          return respond({ status: 200 });
+        },
+      });
+      await rig.endpoint('long', { types: ['long'], concurrency: 1 });
+      await rig.endpoint('short', { types: ['short'] });
+      const inTurn = async (): Promise<readonly string[]> => {
+        const before = rig.server.requests.length;
+        await rig.queue.pause();
+        for (const type of ['long', 'long', 'short'])
+          await rig.queue.publish({ type, payload: {} });
+        await rig.queue.resume();
+        await rig.queue.drained();
+        return rig.server.requests.slice(before).map(({ target }) => target);
+      };
+      rig.queueWith({ shards: 1 }).worker({ concurrency: 1, ...options });
+      passes = sliceMs - 1;
+      expect(await inTurn()).toEqual(['/long', '/long', '/short']);
+      passes = sliceMs;
+      expect(await inTurn()).toEqual(['/long', '/short', '/long']);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test.each([
+    [20_000, { sweepMs: 20_000 }],
+    [30_000, {}],
+  ])('looks for endpoints that nobody came for every %d ms, given %j', async (everyMs, options) => {
+    await rig.endpoint('a');
+    rig.queueWith();
+    await rig.queue.publish({ id: 'evt_1', payload: {} });
+    for (const key of await rig.redis.keys('*:drain:*')) await rig.redis.del(key);
+    const intervals = vi.spyOn(globalThis, 'setInterval');
+    rig.queue.worker(options);
+    const [look] = intervals.mock.calls.find(([, delayMs]) => delayMs === everyMs) ?? [];
+    intervals.mockRestore();
+    // Only now is it a while ago that somebody should have come.
+    for (const key of await rig.redis.keys('*:wakes')) await rig.redis.zincrby(key, -60_000, 'a');
+    expect(look).toBeDefined();
+    look?.();
+    await rig.queue.drained();
+    expect(rig.idsSentTo('/a')).toEqual(['evt_1']);
+  });
+
+  test.each([
     [{ breaker: { failures: 0 } }, 'breaker.failures'],
     [{ breaker: { cooldownMs: Number.NaN } }, 'breaker.cooldownMs'],
     [{ breaker: { cooldownMs: 10_000, maxCooldownMs: 9999 } }, 'breaker.maxCooldownMs'],
@@ -609,6 +704,8 @@ describe('createWebhookQueue', () => {
     [{ timeoutMs: 0 }, 'timeoutMs'],
     [{ shards: 0 }, 'shards'],
     [{ prefix: 'a{b}' }, 'prefix'],
+    // What manages endpoints is not where they are stored.
+    [{ endpoints: createEndpoints({ store: memoryEndpointStore() }) as never }, 'endpoints'],
   ])('refuses %j when it is built', (options, name) => {
     rig.queueWith();
     expect(() =>
@@ -1098,6 +1195,24 @@ describe('createWebhookQueue', () => {
     );
     expect(verified.id).toBe('evt_1');
     expect(sent?.headers['webhook-signature']).toBeUndefined();
+  });
+
+  test('makes a delivery later that could not be signed, whatever the signer threw', async () => {
+    const real = createSigner({ secrets: rig.secret });
+    let tries = 0;
+    const sign = async (message: Message): Promise<SignedHeaders> => {
+      tries += 1;
+      return tries === 1 ? await Promise.reject<never>(undefined) : real.sign(message);
+    };
+    await rig.endpoint('a', { secrets: [] });
+    rig.queueWith({ shards: 1, signer: { scheme: real.scheme, sign } }).worker();
+    await rig.queue.publish({ id: 'evt_1', payload: {} });
+    await until(async () => (await resting()) === 1);
+    await rig.pass(1000);
+    await rig.queue.drained();
+    expect([tries, rig.idsSentTo('/a')]).toEqual([2, ['evt_1']]);
+    const [, first] = await rig.queue.attempts('a');
+    expect(first).toMatchObject({ verdict: 'failed', error: 'ERR_UNKNOWN' });
   });
 
   test('signs with both secrets while one is rotated', async () => {

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import { run, type Surroundings } from '../src/command.ts';
 import { createVerifier, generateSecret, publicKeyOf } from '../src/index.ts';
 
 const secret = generateSecret();
+const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
 
 /** Runs the command in this process, and collects what it says. */
 async function call(args: readonly string[], world: Partial<Surroundings> = {}) {
@@ -86,10 +87,13 @@ describe('the command line', () => {
       env: { WEBHOOK_SECRET: generateSecret() },
     });
     expect(forged).toMatchObject({ code: 1 });
+    const late = await call(['send', url, '{}', '--allow-private', '--timestamp', '1000']);
+    expect(late).toMatchObject({ code: 1, lines: [expect.stringMatching(/^failed 403/)] });
     controller.abort();
     const text = printed.join('\n');
     expect(text).toContain('verified');
     expect(text).toContain('ERR_WEBHOOKS_SIGNATURE_MISMATCH');
+    expect(text).toContain('ERR_WEBHOOKS_TIMESTAMP_TOO_OLD');
     expect(text).not.toContain('\u001b');
   });
 
@@ -122,6 +126,7 @@ describe('the command line', () => {
     [['secret', '32']],
     [['listen', '--port', 'http']],
     [['sign', 'x', '--timestamp', 'now']],
+    [['send', 'http://127.0.0.1:9/', 'x', '--timestamp', 'now']],
     [['sign', '--nonsense']],
     [['sign', '--scheme', 'toString']],
     [['send']],
@@ -168,8 +173,27 @@ describe('the command line', () => {
     30_000,
   );
 
+  it.each(['SIGINT', 'SIGTERM'] as const)(
+    'is ended by %s while it waits for a body',
+    async (name) => {
+      const program = spawn(process.execPath, [cli, 'sign'], {
+        env: { ...process.env, WEBHOOK_SECRET: secret },
+        stdio: ['pipe', 'ignore', 'ignore'],
+      });
+      try {
+        // More than a pipe holds: once it is written, somebody reads.
+        await new Promise((resolve) => program.stdin.write(Buffer.alloc(1_048_576), resolve));
+        const ended = once(program, 'exit');
+        program.kill(name);
+        expect(await ended).toEqual([2, null]);
+      } finally {
+        program.kill('SIGKILL');
+      }
+    },
+    30_000,
+  );
+
   it('runs as a program', () => {
-    const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
     const { stdout, status } = spawnSync(process.execPath, [cli, 'secret'], { encoding: 'utf8' });
     expect([status, stdout]).toEqual([0, expect.stringMatching(/^whsec_\S{44}\n$/)]);
   }, 30_000);

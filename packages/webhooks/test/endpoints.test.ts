@@ -80,6 +80,7 @@ describe('createEndpoints', () => {
 
   it.each([
     { id: 'a b' },
+    { id: 42 as unknown as string },
     { id: 'a:b' },
     { types: [] },
     { types: ['a*'] },
@@ -96,6 +97,8 @@ describe('createEndpoints', () => {
     { maxPerSecond: -1 },
     { maxPerSecond: '5' as unknown as number },
     { secret: 'short' },
+    // Those of a signer may be bytes; stored as text they would be others.
+    { secret: Buffer.alloc(32, 1) as unknown as string },
     { tls: { cert: 'no certificate', key: 'no key' } },
     { tls: { ...pair, key: stranger.key } },
     { tls: { ...pair, ca: 'no certificate' } },

@@ -220,7 +220,8 @@ describe('killed before each of its requests to Redis, and another process takes
 
   test('a process that delivers dead letters again, or resumes an endpoint, leaves nothing behind', async () => {
     const steps = await dieAtEveryStep('again', {
-      options: { schedule: [0], isPermanent: () => true },
+      // The only attempt of a delivery has time, however busy the machine is.
+      options: { schedule: [0], isPermanent: () => true, attemptTimeoutMs: 60_000 },
       async before(world) {
         const worker = world.queue.worker();
         await publish(world);

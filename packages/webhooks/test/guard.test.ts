@@ -70,6 +70,11 @@ describe('webhookGuard', () => {
     expect(again.pass ? undefined : again.status).toBe(repeated);
   });
 
+  it('is not built with a completeOn that is no function', () => {
+    const options = { verifier, store: memoryReplayStore(), completeOn: 200 as never };
+    expect(() => webhookGuard(options)).toThrow(/completeOn/);
+  });
+
   it('answers 409 while the first delivery is in the handler', async () => {
     const guard = guarded();
     await guard(signed('a'), {});

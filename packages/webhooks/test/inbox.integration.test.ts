@@ -1,7 +1,7 @@
 import { type RedisServer, startRedis } from '@countersign/testkit/redis';
 import { type ConnectionOptions, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { createInbox, type Inbox } from '../src/bullmq.ts';
 import {
   createReceiver,
@@ -82,20 +82,43 @@ test('processes what worker after worker died of, however many', async () => {
   await inbox.close();
 });
 
-test('processes again what failed', async () => {
+test('processes again what failed, and tells of every try that did', async () => {
   let calls = 0;
+  const errors: unknown[] = [];
   const inbox = createInbox<{ amount: number }>({
     connection: redis,
     backoffMs: 1,
     handle: () => {
       calls += 1;
-      if (calls < 3) throw new Error('not yet');
+      if (calls < 3) throw new Error(`not yet ${calls}`);
     },
   });
-  inbox.worker();
+  inbox.worker({ onError: (error) => errors.push(error) });
   await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a', body }) });
   await until(() => calls === 3);
   await inbox.close();
+  expect(errors).toMatchObject([{ message: 'not yet 1' }, { message: 'not yet 2' }]);
+});
+
+test.each([undefined, null, 'a word'])('takes a try for failed that threw %j', async (thrown) => {
+  const errors: unknown[] = [];
+  let calls = 0;
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    attempts: 2,
+    backoffMs: 1,
+    handle: async () => {
+      calls += 1;
+      await Promise.reject<void>(thrown);
+    },
+  });
+  inbox.worker({ onError: (error) => errors.push(error) });
+  await receiverFor(inbox).receive({ body, headers: signer.sign({ id: 'a', body }) });
+  await until(async () => (await redis.zcard('{webhooks}:inbox:failed')) === 1);
+  await inbox.close();
+  expect(calls).toBe(2);
+  const told = { message: `handle threw ${thrown}`, cause: thrown };
+  expect(errors).toMatchObject([told, told]);
 });
 
 test('encrypts what it queues when it has keys', async () => {
@@ -287,7 +310,7 @@ test('does not wait for ever for a handler: its signal aborts, others have its p
   // Neither does closing.
   await worker.close();
   await inbox.close();
-  expect(errors).toEqual([]);
+  expect(errors).toEqual(reasons);
 });
 
 test('keeps what was given up for as long as it is told, and nothing that was processed', async () => {
@@ -318,6 +341,56 @@ test('keeps what was given up for as long as it is told, and nothing that was pr
   await inbox.close();
 });
 
+test('is as documented, unless told otherwise', async () => {
+  const delays: unknown[] = [];
+  const timers = vi.spyOn(globalThis, 'setTimeout');
+  const noted = (): void => {
+    delays.push(...timers.mock.calls.map(([, delayMs]) => delayMs));
+    timers.mockClear();
+  };
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let [running, most] = [0, 0];
+  const inbox = createInbox<{ amount: number }>({
+    connection: redis,
+    handle: async () => {
+      running += 1;
+      most = Math.max(most, running);
+      await held;
+      running -= 1;
+    },
+  });
+  const receiver = receiverFor(inbox);
+  for (let index = 0; index < 11; index += 1) {
+    await receiver.receive({ body, headers: signer.sign({ id: String(index), body }) });
+  }
+  // How long Redis has to store a webhook.
+  noted();
+  expect(delays).toContain(5000);
+  const id = Buffer.from('standard-webhooks:0').toString('base64url');
+  const { opts = '{}' } = await redis.hgetall(`{webhooks}:inbox:${id}`);
+  expect(JSON.parse(opts)).toMatchObject({
+    attempts: 10,
+    backoff: { type: 'exponential', delay: 1000, jitter: 0.5 },
+    removeOnFail: { age: 30 * 86_400 },
+  });
+  inbox.worker();
+  await until(() => running >= 10);
+  expect(await redis.llen('{webhooks}:inbox:wait')).toBe(1);
+  // How long a handler has.
+  noted();
+  timers.mockRestore();
+  expect(delays).toContain(300_000);
+  release();
+  await until(async () =>
+    (await redis.keys('{webhooks}:inbox:*')).every((key) => !key.includes(id)),
+  );
+  await inbox.close();
+  expect(most).toBe(10);
+});
+
 test.each([
   [{ attempts: 0 }, 'attempts'],
   [{ backoffMs: Number.NaN }, 'backoffMs'],
@@ -326,6 +399,7 @@ test.each([
   [{ timeoutMs: -1 }, 'timeoutMs'],
   [{ name: 'a:b' }, 'name'],
   [{ prefix: '' }, 'prefix'],
+  [{ handle: undefined as never }, 'handle'],
 ])('builds no inbox with %j', (options, name) => {
   const build = () => createInbox({ connection: redis, handle: () => undefined, ...options });
   expect(build).toThrow(TypeError);

@@ -172,6 +172,15 @@ describe('createReceiver', () => {
     expect(handle).toHaveBeenCalledOnce();
   });
 
+  it.each([undefined, null, 'a word', new Error('no secrets')])(
+    'answers 503 when a provider of secrets rejects with %s',
+    async (reason) => {
+      const of = createVerifier({ secrets: () => Promise.reject(reason) });
+      const receiver = receiverWith({ verifier: of });
+      expect(await receiver.receive(incoming('a'))).toMatchObject({ status: 503, accepted: false });
+    },
+  );
+
   it('keeps ids of different sources apart in one store', async () => {
     const store = memoryReplayStore({ now });
     expect((await receiverWith({ store, source: 'a' }).receive(incoming('x'))).status).toBe(202);
@@ -247,6 +256,13 @@ describe('createReceiver', () => {
     { handleTimeoutMs: Number.NaN },
     { handleTimeoutMs: 86_400_001 },
     { handle: undefined },
+    // What decides whether something is lost or done twice is chosen by its name, and by no other word.
+    { onStoreError: 'close' as 'closed' },
+    { whileProcessing: '409' as 'conflict' },
+    { acknowledge: 'after' as 'last' },
+    { handle: 'processed' as never },
+    { schema: ((value: unknown) => value) as never },
+    { handOver: { add: () => undefined } as never, handle: undefined },
     { verifier: undefined as unknown as Verifier },
     { store: undefined as unknown as ReplayStore },
     { store: {} as ReplayStore, onStoreError: 'open' as const },

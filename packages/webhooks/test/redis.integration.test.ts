@@ -93,3 +93,13 @@ test('refuses what is no client of ioredis when it is made', () => {
     }
   }
 });
+
+test.each([0, Number.NaN, 3_600_001])('refuses a timeoutMs of %d when it is made', (timeoutMs) => {
+  for (const make of [
+    () => redisReplayStore(redis, { timeoutMs }),
+    () => redisEndpointStore(redis, { encryptionKeys: [Buffer.alloc(32)], timeoutMs }),
+  ]) {
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow('timeoutMs');
+  }
+});

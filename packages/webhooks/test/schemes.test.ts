@@ -169,6 +169,21 @@ describe('timestampedHmac', () => {
   });
 });
 
+describe('an idFrom that finds no id', () => {
+  // All webhooks would have the same one, and all but the first would count as duplicates.
+  it.each([
+    stripe({ idFrom: 'id' as never }),
+    github({ idFrom: { path: 'id' } as never }),
+    slack({ idFrom: 'header' }),
+  ])('is refused when a verifier is built: $name', (scheme) => {
+    for (const secrets of [textSecret, async () => [textSecret]]) {
+      const build = () => createVerifier({ secrets: secrets as string, scheme });
+      expect(build).toThrow(TypeError);
+      expect(build).toThrow(/idFrom/);
+    }
+  });
+});
+
 describe.each([
   ['timestampedHmac', timestampedHmac(), 'x-webhook-signature'],
   ['stripe', stripe(), 'stripe-signature'],

@@ -285,20 +285,36 @@ describe('createSender', () => {
     ]);
   });
 
-  it.each([
-    ['never answers', () => new Promise<never>(() => undefined), 0],
-    ['takes most of the time', async () => await new Promise<void>((r) => setTimeout(r, 60)), 1],
-  ])('counts a provider of secrets that %s in the attempt deadline', async (_, slow, sent) => {
-    server.enqueue(silence());
-    const provider = async () => {
-      await slow();
-      return [secret];
-    };
-    const signer = createSigner({ secrets: provider });
-    const { sender } = patient({ schedule: [0], attemptTimeoutMs: 100, signer });
+  it('gives a provider of secrets that never answers no more than the attempt deadline', async () => {
+    const signer = createSigner({ secrets: () => new Promise<never>(() => undefined) });
+    const { sender } = patient({ schedule: [0], attemptTimeoutMs: 50, signer });
     const { attempts } = await sender.deliver({ endpoint: server.origin, event });
     expect(attempts).toMatchObject([{ verdict: 'failed', error: 'ERR_WEBHOOKS_ATTEMPT_TIMEOUT' }]);
-    expect(server.requests).toHaveLength(sent);
+    expect(server.requests).toHaveLength(0);
+  });
+
+  it('leaves the endpoint what a provider of secrets left of the attempt deadline', async () => {
+    vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'clearTimeout'] });
+    const { run } = silence();
+    server.enqueue({
+      at: 'request',
+      run: async (exchange) => {
+        vi.advanceTimersByTime(40_000);
+        await run(exchange);
+      },
+    });
+    const secrets = async () => {
+      vi.advanceTimersByTime(60_000);
+      return [secret];
+    };
+    const signer = createSigner({ secrets });
+    const { sender } = patient({ schedule: [0], attemptTimeoutMs: 100_000, signer });
+    const { attempts } = await sender.deliver({ endpoint: server.origin, event });
+    vi.useRealTimers();
+    expect(attempts).toMatchObject([
+      { verdict: 'failed', error: 'ERR_WEBHOOKS_ATTEMPT_TIMEOUT', durationMs: 100_000 },
+    ]);
+    expect(server.requests).toHaveLength(1);
   });
 
   it('ends an attempt that waits for its secrets when it is aborted', async () => {
@@ -429,6 +445,17 @@ describe('createSender', () => {
       'ERR_WEBHOOKS_EVENT_INVALID',
     ],
     [
+      { endpoint: 'https://example.com', event: { type: null as unknown as string, payload: 1 } },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
+      {
+        endpoint: 'https://example.com',
+        event: { contentType: 7 as unknown as string, payload: 1 },
+      },
+      'ERR_WEBHOOKS_EVENT_INVALID',
+    ],
+    [
       { endpoint: 'https://example.com', event: { contentType: 'a\r\nb: c', payload: 1 } },
       'ERR_WEBHOOKS_EVENT_INVALID',
     ],
@@ -517,10 +544,18 @@ describe('createSender', () => {
     });
   });
 
-  it.each([{ schedule: [] }, { schedule: [-1] }, { jitter: 2 }, { attemptTimeoutMs: 0 }])(
-    'refuses the options %j',
-    (options) => {
-      expect(() => createSender(options)).toThrow(TypeError);
-    },
-  );
+  it.each([
+    { schedule: [] },
+    { schedule: [-1] },
+    { jitter: 2 },
+    { attemptTimeoutMs: 0 },
+    // Every attempt would fail, for days.
+    { egress: { allow: ['public'] } as never },
+    { signer: 'whsec_' as never },
+    { isPermanent: [404] as never },
+  ])('refuses the options %j', (options) => {
+    const make = () => createSender(options);
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow(new RegExp(Object.keys(options)[0] ?? ''));
+  });
 });

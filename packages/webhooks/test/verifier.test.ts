@@ -395,7 +395,10 @@ describe('time', () => {
   });
 
   it.each([0, -1, Number.NaN, 86_401])('refuses a tolerance of %d seconds', (toleranceSeconds) => {
-    expect(() => createVerifier({ secrets: secret, toleranceSeconds })).toThrow(TypeError);
+    for (const secrets of [secret, async () => [secret]]) {
+      const build = () => createVerifier({ secrets: secrets as string, toleranceSeconds });
+      expect(build).toThrow(TypeError);
+    }
   });
 
   it('refuses to sign a moment that is none', () => {

@@ -96,6 +96,43 @@ describe('what waits for an endpoint ends as a dead letter, told by an event', (
     expect(await rig.queue.state('a')).toMatchObject({ status: 'active', pending: 0, dead: 5 });
   });
 
+  test.each(['cannot be called as it is stored', 'cannot be read'])(
+    'when it %s for that long',
+    async (how) => {
+      const tls = { cert: 'certificate', key: 'key', rejectUnauthorized: false };
+      await rig.endpoint('a', how === 'cannot be read' ? {} : { tls });
+      const stored = rig.endpoints;
+      let well = false;
+      rig.endpoints = {
+        ...stored,
+        async get(id) {
+          if (!well && how === 'cannot be read') throw new Error('no key opens it');
+          return await stored.get(id);
+        },
+      };
+      const errors: unknown[] = [];
+      rig.queueWith({ shards: 1 });
+      await publish(['evt_0']);
+      rig.queue.worker({ sweepMs: 20, onError: (error) => errors.push(error) });
+      await until(() => errors.length > 0);
+      await rig.pass(29 * day);
+      await publish(['evt_1']);
+      const toldBefore = errors.length;
+      await until(() => errors.length > toldBefore);
+      expect((await rig.queue.stats()).pending).toBe(2);
+      await rig.pass(day);
+      await until(async () => (await rig.queue.stats()).dead > 0);
+      expect(await letters()).toEqual([['evt_0', 'expired']]);
+      expect(deliveries).toMatchObject([{ eventId: 'evt_0', outcome: 'expired', attempts: 0 }]);
+      well = true;
+      await rig.endpoint('a');
+      await rig.queue.redeliver('a:evt_0');
+      await rig.pass(60_000);
+      await rig.queue.drained();
+      expect(new Set(rig.idsSentTo('/a'))).toEqual(new Set(['evt_0', 'evt_1']));
+    },
+  );
+
   test('when no worker ran for that long; what is younger is delivered', async () => {
     await rig.endpoint('a');
     rig.queueWith({ shards: 1 });

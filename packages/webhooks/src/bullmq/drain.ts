@@ -4,6 +4,7 @@ import type { PreparedEvent } from '../event.ts';
 import { deliveryChannel, type EndpointEvent, endpointChannel } from '../events.ts';
 import type { NextDelay } from '../schedule.ts';
 import { readAgainMs } from '../seal.ts';
+import { codeOf } from '../thrown.ts';
 import type { Directory } from './directory.ts';
 import type { Ledger } from './ledger.ts';
 import type { Payloads } from './payloads.ts';
@@ -38,6 +39,7 @@ const ASK_AGAIN_MS = 1000;
  * or `stop` aborts. Each step settles all attempts that ended and claims the next ones in one round trip. What has waited
  * for too long, or for an endpoint that was removed, becomes a dead letter.
  * @returns after how many milliseconds to come back; `undefined` for never.
+ * @throws why the endpoint cannot be read, or not be called as it is stored.
  */
 export async function drain(
   endpointId: string,
@@ -47,9 +49,14 @@ export async function drain(
 ): Promise<number | undefined> {
   const { ledger, payloads, directory, breaker, leaseMs, logEntries, logMs } = settings;
   const sliceEndsAt = performance.now() + settings.sliceMs;
-  const endpoint = await directory.find(endpointId);
-  const removed = endpoint === undefined;
-  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = endpoint ?? {};
+  // One that cannot be read, or not be called as it is stored, gets nothing; what waits for it still ends some day.
+  const found = await directory.find(endpointId).then(
+    (endpoint) => ({ endpoint }),
+    (error: unknown) => ({ endpoint: undefined, error }),
+  );
+  const unreachable = 'error' in found;
+  const removed = !unreachable && found.endpoint === undefined;
+  const { concurrency = 10, fifo = false, maxPerSecond = 0 } = found.endpoint ?? {};
   let settled: Settlement[] = [];
   let running = 0;
   let wakeUp = (): void => undefined;
@@ -71,7 +78,7 @@ export async function drain(
       endpoint: endpointId,
       seq,
       removed,
-      want: isOver ? 0 : concurrency - running,
+      want: isOver || unreachable ? 0 : concurrency - running,
       running,
       mayLapse: isOver ? 0 : LAPSE_AT_ONCE,
       leaseMs,
@@ -91,7 +98,10 @@ export async function drain(
     for (const claim of turn.claimed) start(claim);
     const reason = removed ? 'endpoint-removed' : 'expired';
     for (const claim of turn.lapsed) settled.push({ ...claim, kind: 'lapsed', reason });
-    if (turn.next !== 'run' && running === 0) return turn.next === 'rest' ? turn.restMs : undefined;
+    if (turn.next !== 'run' && running === 0) {
+      if (unreachable) throw found.error;
+      return turn.next === 'rest' ? turn.restMs : undefined;
+    }
     // It may be there again: what is left is delivered then.
     if (removed && (await directory.read(endpointId))) return 0;
     if (settled.length === 0) {
@@ -133,13 +143,12 @@ async function deliver(
   const number = claim.attempts + 1;
   /** Nothing was sent, so nothing is used up. */
   const deferred = (error: unknown): Settlement => {
-    const { code = 'ERR_UNKNOWN' } = error as { readonly code?: string };
     const noted: AttemptOutcome = {
       attempt: number,
       verdict: 'failed',
       startedAtMs: now(),
       durationMs: 0,
-      error: code,
+      error: codeOf(error),
     };
     return { ...claim, kind: 'defer', log: JSON.stringify(noted) };
   };
@@ -183,11 +192,13 @@ function settlementOf(
     case 'rejected':
       return { ...used, kind: 'dead', reason: outcome.error ?? `status ${outcome.status}` };
     case 'failed': {
+      // Asked for by the endpoint, so it holds for the others although this delivery has no more attempts.
+      const penalty =
+        retryAfterMs === undefined ? {} : { penaltyMs: Math.min(retryAfterMs, maxRetryAfterMs) };
       const delayMs = delayOf(nextDelay, attempts + 1);
-      if (typeof delayMs !== 'number') return { ...used, kind: 'dead', reason: delayMs };
-      const penaltyMs =
-        retryAfterMs === undefined ? undefined : Math.min(retryAfterMs, maxRetryAfterMs);
-      return { ...used, kind: 'retry', delayMs, ...(penaltyMs !== undefined && { penaltyMs }) };
+      return typeof delayMs === 'number'
+        ? { ...used, kind: 'retry', delayMs, ...penalty }
+        : { ...used, kind: 'dead', reason: delayMs, ...penalty };
     }
   }
 }

@@ -148,7 +148,7 @@ const STATES_AT_ONCE = 100;
 
 /**
  * Delivers webhooks durably on BullMQ: at least once, through crashes of workers and of Redis (with AOF).
- * @throws TypeError when an option is out of range.
+ * @throws TypeError when an option is missing or out of range.
  */
 export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const { connection, endpoints, prefix = 'webhooks', shards: shardCount = 4 } = options;
@@ -167,6 +167,9 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
   const { logEntries = 1000, logMs = 3 * DAY_MS } = options;
   const breaker = { ...defaultBreaker, ...options.breaker };
   assertRedisClient('connection', connection);
+  if (typeof endpoints?.matching !== 'function') {
+    throw new TypeError('endpoints must be an endpoint store, such as memoryEndpointStore()');
+  }
   assertWhole('shards', shardCount, 1, 1024);
   assertWhole('retentionMs', retentionMs, 1, MOST_MS);
   assertWhole('historyMs', historyMs, 0, MOST_MS);
