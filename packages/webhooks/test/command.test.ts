@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { run, type Surroundings } from '../src/command.ts';
 import { createVerifier, generateSecret, publicKeyOf } from '../src/index.ts';
 
@@ -82,7 +82,7 @@ describe('the command line', () => {
     socket.write('POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf');
     await once(socket, 'connect');
     socket.destroy();
-    await vi.waitUntil(() => printed.includes('POST / broke off'));
+    await expect.poll(() => printed).toContain('POST / broke off');
     const forged = await call(['send', url, '{}', '--allow-private'], {
       env: { WEBHOOK_SECRET: generateSecret() },
     });
