@@ -1,10 +1,12 @@
+import { ownText } from './own-text.ts';
+
 /**
  * A bounded map that forgets what was not touched for longest, about: entries live in a young and an old generation, a touch
  * makes an entry young, and a full young generation becomes the old one. No timers, no lists, O(1).
  */
-export class Generations<K, V> {
-  #young = new Map<K, V>();
-  #old = new Map<K, V>();
+export class Generations<V> {
+  #young = new Map<string, V>();
+  #old = new Map<string, V>();
   readonly #half: number;
 
   /** @param maxEntries - never more than this many are kept. */
@@ -16,7 +18,7 @@ export class Generations<K, V> {
     return this.#young.size + this.#old.size;
   }
 
-  get(key: K): V | undefined {
+  get(key: string): V | undefined {
     const young = this.#young.get(key);
     if (young !== undefined) return young;
     const old = this.#old.get(key);
@@ -27,15 +29,19 @@ export class Generations<K, V> {
     return old;
   }
 
-  set(key: K, value: V): void {
-    if (this.#young.size >= this.#half && !this.#young.has(key)) {
+  set(key: string, value: V): void {
+    if (this.#young.has(key)) {
+      this.#young.set(key, value);
+      return;
+    }
+    if (this.#young.size >= this.#half) {
       this.#old = this.#young;
       this.#young = new Map();
     }
-    this.#young.set(key, value);
+    this.#young.set(ownText(key), value);
   }
 
-  delete(key: K): void {
+  delete(key: string): void {
     this.#young.delete(key);
     this.#old.delete(key);
   }

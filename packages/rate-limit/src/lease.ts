@@ -28,10 +28,10 @@ const maxLeases = 10_000;
 export class Leases {
   readonly size: number;
   readonly #maxAgeMs: number;
-  readonly #leases: Generations<string, Lease> = new Generations(maxLeases);
+  readonly #leases: Generations<Lease> = new Generations(maxLeases);
   readonly #taking = new Map<string, Promise<Decision | undefined>>();
   /** When too little was left for a whole lease: single costs are asked for meanwhile. */
-  readonly #singlySinceMs: Generations<string, number> = new Generations(maxLeases);
+  readonly #singlySinceMs: Generations<number> = new Generations(maxLeases);
 
   constructor({ size, maxAgeMs = 1000 }: LeaseOptions) {
     assertInteger('lease.size', size, 1e6, 2);

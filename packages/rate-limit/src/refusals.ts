@@ -19,7 +19,7 @@ interface Refusal {
 
 /** Remembers who was refused, for as long as a refusal certainly holds, so that a flood of refusals never reaches the store. */
 export class Refusals {
-  readonly #refusals: Generations<string, Refusal> = new Generations(maxRefusals);
+  readonly #refusals: Generations<Refusal> = new Generations(maxRefusals);
   #latestMs = Number.NEGATIVE_INFINITY;
 
   /** The refusal by the same limits that still holds for this cost. A larger one would have longer to wait, a smaller one less. */

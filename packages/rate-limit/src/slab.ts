@@ -1,3 +1,5 @@
+import { ownText } from './own-text.ts';
+
 const firstEntries = 16;
 
 /**
@@ -51,7 +53,7 @@ export class Slab {
   add(subject: string): number {
     if (this.#offsets.size >= this.#half) this.#age();
     const offset = this.#free.pop() ?? this.#append();
-    this.#offsets.set(subject, offset);
+    this.#offsets.set(ownText(subject), offset);
     return offset;
   }
 

@@ -6,7 +6,7 @@ import { Slab } from './slab.ts';
 /** The records of all subjects under one counter: as rows of numbers where they are a few numbers, else as objects. */
 export class Subjects {
   readonly scalars: Slab;
-  readonly #others: Generations<string, SubjectRecord>;
+  readonly #others: Generations<SubjectRecord>;
 
   /** @param maxSubjects - never more than this many are kept in either form. */
   constructor(maxSubjects: number) {

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { freshState } from '../src/algorithm.ts';
@@ -116,4 +118,29 @@ test('a log does not grow with what is charged over its limit', () => {
     state.algorithm.take(policy, state, nowUs, nowUs % 10 === 0 ? 1e9 : 1, 0);
   expect(state.entries.length / 2).toBeLessThanOrEqual(10);
   expect(state.used).toBe(state.entries.reduce((sum, part, index) => sum + (index % 2) * part, 0));
+});
+
+describe('the text that a subject was cut out of', () => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const heapUsed = (): number => {
+    collectGarbage();
+    return process.memoryUsage().heapUsed;
+  };
+  const longText = 100_000;
+  const cutOut = (name: number): string =>
+    `subject number ${name},`.padEnd(longText, 'x').split(',', 1)[0] as string;
+
+  test.each([
+    ['a row of numbers', slidingWindow({ limit: 5, windowSeconds: 60 })],
+    ['an object', slidingLog({ limit: 5, windowSeconds: 60 })],
+  ])('is not kept with its record, which is %s', (_, policy) => {
+    const store = memoryRateLimitStore({ maxSubjects: 300 });
+    const before = heapUsed();
+    // Twice, so that some are found among those seen last, and some among those seen before them.
+    for (let at = 0; at < 400; at += 1)
+      store.consume('c', cutOut(at % 200), [policy], 1, 'take', 0, 0);
+    expect(store.size).toBeGreaterThan(100);
+    expect(heapUsed() - before).toBeLessThan(50 * longText);
+  });
 });
