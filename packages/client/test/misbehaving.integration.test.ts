@@ -24,7 +24,7 @@ import {
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
 import { H2CClient } from 'undici';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Client, ClientError, type ClientOptions, createClient } from '../src/index.ts';
 
 const good = respondJson({ done: true });
@@ -32,13 +32,14 @@ const payment = { json: { amount: 5, note: 'x'.repeat(2000) } };
 
 let server: ScriptedServer;
 const clients: Client[] = [];
-beforeAll(async () => {
+// One for each test: an attempt that is over before it has reached the server leaves its script to whoever comes next.
+beforeEach(async () => {
   server = await startScriptedServer({ otherwise: good });
 });
 afterEach(async () => {
   for (const client of clients.splice(0)) await client.close();
+  await server.stop();
 });
-afterAll(() => server.stop());
 
 function clientFor(origin: string, options: Partial<ClientOptions> = {}): Client {
   const client = createClient({
