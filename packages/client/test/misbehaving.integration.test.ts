@@ -148,8 +148,9 @@ describe('a server that misbehaves always', () => {
     ['lies', () => lyingContentLength({ body: 'x' }, 9), 'ERR_CLIENT_NETWORK'],
   ])('%s: the call ends with its own error', async (_name, script, code) => {
     always(script());
+    const attemptTimeoutMs = code === 'ERR_CLIENT_ATTEMPT_TIMEOUT' ? 60 : 2000;
     const error = await failure(
-      clientFor(server.origin, { attemptTimeoutMs: 60 }).post('/payments', payment),
+      clientFor(server.origin, { attemptTimeoutMs }).post('/payments', payment),
     );
     expect(error).toMatchObject({ code, attempts: 4, stopped: 'attempts_exhausted' });
     expect(error.idempotencyKey).toMatch(/^[0-9a-f-]{36}$/);
