@@ -5,7 +5,7 @@ import {
   validateHeaderValue,
 } from 'node:http';
 import { awaitsInvitation } from './body.ts';
-import { retold } from './chain.ts';
+import { explanationOf, retold } from './chain.ts';
 import { GuardError } from './errors.ts';
 import { reportGuardFailure, reportHandlerFailure } from './events.ts';
 import { heldResponse, holdResponse } from './held-response.ts';
@@ -13,7 +13,14 @@ import { NodeRequest, pathOf } from './node-request.ts';
 import { problem, refusalOf } from './problem.ts';
 import { addHeaders, staticBlock } from './response-headers.ts';
 import { trustOf } from './trusted-proxies.ts';
-import type { Guard, HeaderEntry, Pass, Reply, Verdict } from './verdict.ts';
+import {
+  type Guard,
+  type HeaderEntry,
+  isVerdict,
+  type Pass,
+  type Reply,
+  type Verdict,
+} from './verdict.ts';
 
 /** What every adapter may be told. */
 export interface AdapterOptions {
@@ -71,7 +78,8 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     maxSettleBytes: atLeastZero('maxSettleBytes', options.maxSettleBytes ?? 1024 * 1024),
     abortGraceMs: atLeastZero('abortGraceMs', options.abortGraceMs ?? 60_000),
   };
-  const apply = (verdict: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
+  const apply = (given: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
+    const verdict = isVerdict(given) ? given : nonsense();
     const decided = valid(verdict.pass ? verdict : answered(verdict, req, res));
     const checked = hasPath(req) ? decided : misdirected(decided);
     addHeaders(res, checked.headers ?? []);
@@ -156,7 +164,8 @@ function explainBy(res: Explained, explainer: Explainer): void {
 export function failureReply(res: ServerResponse, status: number, error?: unknown): Reply {
   for (const explainer of (res as Explained)[explainersOf] ?? []) {
     try {
-      const reply = explainer.explain?.({ status, ...(error !== undefined && { error }) });
+      const failure = { status, ...(error !== undefined && { error }) };
+      const reply = explanationOf(explainer, failure);
       if (reply) return valid(reply);
     } catch (thrown) {
       reportGuardFailure({ guard: '', error: thrown });
@@ -218,6 +227,12 @@ function broken(error: unknown): Reply {
   if (refusal) return refusal;
   reportGuardFailure({ guard: '', error });
   return problem({ status: 500 });
+}
+
+function nonsense(): Reply {
+  return broken(
+    new GuardError('ERR_GUARD_INVALID_VERDICT', 'a guard must return a Pass or a Reply'),
+  );
 }
 
 /** What node:http would refuse to send (a line break in a value, say) is refused here, where it crashes nobody. */

@@ -9,7 +9,9 @@ import {
   type HeaderEntry,
   type Outcome,
   problem,
+  type Reply,
   route,
+  type Verdict,
 } from '../src/index.ts';
 import { promised } from './promised.ts';
 import { RawConnection, type RawResponse } from './raw-connection.ts';
@@ -487,6 +489,29 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       },
     );
 
+    describe.each(['at once', 'later'])('that are none, decided %s, are a 500', (when) => {
+      test.each([
+        undefined,
+        null,
+        { pass: 1, context: 'truthy' },
+        { pass: true, context: 'fields', headers: { 'x-a': 'b' } },
+        { pass: false, status: 403 },
+        { pass: false, status: 403, headers: [], body: { error: 'no' } },
+      ])('%j', async (nonsense) => {
+        const verdict = nonsense as unknown as Verdict<unknown>;
+        const guard: Guard<unknown> = () => (when === 'later' ? Promise.resolve(verdict) : verdict);
+        expectProblem(await ask({ guard }, get('/hello')), 500);
+
+        const settled = vi.fn<() => void>();
+        const behind = chain().use('first', settling(settled)).use('mark', marking);
+        const response = await ask({ guard: behind.use('last', guard) }, get('/hello'));
+        expectProblem(response, 500);
+        expect(response.header('x-guard')).toBe('yes');
+        expect(settled).toHaveBeenCalledOnce();
+        expect(guardFailures.map(({ guard: name }) => name)).toEqual(['', 'last']);
+      });
+    });
+
     test('with a status that is none become a 500', async () => {
       const guard: Guard<unknown> = () => ({ pass: false, status: 99, headers: [] });
       expectProblem(await ask({ guard }, get('/hello')), 500);
@@ -507,6 +532,17 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
         expect(guardFailures).toMatchObject([{ error: { message: 'secret reason' } }]);
       },
     );
+  });
+
+  test("an explanation that is none leaves the failure its problem, with the guards' headers", async () => {
+    const explain = (() => ({ pass: false, status: 418 })) as unknown as () => Reply;
+    const guard: Guard<string> = () => ({ pass: true, context: '', headers: marks, explain });
+    for (const explaining of [guard, chain().use('explaining', guard)]) {
+      const response = await ask({ guard: explaining }, get('/throw'));
+      expectProblem(response, 500);
+      expect(response.header('x-guard')).toBe('yes');
+    }
+    expect(guardFailures.map(({ guard: name }) => name)).toEqual(['', 'explaining']);
   });
 
   describe("the guards' headers", () => {
