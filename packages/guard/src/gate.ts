@@ -8,7 +8,7 @@ import { awaitsInvitation } from './body.ts';
 import { explanationOf, retold } from './chain.ts';
 import { GuardError } from './errors.ts';
 import { reportGuardFailure, reportHandlerFailure } from './events.ts';
-import { heldResponse, holdResponse } from './held-response.ts';
+import { hasBody, heldResponse, holdResponse } from './held-response.ts';
 import { NodeRequest, pathOf } from './node-request.ts';
 import { problem, refusalOf } from './problem.ts';
 import { addHeaders, staticBlock } from './response-headers.ts';
@@ -124,7 +124,8 @@ export function sendRefusal(res: ServerResponse, { status, body }: Reply): void 
   res.statusCode = status;
   // Of an answer that failed it may be what node:http refuses to send.
   res.statusMessage = '';
-  res.end(body);
+  // A server may be told to throw at a body that would only be left out.
+  res.end(hasBody(res) ? body : undefined);
 }
 
 /** Answers a request that failed behind the guards, saying nothing about why; cuts an answer that has begun. */
@@ -176,7 +177,7 @@ export function failureReply(res: ServerResponse, status: number, error?: unknow
 
 /** Takes back what had been said about a body that will not be sent. */
 export function forgetBody(res: ServerResponse): void {
-  for (const name of ['content-encoding', 'content-length', 'etag', 'last-modified']) {
+  for (const name of ['content-encoding', 'content-length', 'etag', 'last-modified', 'trailer']) {
     res.removeHeader(name);
   }
 }
