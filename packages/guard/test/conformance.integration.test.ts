@@ -271,6 +271,12 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect(fits.body.toString()).toBe('1234');
     });
 
+    test.each([Number.NaN, '1mb'])('is not read within a bound that is none: %s', async (bound) => {
+      const guard = looking((request) => request.rawBody(bound as number));
+      expectProblem(await ask({ guard }, post('/bytes', '1234', asBytes)), 500);
+      expect(guardFailures[0]?.error).toBeInstanceOf(TypeError);
+    });
+
     test('is put together from chunks that arrive apart', async () => {
       const guard = looking((request) => request.rawBody());
       const connection = await connected({ guard });
@@ -372,6 +378,26 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       await reached.promise;
       connection.close();
       expect(await rejected.promise).toMatchObject({ code: 'ERR_GUARD_BODY_ABORTED' });
+    });
+
+    test('that is cut off while the guard waits for something else crashes nothing', async () => {
+      const reached = promised<void>();
+      const gone = promised<void>();
+      const found = promised<unknown>();
+      const guard: Guard<unknown> = async (request) => {
+        const readings = [request.rawBody(), request.rawBody()];
+        request.signal.addEventListener('abort', () => setImmediate(gone.resolve));
+        reached.resolve();
+        await gone.promise;
+        found.resolve(await Promise.allSettled(readings));
+        return problem({ status: 400 });
+      };
+      const connection = await connected({ guard });
+      connection.send('POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc');
+      await reached.promise;
+      connection.close();
+      const rejected = { status: 'rejected', reason: { code: 'ERR_GUARD_BODY_ABORTED' } };
+      expect(await found.promise).toMatchObject([rejected, rejected]);
     });
   });
 
