@@ -194,7 +194,8 @@ export function sendProblem(res: ServerResponse, status: number, error?: unknown
 export function statusOf(error: unknown): number {
   const { status, statusCode } = (error ?? {}) as { status?: unknown; statusCode?: unknown };
   const given = status ?? statusCode;
-  return typeof given === 'number' && given >= 400 && given <= 599 ? given : 500;
+  if (typeof given !== 'number' || !Number.isInteger(given)) return 500;
+  return given >= 400 && given <= 599 ? given : 500;
 }
 
 /** What several chains found out about one request, the later ones last. */

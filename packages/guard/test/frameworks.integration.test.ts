@@ -90,12 +90,17 @@ describe('Express', () => {
     app.get('/string', () => {
       throw 'secret reason';
     });
+    app.get('/fraction', () => {
+      throw Object.assign(new Error('secret reason'), { status: 404.5 });
+    });
     const at = await listen(app);
     expect(await ask(at, '/')).toMatchObject({ status: 409, guarded: true, json: generic(409) });
     expect(await ask(at, '/string')).toMatchObject({ status: 500, json: generic(500) });
+    expect(await ask(at, '/fraction')).toMatchObject({ status: 500, json: generic(500) });
     expect(failures).toMatchObject([
       { path: '/', status: 409, error: { message: 'secret reason' } },
       { path: '/string', status: 500, error: 'secret reason' },
+      { path: '/fraction', status: 500 },
     ]);
   });
 
@@ -262,6 +267,20 @@ describe('Fastify', () => {
     expect([response.status, response.statusText]).toEqual([404, 'Gone Fishing']);
     expect([response.headers.get('x-own'), await response.text()]).toEqual(['yes', 'mine']);
     expect(statuses).toEqual([404]);
+  });
+
+  test.each<[string, (reply: FastifyReply) => unknown]>([
+    ['its reason', ({ raw }) => Object.assign(raw, { statusMessage: 'two\nlines' })],
+    ['trailers that there can be none of', (reply) => reply.header('trailer', 'x-sum')],
+  ])('answers HEAD for what cannot be sent for %s', async (_what, spoil) => {
+    const app = fastifyApp();
+    await app.register(fastify(marked));
+    app.get('/', (_request, reply) => {
+      spoil(reply);
+      return reply.send('half an answer');
+    });
+    const at = await listen(app);
+    expect(await ask(at, '/', { method: 'HEAD' })).toMatchObject({ status: 500, guarded: true });
   });
 
   test.each([
