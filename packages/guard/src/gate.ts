@@ -121,6 +121,8 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
 
 /** Answers with a refusal whose headers the gate has put on the response already. */
 export function sendRefusal(res: ServerResponse, { status, body }: Reply): void {
+  // While the guards were deciding, something in front of them (that times requests out, say) may have answered.
+  if (res.writableEnded) return;
   res.statusCode = status;
   // Of an answer that failed it may be what node:http refuses to send.
   res.statusMessage = '';

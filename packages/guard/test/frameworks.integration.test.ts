@@ -20,6 +20,8 @@ import {
   route,
   type Verdict,
 } from '../src/index.ts';
+import { promised } from './promised.ts';
+import { RawConnection } from './raw-connection.ts';
 
 /** What each framework has of its own: its error handlers, its scopes, its ways to throw. */
 
@@ -102,6 +104,37 @@ describe('Express', () => {
       { path: '/string', status: 500, error: 'secret reason' },
       { path: '/fraction', status: 500 },
     ]);
+  });
+
+  test('refuses nothing that was answered while the guards were deciding', async () => {
+    const answered = promised<void>();
+    const errors: Error[] = [];
+    const app = expressApp();
+    app.use('/late', (_req, res, next) => {
+      res.on('error', (error) => errors.push(error));
+      next();
+      res.status(503).end('too late');
+      answered.resolve();
+    });
+    app.use(
+      express(async ({ path }) => {
+        if (path === '/first') return { pass: true, context: 0 };
+        await answered.promise;
+        return problem({ status: 403 });
+      }),
+    );
+    app.get('/first', async (_req, res) => {
+      await answered.promise;
+      await new Promise(setImmediate);
+      res.send('first');
+    });
+    const connection = await RawConnection.open(Number(new URL(await listen(app)).port));
+    // The second answer is complete, and waits for its turn on the connection.
+    connection.send('GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n');
+    expect((await connection.response()).body.toString()).toBe('first');
+    expect((await connection.response()).body.toString()).toBe('too late');
+    expect(errors).toEqual([]);
+    connection.close();
   });
 
   test("leaves errors and missing routes to the application's own handlers", async () => {
