@@ -15,9 +15,10 @@ export function readBody(
   maxBytes: number,
 ): Promise<Buffer> {
   const known = bodies.get(req);
-  if (known) return known.then((bytes) => bounded(bytes, maxBytes));
-  const reading = read(req, res, maxBytes);
-  bodies.set(req, reading);
+  const reading = known?.then((bytes) => bounded(bytes, maxBytes)) ?? read(req, res, maxBytes);
+  if (!known) bodies.set(req, reading);
+  // Whoever asked may be waiting for something else when the caller leaves: no caller shall end the process by that.
+  reading.catch(() => {});
   return reading;
 }
 

@@ -2,15 +2,17 @@ import { reportGuardFailure, reportSettleFailure } from './events.ts';
 import { problem, refusalOf } from './problem.ts';
 import type { GuardRequest } from './request.ts';
 import { joined } from './static-headers.ts';
-import type {
-  Failure,
-  Guard,
-  HeaderEntry,
-  Outcome,
-  Pass,
-  Reply,
-  Streaming,
-  Verdict,
+import {
+  type Failure,
+  type Guard,
+  type HeaderEntry,
+  isReply,
+  isVerdict,
+  type Outcome,
+  type Pass,
+  type Reply,
+  type Streaming,
+  type Verdict,
 } from './verdict.ts';
 
 /**
@@ -122,8 +124,7 @@ function decide(
 }
 
 function checked(guard: string, verdict: Verdict<unknown>): Verdict<unknown> {
-  // Without types it may be anything.
-  return typeof (verdict as Partial<Verdict<unknown>> | undefined)?.pass === 'boolean'
+  return isVerdict(verdict)
     ? verdict
     : failed(guard, new TypeError('a guard must return a Pass or a Reply'));
 }
@@ -202,13 +203,23 @@ export function retold(reply: Reply, explain: (failure: Failure) => Reply | unde
 function explained(explainers: readonly Settler[], failure: Failure): Reply | undefined {
   for (const { name, pass } of explainers.toReversed()) {
     try {
-      const reply = pass.explain?.(failure);
+      const reply = explanationOf(pass, failure);
       if (reply) return reply;
     } catch (error) {
       reportGuardFailure({ guard: name, error });
     }
   }
   return undefined;
+}
+
+/** @throws TypeError for what is no answer: without types it may be anything. */
+export function explanationOf(
+  pass: Pick<Pass<unknown>, 'explain'>,
+  failure: Failure,
+): Reply | undefined {
+  const reply = pass.explain?.(failure);
+  if (!reply || isReply(reply)) return reply;
+  throw new TypeError('explain must return a Reply, or undefined');
 }
 
 /** From the innermost outward. One that fails is reported and does not keep the others from learning. */

@@ -28,8 +28,13 @@ export function replaceErrorPages(
     const head = waiting;
     waiting = undefined;
     writing = true;
-    if (head) writeHead(...head);
-    return send();
+    try {
+      if (head) writeHead(...head);
+      return send();
+    } finally {
+      // What could not be written is followed by another answer.
+      writing = false;
+    }
   };
   res.writeHead = (...head: Head) => {
     if (writing || head[0] < 400 || res.headersSent) return writeHead(...head);

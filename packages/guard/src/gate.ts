@@ -5,15 +5,22 @@ import {
   validateHeaderValue,
 } from 'node:http';
 import { awaitsInvitation } from './body.ts';
-import { retold } from './chain.ts';
+import { explanationOf, retold } from './chain.ts';
 import { GuardError } from './errors.ts';
 import { reportGuardFailure, reportHandlerFailure } from './events.ts';
-import { heldResponse, holdResponse } from './held-response.ts';
+import { hasBody, heldResponse, holdResponse } from './held-response.ts';
 import { NodeRequest, pathOf } from './node-request.ts';
 import { problem, refusalOf } from './problem.ts';
 import { addHeaders, staticBlock } from './response-headers.ts';
 import { trustOf } from './trusted-proxies.ts';
-import type { Guard, HeaderEntry, Pass, Reply, Verdict } from './verdict.ts';
+import {
+  type Guard,
+  type HeaderEntry,
+  isVerdict,
+  type Pass,
+  type Reply,
+  type Verdict,
+} from './verdict.ts';
 
 /** What every adapter may be told. */
 export interface AdapterOptions {
@@ -71,7 +78,8 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
     maxSettleBytes: atLeastZero('maxSettleBytes', options.maxSettleBytes ?? 1024 * 1024),
     abortGraceMs: atLeastZero('abortGraceMs', options.abortGraceMs ?? 60_000),
   };
-  const apply = (verdict: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
+  const apply = (given: Verdict<C>, req: IncomingMessage, res: ServerResponse): Verdict<C> => {
+    const verdict = isVerdict(given) ? given : nonsense();
     const decided = valid(verdict.pass ? verdict : answered(verdict, req, res));
     const checked = hasPath(req) ? decided : misdirected(decided);
     addHeaders(res, checked.headers ?? []);
@@ -113,10 +121,13 @@ export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Ga
 
 /** Answers with a refusal whose headers the gate has put on the response already. */
 export function sendRefusal(res: ServerResponse, { status, body }: Reply): void {
+  // While the guards were deciding, something in front of them (that times requests out, say) may have answered.
+  if (res.writableEnded) return;
   res.statusCode = status;
   // Of an answer that failed it may be what node:http refuses to send.
   res.statusMessage = '';
-  res.end(body);
+  // A server may be told to throw at a body that would only be left out.
+  res.end(hasBody(res) ? body : undefined);
 }
 
 /** Answers a request that failed behind the guards, saying nothing about why; cuts an answer that has begun. */
@@ -156,7 +167,8 @@ function explainBy(res: Explained, explainer: Explainer): void {
 export function failureReply(res: ServerResponse, status: number, error?: unknown): Reply {
   for (const explainer of (res as Explained)[explainersOf] ?? []) {
     try {
-      const reply = explainer.explain?.({ status, ...(error !== undefined && { error }) });
+      const failure = { status, ...(error !== undefined && { error }) };
+      const reply = explanationOf(explainer, failure);
       if (reply) return valid(reply);
     } catch (thrown) {
       reportGuardFailure({ guard: '', error: thrown });
@@ -167,7 +179,7 @@ export function failureReply(res: ServerResponse, status: number, error?: unknow
 
 /** Takes back what had been said about a body that will not be sent. */
 export function forgetBody(res: ServerResponse): void {
-  for (const name of ['content-encoding', 'content-length', 'etag', 'last-modified']) {
+  for (const name of ['content-encoding', 'content-length', 'etag', 'last-modified', 'trailer']) {
     res.removeHeader(name);
   }
 }
@@ -184,7 +196,8 @@ export function sendProblem(res: ServerResponse, status: number, error?: unknown
 export function statusOf(error: unknown): number {
   const { status, statusCode } = (error ?? {}) as { status?: unknown; statusCode?: unknown };
   const given = status ?? statusCode;
-  return typeof given === 'number' && given >= 400 && given <= 599 ? given : 500;
+  if (typeof given !== 'number' || !Number.isInteger(given)) return 500;
+  return given >= 400 && given <= 599 ? given : 500;
 }
 
 /** What several chains found out about one request, the later ones last. */
@@ -218,6 +231,12 @@ function broken(error: unknown): Reply {
   if (refusal) return refusal;
   reportGuardFailure({ guard: '', error });
   return problem({ status: 500 });
+}
+
+function nonsense(): Reply {
+  return broken(
+    new GuardError('ERR_GUARD_INVALID_VERDICT', 'a guard must return a Pass or a Reply'),
+  );
 }
 
 /** What node:http would refuse to send (a line break in a value, say) is refused here, where it crashes nobody. */

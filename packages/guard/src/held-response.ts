@@ -161,7 +161,8 @@ class HeldResponse {
     const framed = ['content-length', 'transfer-encoding', 'trailer'].some((name) =>
       res.hasHeader(name),
     );
-    if (length !== undefined && !framed && this.hasBody()) res.setHeader('content-length', length);
+    if (length !== undefined && !framed && hasBody(this.res))
+      res.setHeader('content-length', length);
     res.writeHead(res.statusCode);
   }
 
@@ -179,20 +180,17 @@ class HeldResponse {
     return String(this.res.getHeader('content-type')).startsWith('text/event-stream');
   }
 
-  private hasBody(): boolean {
-    const { req, statusCode } = this.res;
-    return req.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
-  }
-
   private body(): Uint8Array {
-    return this.hasBody() ? Buffer.concat(this.chunks.map(({ bytes }) => bytes)) : new Uint8Array();
+    return hasBody(this.res)
+      ? Buffer.concat(this.chunks.map(({ bytes }) => bytes))
+      : new Uint8Array();
   }
 
   /** The handler wants its bytes to leave before there are all of them. */
   private stream(): void {
     const { streaming } = this;
     if (streaming === undefined) this.flow();
-    else if (streaming !== 'buffer' && this.phase === 'holding' && this.hasBody()) {
+    else if (streaming !== 'buffer' && this.phase === 'holding' && hasBody(this.res)) {
       this.replace(streaming());
     }
   }
@@ -323,6 +321,11 @@ async function settleAll(settlers: readonly Settler[], outcome: Outcome): Promis
       reportSettleFailure({ guard: '', error });
     }
   }
+}
+
+/** Whether there are any bytes behind the head (RFC 9112 §6.3). */
+export function hasBody({ req, statusCode }: ServerResponse): boolean {
+  return req.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
 }
 
 function isBytes(chunk: unknown): chunk is string | Uint8Array {

@@ -83,6 +83,9 @@ export class NodeRequest implements GuardRequest {
   }
 
   rawBody(maxBytes: number = Number.POSITIVE_INFINITY): Promise<Uint8Array> {
+    if (!(maxBytes >= 0)) {
+      return Promise.reject(new TypeError(`rawBody: expected a number of bytes, got ${maxBytes}`));
+    }
     return readBody(this.req, this.res, Math.min(maxBytes, this.rules.maxBodyBytes));
   }
 }

@@ -30,6 +30,7 @@ export interface GuardRequest {
   /**
    * The exact bytes of the body, bounded by the adapter's `maxBodyBytes`. Repeated calls return the same bytes.
    * @param maxBytes - a narrower bound: a larger body is refused as soon as it shows, and stays so for whoever asks later.
+   * What is no number of bytes (`NaN`) rejects with a TypeError.
    */
   rawBody(maxBytes?: number): Promise<Uint8Array>;
 }

@@ -120,7 +120,8 @@ function watch(res: ServerResponse, additions: Additions): void {
     if (phrase === undefined) writeHead(status, head);
     else writeHead(status, phrase, head);
     if (block) append(res, block);
-    written = true;
+    // Who keeps it to himself may find that it cannot be sent, and another follows.
+    written = res.headersSent;
     return res;
   }) as WriteHead as ServerResponse['writeHead'];
 }

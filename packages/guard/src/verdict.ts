@@ -75,6 +75,19 @@ export interface Handled {
 /** What a guard decides. */
 export type Verdict<C> = Pass<C> | Reply;
 
+/** Without types a guard may return anything, and what is no verdict must let nobody pass. */
+export function isVerdict(given: unknown): given is Verdict<unknown> {
+  const { pass, headers } = (given ?? {}) as { pass?: unknown; headers?: unknown };
+  if (pass !== true) return isReply(given);
+  return headers === undefined || Array.isArray(headers);
+}
+
+export function isReply(given: unknown): given is Reply {
+  const { pass, headers, body } = (given ?? {}) as { [member in keyof Reply]?: unknown };
+  if (pass !== false || !Array.isArray(headers)) return false;
+  return body == null || typeof body === 'string' || body instanceof Uint8Array;
+}
+
 /** Looks at a request, and at what the guards before it found out, and lets it pass or answers it. */
 export interface Guard<C, In = object> {
   (request: GuardRequest, context: In): Verdict<C> | Promise<Verdict<C>>;

@@ -9,7 +9,9 @@ import {
   type HeaderEntry,
   type Outcome,
   problem,
+  type Reply,
   route,
+  type Verdict,
 } from '../src/index.ts';
 import { promised } from './promised.ts';
 import { RawConnection, type RawResponse } from './raw-connection.ts';
@@ -269,6 +271,12 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       expect(fits.body.toString()).toBe('1234');
     });
 
+    test.each([Number.NaN, '1mb'])('is not read within a bound that is none: %s', async (bound) => {
+      const guard = looking((request) => request.rawBody(bound as number));
+      expectProblem(await ask({ guard }, post('/bytes', '1234', asBytes)), 500);
+      expect(guardFailures[0]?.error).toBeInstanceOf(TypeError);
+    });
+
     test('is put together from chunks that arrive apart', async () => {
       const guard = looking((request) => request.rawBody());
       const connection = await connected({ guard });
@@ -370,6 +378,26 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       await reached.promise;
       connection.close();
       expect(await rejected.promise).toMatchObject({ code: 'ERR_GUARD_BODY_ABORTED' });
+    });
+
+    test('that is cut off while the guard waits for something else crashes nothing', async () => {
+      const reached = promised<void>();
+      const gone = promised<void>();
+      const found = promised<unknown>();
+      const guard: Guard<unknown> = async (request) => {
+        const readings = [request.rawBody(), request.rawBody()];
+        request.signal.addEventListener('abort', () => setImmediate(gone.resolve));
+        reached.resolve();
+        await gone.promise;
+        found.resolve(await Promise.allSettled(readings));
+        return problem({ status: 400 });
+      };
+      const connection = await connected({ guard });
+      connection.send('POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc');
+      await reached.promise;
+      connection.close();
+      const rejected = { status: 'rejected', reason: { code: 'ERR_GUARD_BODY_ABORTED' } };
+      expect(await found.promise).toMatchObject([rejected, rejected]);
     });
   });
 
@@ -487,6 +515,29 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
       },
     );
 
+    describe.each(['at once', 'later'])('that are none, decided %s, are a 500', (when) => {
+      test.each([
+        undefined,
+        null,
+        { pass: 1, context: 'truthy' },
+        { pass: true, context: 'fields', headers: { 'x-a': 'b' } },
+        { pass: false, status: 403 },
+        { pass: false, status: 403, headers: [], body: { error: 'no' } },
+      ])('%j', async (nonsense) => {
+        const verdict = nonsense as unknown as Verdict<unknown>;
+        const guard: Guard<unknown> = () => (when === 'later' ? Promise.resolve(verdict) : verdict);
+        expectProblem(await ask({ guard }, get('/hello')), 500);
+
+        const settled = vi.fn<() => void>();
+        const behind = chain().use('first', settling(settled)).use('mark', marking);
+        const response = await ask({ guard: behind.use('last', guard) }, get('/hello'));
+        expectProblem(response, 500);
+        expect(response.header('x-guard')).toBe('yes');
+        expect(settled).toHaveBeenCalledOnce();
+        expect(guardFailures.map(({ guard: name }) => name)).toEqual(['', 'last']);
+      });
+    });
+
     test('with a status that is none become a 500', async () => {
       const guard: Guard<unknown> = () => ({ pass: false, status: 99, headers: [] });
       expectProblem(await ask({ guard }, get('/hello')), 500);
@@ -507,6 +558,17 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
         expect(guardFailures).toMatchObject([{ error: { message: 'secret reason' } }]);
       },
     );
+  });
+
+  test("an explanation that is none leaves the failure its problem, with the guards' headers", async () => {
+    const explain = (() => ({ pass: false, status: 418 })) as unknown as () => Reply;
+    const guard: Guard<string> = () => ({ pass: true, context: '', headers: marks, explain });
+    for (const explaining of [guard, chain().use('explaining', guard)]) {
+      const response = await ask({ guard: explaining }, get('/throw'));
+      expectProblem(response, 500);
+      expect(response.header('x-guard')).toBe('yes');
+    }
+    expect(guardFailures.map(({ guard: name }) => name)).toEqual(['', 'explaining']);
   });
 
   describe("the guards' headers", () => {

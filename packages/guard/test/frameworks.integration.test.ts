@@ -20,6 +20,8 @@ import {
   route,
   type Verdict,
 } from '../src/index.ts';
+import { promised } from './promised.ts';
+import { RawConnection } from './raw-connection.ts';
 
 /** What each framework has of its own: its error handlers, its scopes, its ways to throw. */
 
@@ -90,13 +92,49 @@ describe('Express', () => {
     app.get('/string', () => {
       throw 'secret reason';
     });
+    app.get('/fraction', () => {
+      throw Object.assign(new Error('secret reason'), { status: 404.5 });
+    });
     const at = await listen(app);
     expect(await ask(at, '/')).toMatchObject({ status: 409, guarded: true, json: generic(409) });
     expect(await ask(at, '/string')).toMatchObject({ status: 500, json: generic(500) });
+    expect(await ask(at, '/fraction')).toMatchObject({ status: 500, json: generic(500) });
     expect(failures).toMatchObject([
       { path: '/', status: 409, error: { message: 'secret reason' } },
       { path: '/string', status: 500, error: 'secret reason' },
+      { path: '/fraction', status: 500 },
     ]);
+  });
+
+  test('refuses nothing that was answered while the guards were deciding', async () => {
+    const answered = promised<void>();
+    const errors: Error[] = [];
+    const app = expressApp();
+    app.use('/late', (_req, res, next) => {
+      res.on('error', (error) => errors.push(error));
+      next();
+      res.status(503).end('too late');
+      answered.resolve();
+    });
+    app.use(
+      express(async ({ path }) => {
+        if (path === '/first') return { pass: true, context: 0 };
+        await answered.promise;
+        return problem({ status: 403 });
+      }),
+    );
+    app.get('/first', async (_req, res) => {
+      await answered.promise;
+      await new Promise(setImmediate);
+      res.send('first');
+    });
+    const connection = await RawConnection.open(Number(new URL(await listen(app)).port));
+    // The second answer is complete, and waits for its turn on the connection.
+    connection.send('GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n');
+    expect((await connection.response()).body.toString()).toBe('first');
+    expect((await connection.response()).body.toString()).toBe('too late');
+    expect(errors).toEqual([]);
+    connection.close();
   });
 
   test("leaves errors and missing routes to the application's own handlers", async () => {
@@ -262,6 +300,20 @@ describe('Fastify', () => {
     expect([response.status, response.statusText]).toEqual([404, 'Gone Fishing']);
     expect([response.headers.get('x-own'), await response.text()]).toEqual(['yes', 'mine']);
     expect(statuses).toEqual([404]);
+  });
+
+  test.each<[string, (reply: FastifyReply) => unknown]>([
+    ['its reason', ({ raw }) => Object.assign(raw, { statusMessage: 'two\nlines' })],
+    ['trailers that there can be none of', (reply) => reply.header('trailer', 'x-sum')],
+  ])('answers HEAD for what cannot be sent for %s', async (_what, spoil) => {
+    const app = fastifyApp();
+    await app.register(fastify(marked));
+    app.get('/', (_request, reply) => {
+      spoil(reply);
+      return reply.send('half an answer');
+    });
+    const at = await listen(app);
+    expect(await ask(at, '/', { method: 'HEAD' })).toMatchObject({ status: 500, guarded: true });
   });
 
   test.each([

@@ -1,5 +1,10 @@
 import { once } from 'node:events';
-import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type RequestListener,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import fc from 'fast-check';
@@ -15,8 +20,12 @@ afterEach(async () => {
   vi.restoreAllMocks();
 });
 
-async function serve(listener: RequestListener, on = ['request']): Promise<RawConnection> {
-  const server = createServer();
+async function serve(
+  listener: RequestListener,
+  on = ['request'],
+  options: ServerOptions = {},
+): Promise<RawConnection> {
+  const server = createServer(options);
   for (const event of on) server.on(event, listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   closing.push(() => new Promise((resolve) => server.close(resolve)));
@@ -122,6 +131,24 @@ describe('the handler', () => {
       expect(response.status).toBe(500);
       expect(JSON.parse(response.body.toString())).toMatchObject({ status: 500 });
     });
+  });
+
+  test.each<[string, Guard<unknown>]>([
+    ['let go', chain()],
+    ['held back', settling],
+  ])('that announces trailers where there can be none is answered for: %s', async (_how, guard) => {
+    vi.spyOn(console, 'error').mockImplementation(() => {});
+    const listener = node(guard, async (_req, res) => {
+      res.setHeader('trailer', 'x-sum');
+      res.write('body');
+      res.addTrailers({ 'x-sum': '1' });
+      res.end();
+    });
+    for (const request of [get.replace('GET', 'HEAD'), get.replace('1.1', '1.0')]) {
+      const response = await (await serve(listener)).send(request).response({ head: true });
+      expect(response.status).toBe(500);
+      expect(response.header('trailer')).toBeUndefined();
+    }
   });
 
   test.each<[string, Guard<unknown>]>([
@@ -574,6 +601,29 @@ test.each([
   [{ trustedProxies: ['everybody'] }, /trustedProxies/],
 ])('refuses the options %j', (options, message) => {
   expect(() => node(chain(), () => {}, options)).toThrow(message);
+});
+
+describe('a server that rejects bodies where HTTP has none', () => {
+  const fail = (): never => {
+    throw new Error('no');
+  };
+  test.each<[string, RequestListener]>([
+    [
+      'a guard refuses',
+      node(
+        () => problem({ status: 403 }),
+        () => {},
+      ),
+    ],
+    ['a handler fails', node(chain(), fail)],
+    ['a handler fails whose response is held back', node(settling, fail)],
+  ])('answers HEAD when %s', async (_when, listener) => {
+    vi.spyOn(console, 'error').mockImplementation(() => {});
+    const strict = { rejectNonStandardBodyWrites: true };
+    const connection = await serve(listener, ['request'], strict);
+    const response = await connection.send(get.replace('GET', 'HEAD')).response({ head: true });
+    expect(response.header('content-type')).toBe('application/problem+json');
+  });
 });
 
 test('refuses to run on HTTP/2, which it would not protect', async () => {
