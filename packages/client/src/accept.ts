@@ -61,6 +61,18 @@ export async function acceptResponse<T>(
   };
 }
 
+const READ_AS: ReadonlySet<unknown> = new Set<ReadAs>(['auto', 'json', 'text', 'bytes']);
+
+/** Before the call is made: when the response is there, what was asked for has been done. @throws TypeError */
+export function checkAcceptance({ as, schema }: Pick<RequestOptions, 'as' | 'schema'>): void {
+  if (as !== undefined && !READ_AS.has(as)) {
+    throw new TypeError("as must be 'auto', 'json', 'text' or 'bytes'");
+  }
+  if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
+    throw new TypeError('schema must be a Standard Schema');
+  }
+}
+
 const MAX_TITLE_CHARACTERS = 200;
 
 /** The error that an answer with an error status is. */

@@ -1,4 +1,4 @@
-import { acceptResponse, type ClientResponse, refusal } from './accept.ts';
+import { acceptResponse, type ClientResponse, checkAcceptance, refusal } from './accept.ts';
 import { type EncodedBody, encodeBody } from './body.ts';
 import { type Ending, type Order, perform } from './call.ts';
 import { ClientError } from './errors.ts';
@@ -131,6 +131,7 @@ export function createClient(options: ClientOptions): Client {
     requestOptions: RequestOptions<T> = {},
   ): Promise<ClientResponse<T>> {
     const { json, body, headers, query, idempotencyKey, signal, deadlineMs } = requestOptions;
+    checkAcceptance(requestOptions);
     const order = placeOrder(settings, {
       method: method.toUpperCase(),
       path: withQuery(path, query),
@@ -254,6 +255,12 @@ export function createClient(options: ClientOptions): Client {
 
 function withQuery(path: string, query: RequestOptions['query']): string {
   if (query === undefined) return path;
+  if (
+    !(query instanceof URLSearchParams) &&
+    (typeof query !== 'object' || Symbol.iterator in query)
+  ) {
+    throw new TypeError('query must be an object of names and values, or URLSearchParams');
+  }
   const pairs =
     query instanceof URLSearchParams
       ? query

@@ -7,6 +7,7 @@ import {
   createClient,
   idempotencyKey,
   type RequestOptions,
+  type StandardSchema,
 } from '../src/index.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 
@@ -81,8 +82,21 @@ describe('a call', () => {
     [{ json: () => {} }, /JSON/],
     [{ body: 7 as unknown as string }, /body/],
     [{ deadlineMs: -1 }, /deadlineMs/],
-  ])('refuses %o', async (options, message) => {
-    await expect(setUp().client.post('/', options)).rejects.toThrow(message);
+    [{ as: 'jsn' as 'json' }, /as must be/],
+    [{ schema: {} as StandardSchema }, /schema/],
+    [{ schema: null as unknown as StandardSchema }, /schema/],
+    [{ signal: new AbortController() as unknown as AbortSignal }, /signal/],
+    [{ idempotencyKey: null as unknown as string }, /idempotencyKey/],
+    [{ headers: new Headers({ 'idempotency-key': 'k' }) as never }, /headers/],
+    [{ headers: new Map([['idempotency-key', 'k']]) as never }, /headers/],
+    [{ query: new Map([['id', '7']]) as never }, /query/],
+    [{ query: 'id=7' as never }, /query/],
+  ])('refuses %o before anything is sent', async (options, message) => {
+    const { client, dispatcher } = setUp();
+    const error: unknown = await client.post('/', options).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(TypeError);
+    expect(String(error)).toMatch(message);
+    expect(dispatcher.requests).toEqual([]);
   });
 
   test.each<[RequestOptions, string | undefined, string]>([
