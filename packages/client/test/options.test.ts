@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import type { Dispatcher } from 'undici';
 import { describe, expect, test } from 'vitest';
 import {
   apiKey,
@@ -165,6 +166,31 @@ describe('a call', () => {
       },
     );
     await expect(client.get('/')).rejects.toMatchObject({ code: 'ERR_CLIENT_NOT_SENT' });
+  });
+
+  test.each<[string, (handler: Dispatcher.DispatchHandler) => unknown]>([
+    [
+      'reports a failure without a reason',
+      (handler) => {
+        const nobody = null as unknown as Dispatcher.DispatchController;
+        handler.onResponseError?.(nobody, undefined as unknown as Error);
+        return true;
+      },
+    ],
+    // oxlint-disable-next-line typescript/prefer-promise-reject-errors
+    ['is asynchronous and rejects with undefined', () => Promise.reject(undefined)],
+    ['is asynchronous and rejects', () => Promise.reject(new Error('no'))],
+  ])('an interceptor that %s fails the call, and nothing else', async (_, fail) => {
+    const interceptor = (() =>
+      function refuse(_request: unknown, handler: Dispatcher.DispatchHandler) {
+        return fail(handler);
+      }) as Dispatcher.DispatcherComposeInterceptor;
+    const { client } = setUp({}, { interceptors: [interceptor] });
+    await expect(client.get('/', { deadlineMs: 1000 })).rejects.toMatchObject({
+      code: 'ERR_CLIENT_NOT_SENT',
+      attempts: 1,
+      stopped: 'final',
+    });
   });
 
   test("a 1xx, and an interceptor's second send, leave nothing of the first", async () => {
