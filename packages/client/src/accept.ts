@@ -160,15 +160,15 @@ async function validate<T>(
   body: unknown,
   details: ClientErrorDetails,
 ): Promise<T> {
-  let result: SchemaResult<T>;
+  let issues: SchemaResult<T>['issues'];
   try {
-    result = await schema['~standard'].validate(body);
+    const result = await schema['~standard'].validate(body);
+    if (result.issues === undefined) return result.value;
+    ({ issues } = result);
   } catch (error) {
     const message = 'the schema failed';
     throw new ClientError('ERR_CLIENT_SCHEMA', message, { ...details, body }, { cause: error });
   }
-  if (result.issues === undefined) return result.value;
-  const { issues } = result;
   throw new ClientError('ERR_CLIENT_SCHEMA', 'the response does not match the schema', {
     ...details,
     body,
