@@ -2,7 +2,7 @@ import { egressAgent } from '@countersign/egress';
 import { type Backoff, exponentialBackoff } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import type { AttemptPolicy } from './call.ts';
-import { TOKEN } from './headers.ts';
+import { isToken } from './headers.ts';
 import { type KeyPolicy, keyPolicy } from './idempotency-key.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
 import { type OriginPolicies, optionsOf } from './origin.ts';
@@ -111,7 +111,7 @@ function commonHeaders(headers: ClientOptions['headers']): Record<string, string
     throw new TypeError('headers must have no Idempotency-Key: every call has its own');
   }
   for (const [name, value] of Object.entries(lower)) {
-    if (!TOKEN.test(name) || !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) {
+    if (!isToken(name) || !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) {
       throw new TypeError(
         `headers: ${JSON.stringify(name)} is no header, or has no value that one can have`,
       );
@@ -187,6 +187,6 @@ export function retrying(options: RetryOptions | false): { maxAttempts: number; 
 function deadlineHeader(name: string | false | undefined): string | undefined {
   if (name === false) return undefined;
   const header = name ?? 'request-timeout-ms';
-  if (!TOKEN.test(header)) throw new TypeError('deadlineHeader must be a header name or false');
+  if (!isToken(header)) throw new TypeError('deadlineHeader must be a header name or false');
   return header.toLowerCase();
 }
