@@ -61,6 +61,18 @@ export async function acceptResponse<T>(
   };
 }
 
+const READ_AS: ReadonlySet<unknown> = new Set<ReadAs>(['auto', 'json', 'text', 'bytes']);
+
+/** Before the call is made: when the response is there, what was asked for has been done. @throws TypeError */
+export function checkAcceptance({ as, schema }: Pick<RequestOptions, 'as' | 'schema'>): void {
+  if (as !== undefined && !READ_AS.has(as)) {
+    throw new TypeError("as must be 'auto', 'json', 'text' or 'bytes'");
+  }
+  if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
+    throw new TypeError('schema must be a Standard Schema');
+  }
+}
+
 const MAX_TITLE_CHARACTERS = 200;
 
 /** The error that an answer with an error status is. */
@@ -148,15 +160,15 @@ async function validate<T>(
   body: unknown,
   details: ClientErrorDetails,
 ): Promise<T> {
-  let result: SchemaResult<T>;
+  let issues: SchemaResult<T>['issues'];
   try {
-    result = await schema['~standard'].validate(body);
+    const result = await schema['~standard'].validate(body);
+    if (result.issues === undefined) return result.value;
+    ({ issues } = result);
   } catch (error) {
     const message = 'the schema failed';
     throw new ClientError('ERR_CLIENT_SCHEMA', message, { ...details, body }, { cause: error });
   }
-  if (result.issues === undefined) return result.value;
-  const { issues } = result;
   throw new ClientError('ERR_CLIENT_SCHEMA', 'the response does not match the schema', {
     ...details,
     body,

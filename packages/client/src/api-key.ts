@@ -1,6 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { letFail } from './body.ts';
-import { addHeaders, TOKEN } from './headers.ts';
+import { addHeaders, isToken } from './headers.ts';
 
 /** A key, or where to get it from for each request. */
 export type ApiKeySource = string | (() => string | Promise<string>);
@@ -22,8 +22,8 @@ export function apiKey(
   options: ApiKeyOptions = {},
 ): Dispatcher.DispatcherComposeInterceptor {
   const { scheme = 'ApiKey', header } = options;
-  if (!TOKEN.test(scheme)) throw new TypeError('scheme must be a token');
-  if (header !== undefined && !TOKEN.test(header)) throw new TypeError('header must be a token');
+  if (!isToken(scheme)) throw new TypeError('scheme must be a token');
+  if (header !== undefined && !isToken(header)) throw new TypeError('header must be a token');
   if (typeof source !== 'function') checkKey(source);
   const name = (header ?? 'authorization').toLowerCase();
   const value = (key: string): string => (header === undefined ? `${scheme} ${key}` : key);

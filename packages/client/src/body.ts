@@ -42,20 +42,29 @@ export function encodeBody(json: unknown, body: RequestBody | undefined): Encode
     return { payload: body.toString(), contentType, repeatable: true };
   }
   if (typeof body === 'function') {
-    return { ...stream({ [Symbol.asyncIterator]: () => iterate(body) }), repeatable: true };
+    return { ...stream({ [Symbol.asyncIterator]: () => chunks(body) }), repeatable: true };
   }
   if (typeof body === 'object' && body !== null && Symbol.asyncIterator in body) {
     letFail(body);
-    return { ...stream(body), repeatable: false };
+    // A Node.js stream reports its failures itself.
+    const source = body instanceof Stream ? body : chunks(() => body);
+    return { ...stream(source), repeatable: false };
   }
   throw new TypeError(
     'body must be text, bytes, URLSearchParams, a stream, or a function that makes one',
   );
 }
 
-/** Every send iterates anew, so even an interceptor that sends a request twice gets a whole body twice. */
-function iterate(factory: () => ByteStream): AsyncIterator<Uint8Array | string> {
-  return factory()[Symbol.asyncIterator]();
+/**
+ * Every send iterates anew, so even an interceptor that sends a request twice gets a whole body twice. A stream that
+ * fails without a reason is given one: undici would take it for one that goes on.
+ */
+async function* chunks(factory: () => ByteStream): AsyncGenerator<Uint8Array | string> {
+  try {
+    yield* factory();
+  } catch (error) {
+    throw error ?? new Error('the body failed without a reason');
+  }
 }
 
 function stream(payload: ByteStream): Omit<EncodedBody, 'repeatable'> {

@@ -1,4 +1,4 @@
-import { acceptResponse, type ClientResponse, refusal } from './accept.ts';
+import { acceptResponse, type ClientResponse, checkAcceptance, refusal } from './accept.ts';
 import { type EncodedBody, encodeBody } from './body.ts';
 import { type Ending, type Order, perform } from './call.ts';
 import { ClientError } from './errors.ts';
@@ -12,8 +12,8 @@ import { type OriginState, originStates } from './origin.ts';
 import { bodyOf, entryOf, isRefusal, type Recovery } from './recovery.ts';
 import { redirected } from './redirect.ts';
 import { lowerCased, readSettings } from './settings.ts';
-import type { JournalEntry } from './store.ts';
-import { forget, journaled, remembered } from './write-ahead.ts';
+import type { JournalEntry, JournalStore } from './store.ts';
+import { forget, journaled, writeAhead } from './write-ahead.ts';
 
 export type { ClientResponse } from './accept.ts';
 
@@ -42,7 +42,10 @@ export interface Client {
    * finished before; `ERR_CLIENT_CLOSED`.
    */
   recover(): Promise<readonly Recovery[]>;
-  /** Waits for the calls that are under way; later calls fail with `ERR_CLIENT_CLOSED`. Closes no journal. */
+  /**
+   * Waits for the calls that are under way, and until those that were given up are out of the journal; later calls fail
+   * with `ERR_CLIENT_CLOSED`. Closes no journal.
+   */
   close(): Promise<void>;
 }
 
@@ -59,6 +62,7 @@ export function createClient(options: ClientOptions): Client {
   const stateOf = originStates(settings.policies);
   const home = stateOf(settings.origin);
   const { journal, maxRedirects } = settings;
+  const ahead = journal && writeAhead(journal);
   const { maxResponseBytes, now } = settings.attempts;
   const { origin, deadlineMs } = settings;
   const fetchPolicy = { origin, maxRedirects, maxResponseBytes, deadlineMs };
@@ -76,13 +80,14 @@ export function createClient(options: ClientOptions): Client {
     running += 1;
     try {
       if (closing) throw hasBeenClosed();
-      return await remembered(journal, order, entry, async () => {
+      const call = async (): Promise<R> => {
         const [ending, last] = await follow(order);
         const { attempts, answer } = ending;
         const result = await finish(ending, last);
         announceCall(order.identity, startedAt, { attempts, status: answer.status });
         return result;
-      });
+      };
+      return await (ahead && entry ? ahead.around(order, entry, call) : call());
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
       const { idempotencyKey } = order.identity;
@@ -131,6 +136,7 @@ export function createClient(options: ClientOptions): Client {
     requestOptions: RequestOptions<T> = {},
   ): Promise<ClientResponse<T>> {
     const { json, body, headers, query, idempotencyKey, signal, deadlineMs } = requestOptions;
+    checkAcceptance(requestOptions);
     const order = placeOrder(settings, {
       method: method.toUpperCase(),
       path: withQuery(path, query),
@@ -183,7 +189,7 @@ export function createClient(options: ClientOptions): Client {
     );
   };
 
-  async function finish(entry: JournalEntry): Promise<Recovery> {
+  async function finish(store: JournalStore, entry: JournalEntry): Promise<Recovery> {
     const leftMs = Math.floor(entry.expiresAtMs - now());
     if (leftMs <= 0) return { status: 'expired', entry };
     try {
@@ -200,22 +206,24 @@ export function createClient(options: ClientOptions): Client {
       const response = await run(order, (ending, last) =>
         acceptResponse(ending, last, home, settings.attempts, {}),
       );
-      await forget(journal, entry);
+      await forget(store, entry);
       return { status: 'completed', entry, response };
     } catch (reason) {
       const error = reason instanceof ClientError ? reason : unsendable(reason);
       if (!isRefusal(error)) return { status: 'pending', entry, error };
-      await forget(journal, entry);
+      await forget(store, entry);
       return { status: 'refused', entry, error };
     }
   }
 
   /** Calls that wait for their next attempt are under way, too: the agent alone would not know. */
   async function allDone(): Promise<void> {
-    if (running === 0) return;
-    await new Promise<void>((resolve) => {
-      lastOneLeft = resolve;
-    });
+    if (running > 0) {
+      await new Promise<void>((resolve) => {
+        lastOneLeft = resolve;
+      });
+    }
+    await ahead?.idle();
   }
 
   return {
@@ -233,7 +241,8 @@ export function createClient(options: ClientOptions): Client {
       const seen = new Set<string>();
       // What is claimed when nothing is sent any more would be kept from others for nothing.
       while (!closing) {
-        const claim = journal.claim(settings.origin, settings.deadlineMs + CLAIM_MARGIN_MS);
+        const leaseMs = settings.deadlineMs + CLAIM_MARGIN_MS;
+        const claim = (): ReturnType<typeof journal.claim> => journal.claim(origin, leaseMs);
         const entry = await journaled(claim).catch((error: unknown) => {
           // Of what has been finished the journal knows nothing more: this is where its results are.
           if (recoveries.length === 0) throw error;
@@ -241,7 +250,7 @@ export function createClient(options: ClientOptions): Client {
         // One that comes round again, because its lease is over, has had its turn.
         if (!entry || seen.has(entry.key)) break;
         seen.add(entry.key);
-        recoveries.push(await finish(entry));
+        recoveries.push(await finish(journal, entry));
       }
       return recoveries;
     },
@@ -254,6 +263,12 @@ export function createClient(options: ClientOptions): Client {
 
 function withQuery(path: string, query: RequestOptions['query']): string {
   if (query === undefined) return path;
+  if (
+    !(query instanceof URLSearchParams) &&
+    (typeof query !== 'object' || Symbol.iterator in query)
+  ) {
+    throw new TypeError('query must be an object of names and values, or URLSearchParams');
+  }
   const pairs =
     query instanceof URLSearchParams
       ? query

@@ -77,10 +77,14 @@ export function exchange(
       return;
     }
     signal?.addEventListener('abort', onAbort, { once: true });
-    try {
-      dispatch(options, collector);
-    } catch (error) {
+    const failed = (error: unknown): void =>
       collector.stop({ kind: 'error', error: asError(error) });
+    try {
+      const sent: unknown = dispatch(options, collector);
+      // An interceptor that is an async function: nobody else hears of its failure, and that would end the process.
+      if (sent instanceof Promise) sent.catch(failed);
+    } catch (error) {
+      failed(error);
     }
   });
 }
@@ -166,7 +170,9 @@ class Collector implements Dispatcher.DispatchHandler {
     this.#end(this.#answer(false));
   }
 
-  onResponseError(controller: Controller, error: Error): void {
+  onResponseError(controller: Controller, reason: Error): void {
+    // What an interceptor passes on may be anything that something was rejected with.
+    const error = asError(reason);
     this.#receiver?.onResponseError?.(controller, error);
     // The egress agent has cut it off: its head, and the beginning of its body, say more than that.
     if (this.#status >= 400 && isTooLarge(error)) this.#end(this.#answer(true));
@@ -194,6 +200,8 @@ export function isTooLarge(error: Error): boolean {
   return (error as { code?: unknown }).code === 'ERR_EGRESS_RESPONSE_TOO_LARGE';
 }
 
+/** By its shape: in a test runner with realms of its own, Node.js's errors are no instances of `Error`. */
 function asError(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+  const isError = typeof reason === 'object' && reason !== null && 'message' in reason;
+  return isError ? (reason as Error) : new Error('aborted', { cause: reason });
 }

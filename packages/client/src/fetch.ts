@@ -44,7 +44,7 @@ export async function policedFetch(
   init: RequestInit | undefined,
 ): Promise<Response> {
   const request = new Request(
-    typeof input === 'string' ? new URL(input, policy.origin) : input,
+    typeof input === 'string' || input instanceof URL ? locate(input, policy.origin) : input,
     init,
   );
   const { url, method, headers, redirect, signal } = request;
@@ -64,6 +64,14 @@ export async function policedFetch(
   } finally {
     limit.dispose();
   }
+}
+
+/** The errors of `URL` and `Request` repeat what they were given, credentials and all. */
+function locate(input: string | URL, origin: string): URL {
+  if (!URL.canParse(String(input), origin)) throw new TypeError('this is not a URL');
+  const url = new URL(input, origin);
+  if (url.username || url.password) throw new TypeError('a URL must not carry credentials');
+  return url;
 }
 
 /** Reads a body for as long as the call may take; fails as fetch does, and lets go of the stream. */

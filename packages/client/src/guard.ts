@@ -1,6 +1,6 @@
 import type { Guard, Pass, Reply } from '@countersign/guard';
 import { type Deadline, deadline } from '@countersign/retry';
-import { TOKEN } from './headers.ts';
+import { isToken } from './headers.ts';
 
 /** Options of {@link deadlineGuard}. */
 export interface DeadlineGuardOptions {
@@ -25,7 +25,7 @@ export interface CallerDeadline {
  */
 export function deadlineGuard(options: DeadlineGuardOptions = {}): Guard<CallerDeadline> {
   const { header = 'request-timeout-ms', maxMs = 30_000, minMs = 1 } = options;
-  if (!TOKEN.test(header)) throw new TypeError('header must be the name of a header');
+  if (!isToken(header)) throw new TypeError('header must be the name of a header');
   if (!(Number.isInteger(maxMs) && maxMs >= 1 && maxMs <= 2_147_483_647)) {
     throw new TypeError('maxMs must be a whole number from 1 to 2147483647');
   }

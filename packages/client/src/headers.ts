@@ -4,7 +4,12 @@ import type { Dispatcher } from 'undici';
 export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /** What a header's name, or a scheme's, is made of (RFC 9110 §5.6.2). */
-export const TOKEN: RegExp = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+/** Asked of a value rather than of its text: `null` is none. */
+export function isToken(value: unknown): value is string {
+  return typeof value === 'string' && TOKEN.test(value);
+}
 
 type RequestHeaders = Dispatcher.DispatchOptions['headers'];
 

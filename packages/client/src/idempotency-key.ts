@@ -65,7 +65,8 @@ export function keyFor(
     checkKey(header, /^[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?$/);
     return { key: header, field: header };
   }
-  const key = given ?? (methods.has(method) ? randomUUID() : undefined);
+  // Only `undefined` is no key: where the caller's own is `null`, a new one would make every repetition of the call another payment.
+  const key = given === undefined && methods.has(method) ? randomUUID() : given;
   return key === undefined ? undefined : { key, field: serialize(key) };
 }
 

@@ -35,6 +35,9 @@ export function placeOrder(settings: Settings, wish: Wish): Order {
   if (!path.startsWith('/') || /^\/[/\\]|#/.test(path)) {
     throw new TypeError('path must begin with one "/" and have no fragment');
   }
+  if (signal && typeof signal.addEventListener !== 'function') {
+    throw new TypeError('signal must be an AbortSignal');
+  }
   const given = lowerCased(wish.headers);
   const headers: Record<string, string> = {
     accept: 'application/json, */*;q=0.5',

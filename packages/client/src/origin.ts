@@ -50,13 +50,12 @@ function forgetOne(states: Map<string, OriginState>): void {
 
 /** @throws TypeError when an option is not what it must be. */
 function originState(origin: string, policies: OriginPolicies): OriginState {
-  const { budget, breaker, concurrency } = policies;
+  const budget = optionsOf('budget', policies.budget);
+  const breaker = optionsOf('breaker', policies.breaker);
+  const concurrency = optionsOf('concurrency', policies.concurrency);
   return {
     origin,
-    budget:
-      (budget &&
-        ('tryWithdraw' in budget ? budget : retryBudget({ reserve: RESERVE, ...budget }))) ||
-      undefined,
+    budget: budget ? budgetOf(budget) : undefined,
     breaker: breaker
       ? circuitBreaker(breaker, (state) => {
           if (breakerChannel.hasSubscribers) {
@@ -66,4 +65,28 @@ function originState(origin: string, policies: OriginPolicies): OriginState {
       : undefined,
     bound: concurrency ? concurrencyBound(concurrency) : undefined,
   };
+}
+
+function budgetOf(budget: RetryBudgetOptions | RetryBudget): RetryBudget {
+  if (!('tryWithdraw' in budget)) {
+    return retryBudget({ ...budget, reserve: budget.reserve ?? RESERVE });
+  }
+  // Asked after the server has answered: by then it is too late to learn that one is not there.
+  for (const name of ['deposit', 'tryWithdraw', 'succeeded'] as const) {
+    if (typeof budget[name] !== 'function') {
+      throw new TypeError(
+        `budget.${name} must be a function: give the options of one, or a RetryBudget`,
+      );
+    }
+  }
+  return budget;
+}
+
+/**
+ * The options of a policy, or `false`. Nothing else that is falsy switches one off, and no number is taken for all defaults.
+ * @throws TypeError when it is neither.
+ */
+export function optionsOf<T extends object | false>(name: string, options: T): T {
+  if (options === false || (typeof options === 'object' && options !== null)) return options;
+  throw new TypeError(`${name} must be an object with options`);
 }

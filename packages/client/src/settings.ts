@@ -2,10 +2,10 @@ import { egressAgent } from '@countersign/egress';
 import { type Backoff, exponentialBackoff } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import type { AttemptPolicy } from './call.ts';
-import { TOKEN } from './headers.ts';
+import { isToken } from './headers.ts';
 import { type KeyPolicy, keyPolicy } from './idempotency-key.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
-import type { OriginPolicies } from './origin.ts';
+import { type OriginPolicies, optionsOf } from './origin.ts';
 import type { JournalStore } from './store.ts';
 
 /** A client's options, checked and with their defaults. */
@@ -39,9 +39,10 @@ export function readSettings(options: ClientOptions): Settings {
   if (options.now !== undefined && typeof options.now !== 'function') {
     throw new TypeError('now must be a function');
   }
-  if (options.journal !== undefined && typeof options.journal.begin !== 'function') {
+  if (options.journal !== undefined && !isJournal(options.journal)) {
     throw new TypeError('journal must be a JournalStore, such as fileJournal(path)');
   }
+  const idempotency = optionsOf('idempotency', options.idempotency ?? {});
   const maxResponseBytes = whole(options.maxResponseBytes, 10_485_760, 'maxResponseBytes');
   const attemptTimeoutMs = whole(
     options.attemptTimeoutMs,
@@ -56,10 +57,7 @@ export function readSettings(options: ClientOptions): Settings {
   return {
     origin: checkedOrigin(options.origin),
     bareDispatch,
-    dispatch: interceptors.reduceRight<Dispatcher.Dispatch>(
-      (inner, interceptor: Dispatcher.DispatcherComposeInterceptor) => interceptor(inner),
-      bareDispatch,
-    ),
+    dispatch: interceptors.reduceRight<Dispatcher.Dispatch>(intercepted, bareDispatch),
     close,
     deadlineMs: whole(options.deadlineMs, 30_000, 'deadlineMs', LONGEST_TIMER_MS),
     headers: commonHeaders(options.headers),
@@ -68,23 +66,43 @@ export function readSettings(options: ClientOptions): Settings {
     maxRedirects:
       (options.maxRedirects ?? 0) === 0 ? 0 : whole(options.maxRedirects, 0, 'maxRedirects', 20),
     journal: options.journal,
-    keyLifetimeMs: whole(
-      options.idempotency?.keyLifetimeMs,
-      86_400_000,
-      'idempotency.keyLifetimeMs',
-    ),
-    keys: keyPolicy(options.idempotency ?? {}),
+    keyLifetimeMs: whole(idempotency.keyLifetimeMs, 86_400_000, 'idempotency.keyLifetimeMs'),
+    keys: keyPolicy(idempotency),
     attempts: {
       ...retrying(options.retry ?? {}),
       attemptTimeoutMs,
       maxResponseBytes,
       maxErrorBytes,
       hedgeAfterMs:
-        options.hedge && whole(options.hedge.afterMs, 0, 'hedge.afterMs', LONGEST_TIMER_MS),
+        options.hedge === undefined
+          ? undefined
+          : whole(options.hedge?.afterMs, 0, 'hedge.afterMs', LONGEST_TIMER_MS),
       now: options.now ?? Date.now,
     },
     policies: { budget, breaker, concurrency },
   };
+}
+
+/** Without any of these a call would fail when the server has done it already. */
+function isJournal(journal: JournalStore | null): boolean {
+  return [journal?.begin, journal?.settle, journal?.claim].every(
+    (method) => typeof method === 'function',
+  );
+}
+
+/**
+ * undici's own rule for interceptors. It also finds one that was not made yet: `apiKey` for `apiKey(key)` would take the
+ * next layer for its key, and nothing would ever be sent.
+ */
+function intercepted(
+  inner: Dispatcher.Dispatch,
+  interceptor: Dispatcher.DispatcherComposeInterceptor,
+): Dispatcher.Dispatch {
+  const dispatch: unknown = interceptor(inner);
+  if (typeof dispatch === 'function' && dispatch.length === 2) {
+    return dispatch as Dispatcher.Dispatch;
+  }
+  throw new TypeError('interceptors: each must return a function of a request and a handler');
 }
 
 function commonHeaders(headers: ClientOptions['headers']): Record<string, string> {
@@ -93,7 +111,7 @@ function commonHeaders(headers: ClientOptions['headers']): Record<string, string
     throw new TypeError('headers must have no Idempotency-Key: every call has its own');
   }
   for (const [name, value] of Object.entries(lower)) {
-    if (!TOKEN.test(name) || !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) {
+    if (!isToken(name) || !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) {
       throw new TypeError(
         `headers: ${JSON.stringify(name)} is no header, or has no value that one can have`,
       );
@@ -108,6 +126,10 @@ export function lowerCased(
 ): Record<string, string> {
   const lower: Record<string, string> = {};
   if (headers === undefined) return lower;
+  // A Headers or a Map has no properties: all of its headers, a key of the caller's own among them, would be lost.
+  if (typeof headers !== 'object' || headers === null || Symbol.iterator in headers) {
+    throw new TypeError('headers must be an object of names and values');
+  }
   for (const [name, value] of Object.entries(headers)) lower[name.toLowerCase()] = value;
   return lower;
 }
@@ -155,7 +177,7 @@ function openDispatcher(
 
 /** @throws TypeError when an option is not what it must be. */
 export function retrying(options: RetryOptions | false): { maxAttempts: number; backoff: Backoff } {
-  const { maxAttempts, ...backoff } = options === false ? { maxAttempts: 1 } : options;
+  const { maxAttempts, ...backoff } = optionsOf('retry', options) || { maxAttempts: 1 };
   return {
     maxAttempts: whole(maxAttempts, 4, 'retry.maxAttempts'),
     backoff: exponentialBackoff({ baseMs: 100, capMs: 10_000, ...backoff }),
@@ -165,6 +187,6 @@ export function retrying(options: RetryOptions | false): { maxAttempts: number; 
 function deadlineHeader(name: string | false | undefined): string | undefined {
   if (name === false) return undefined;
   const header = name ?? 'request-timeout-ms';
-  if (!TOKEN.test(header)) throw new TypeError('deadlineHeader must be a header name or false');
+  if (!isToken(header)) throw new TypeError('deadlineHeader must be a header name or false');
   return header.toLowerCase();
 }

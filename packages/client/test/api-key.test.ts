@@ -87,10 +87,13 @@ describe('apiKey', () => {
     },
   );
 
-  test.each([{ scheme: 'Api Key' }, { header: 'x api' }, { scheme: '' }])(
-    'refuses %o at construction',
-    (options) => {
-      expect(() => apiKey(KEY, options)).toThrow(TypeError);
-    },
-  );
+  test.each([
+    { scheme: 'Api Key' },
+    { header: 'x api' },
+    { scheme: '' },
+    { scheme: null as unknown as string },
+    { header: null as unknown as string },
+  ])('refuses %o at construction', (options) => {
+    expect(() => apiKey(KEY, options)).toThrow(TypeError);
+  });
 });

@@ -2,7 +2,13 @@ import { gzipSync } from 'node:zlib';
 import { MockAgent } from 'undici';
 import { describe, expect, expectTypeOf, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
-import { apiKey, ClientError, type ClientOptions, createClient } from '../src/index.ts';
+import {
+  apiKey,
+  ClientError,
+  type ClientOptions,
+  createClient,
+  type RequestBody,
+} from '../src/index.ts';
 import { json, serve } from './server.ts';
 
 function clientFor(origin: string, options: Partial<ClientOptions> = {}) {
@@ -110,6 +116,14 @@ describe('createClient', () => {
     expect(error.body).toEqual({ id: 7 });
   });
 
+  test('so is one that answers nothing', async () => {
+    const { origin } = await serve(json(201, { id: 7 }));
+    const validate = (): never => undefined as never;
+    const schema = { '~standard': { version: 1, vendor: 'x', validate } } as const;
+    const error = await failure(clientFor(origin).post('/x', { schema }));
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_SCHEMA', status: 201, body: { id: 7 } });
+  });
+
   test('undoes compression', async () => {
     const { origin } = await serve((_request, response) => {
       response.writeHead(200, { 'content-encoding': 'gzip', 'content-type': 'text/plain' });
@@ -171,6 +185,29 @@ describe('createClient', () => {
     const { origin } = await serve(() => {});
     const error = await failure(clientFor(origin).get('/', { deadlineMs: 30 }));
     expect(error).toMatchObject({ code: 'ERR_CLIENT_DEADLINE_EXCEEDED' });
+  });
+
+  test.each<[string, RequestBody]>([
+    [
+      'in its middle',
+      (async function* () {
+        yield 'a';
+        // oxlint-disable-next-line typescript/only-throw-error
+        throw undefined;
+      })(),
+    ],
+    [
+      'before it is made',
+      () => {
+        // oxlint-disable-next-line typescript/only-throw-error
+        throw undefined;
+      },
+    ],
+  ])('a body that fails %s without a reason fails the call', async (_, body) => {
+    const { origin, seen } = await serve(json(200, {}));
+    const error = await failure(clientFor(origin).post('/x', { body, deadlineMs: 1000 }));
+    expect(error).toMatchObject({ code: 'ERR_CLIENT_NETWORK', attempts: 1, stopped: 'final' });
+    expect(seen).toEqual([]);
   });
 
   test('a stream is whole again when an interceptor sends the request a second time', async () => {

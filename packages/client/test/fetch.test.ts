@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { inspect } from 'node:util';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -55,6 +56,17 @@ describe('client.fetch', () => {
     }).fetch('/');
     expect([response.status, seen.length]).toEqual([503, 2]);
     expect(await response.json()).toEqual({ why: 'down' });
+  });
+
+  test('repeats no credentials that it finds in a URL', async () => {
+    const client = clientFor('https://api.example.com');
+    for (const url of ['https://u:hunter2@api.example.com/', 'https://u:hunter2@:bad/']) {
+      for (const input of URL.canParse(url) ? [url, new URL(url)] : [url]) {
+        const error: unknown = await client.fetch(input).catch((reason: unknown) => reason);
+        expect(error).toBeInstanceOf(TypeError);
+        expect(inspect(error)).not.toContain('hunter2');
+      }
+    }
   });
 
   test('streams the response as it arrives', async () => {

@@ -53,6 +53,7 @@ describe('deadlineGuard', () => {
   test.each([
     { header: '' },
     { header: 'a b' },
+    { header: null as unknown as string },
     { maxMs: 0 },
     { maxMs: 2 ** 31 },
     { minMs: -1 },

@@ -334,6 +334,65 @@ describe('a client with a journal', () => {
       await expect(call).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED' });
     });
 
+    test('a call that was given up does not take the entry of its repetition with it', async () => {
+      const { journal, settled } = slowJournal();
+      const begun: (() => void)[] = [];
+      const { client, dispatcher } = setUp([{ afterMs: Infinity }], {
+        journal: { ...journal, begin: () => new Promise((resolve) => void begun.push(resolve)) },
+      });
+      const [first, second] = [new AbortController(), new AbortController()];
+      const once = client.post('/x', { signal: first.signal, idempotencyKey: 'k' });
+      first.abort();
+      await expect(once).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED' });
+      const again = client.post('/x', { signal: second.signal, idempotencyKey: 'k' });
+      for (const resolve of begun) resolve();
+      await expect.poll(() => dispatcher.requests.length).toBe(1);
+      await setImmediate();
+      expect(settled).toEqual([]);
+      second.abort();
+      await expect(again).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED' });
+      await expect.poll(() => settled).toEqual(['k']);
+    });
+
+    test('what was given up is not finished later, although the process ends in an orderly way now', async () => {
+      const journal = fileJournal(path);
+      const { client, dispatcher } = setUp([{}], { journal });
+      const controller = new AbortController();
+      const call = client.post('/x', { signal: controller.signal, idempotencyKey: 'k' });
+      controller.abort();
+      await expect(call).rejects.toMatchObject({ code: 'ERR_CLIENT_ABORTED', attempts: 0 });
+      await client.close();
+      await journal.close();
+      const next = setUp([{}]);
+      expect(await next.client.recover()).toEqual([]);
+      expect(dispatcher.requests).toEqual([]);
+      await next.journal.close();
+    });
+
+    test.each<[string, () => never]>([
+      [
+        'throws',
+        () => {
+          throw new Error('no');
+        },
+      ],
+      ['is no promise', () => undefined as never],
+    ])('an answer stays an answer when settle() %s', async (_, settle) => {
+      const { journal } = slowJournal();
+      const { client } = setUp([{}], { journal: { ...journal, begin: async () => {}, settle } });
+      expect(await client.post('/x')).toMatchObject({ status: 200 });
+    });
+
+    test('begin() that throws is a journal that cannot be used', async () => {
+      const { journal } = slowJournal();
+      const begin = (): never => {
+        throw new Error('no');
+      };
+      const { client, dispatcher } = setUp([{}], { journal: { ...journal, begin } });
+      await expect(client.post('/x')).rejects.toMatchObject({ code: 'ERR_CLIENT_JOURNAL' });
+      expect(dispatcher.requests).toEqual([]);
+    });
+
     test('a fetch is written down, too, before it is sent', async () => {
       const { journal, settled, written } = slowJournal();
       const begun: JournalEntry[] = [];

@@ -1,10 +1,14 @@
 import { inspect } from 'node:util';
+import type { Dispatcher } from 'undici';
 import { describe, expect, test } from 'vitest';
 import {
+  apiKey,
   ClientError,
   type ClientOptions,
   createClient,
+  idempotencyKey,
   type RequestOptions,
+  type StandardSchema,
 } from '../src/index.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 
@@ -34,11 +38,28 @@ describe('createClient', () => {
     [{ maxRedirects: Number.NaN }, /maxRedirects/],
     [{ hedge: { afterMs: 0 } }, /hedge/],
     [{ hedge: {} }, /hedge/],
+    [{ hedge: false }, /hedge/],
+    [{ hedge: null }, /hedge/],
+    [{ retry: 0 }, /retry/],
+    [{ budget: null }, /budget/],
+    [{ budget: { tryWithdraw: () => true, deposit() {}, balance: 1 } }, /budget.*succeeded/],
+    [{ breaker: null }, /breaker/],
+    [{ breaker: true }, /breaker/],
+    [{ concurrency: null }, /concurrency/],
+    [{ concurrency: 10 }, /concurrency/],
+    [{ idempotency: 'raw' }, /idempotency/],
+    [{ headers: new Headers({ 'x-a': 'b' }) }, /headers/],
+    [{ headers: null }, /headers/],
     [{ interceptors: 'x' }, /interceptors/],
     [{ interceptors: ['x'] }, /interceptors/],
+    [{ interceptors: [apiKey] }, /interceptors/],
+    [{ interceptors: [idempotencyKey] }, /interceptors/],
+    [{ interceptors: [async () => {}] }, /interceptors/],
     [{ egress: { allow: 'x' } }, /allow/],
     [{ now: 5 }, /now/],
     [{ journal: {} }, /journal/],
+    [{ journal: null }, /journal/],
+    [{ journal: { begin: async () => {}, close: async () => {} } }, /journal/],
     [{ deadlineHeader: 'a b' }, /deadlineHeader/],
     [{ deadlineHeader: '' }, /deadlineHeader/],
     [{ headers: { 'x-a': 'a\r\nb' } }, /headers.*x-a/],
@@ -62,8 +83,21 @@ describe('a call', () => {
     [{ json: () => {} }, /JSON/],
     [{ body: 7 as unknown as string }, /body/],
     [{ deadlineMs: -1 }, /deadlineMs/],
-  ])('refuses %o', async (options, message) => {
-    await expect(setUp().client.post('/', options)).rejects.toThrow(message);
+    [{ as: 'jsn' as 'json' }, /as must be/],
+    [{ schema: {} as StandardSchema }, /schema/],
+    [{ schema: null as unknown as StandardSchema }, /schema/],
+    [{ signal: new AbortController() as unknown as AbortSignal }, /signal/],
+    [{ idempotencyKey: null as unknown as string }, /idempotencyKey/],
+    [{ headers: new Headers({ 'idempotency-key': 'k' }) as never }, /headers/],
+    [{ headers: new Map([['idempotency-key', 'k']]) as never }, /headers/],
+    [{ query: new Map([['id', '7']]) as never }, /query/],
+    [{ query: 'id=7' as never }, /query/],
+  ])('refuses %o before anything is sent', async (options, message) => {
+    const { client, dispatcher } = setUp();
+    const error: unknown = await client.post('/', options).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(TypeError);
+    expect(String(error)).toMatch(message);
+    expect(dispatcher.requests).toEqual([]);
   });
 
   test.each<[RequestOptions, string | undefined, string]>([
@@ -132,6 +166,31 @@ describe('a call', () => {
       },
     );
     await expect(client.get('/')).rejects.toMatchObject({ code: 'ERR_CLIENT_NOT_SENT' });
+  });
+
+  test.each<[string, (handler: Dispatcher.DispatchHandler) => unknown]>([
+    [
+      'reports a failure without a reason',
+      (handler) => {
+        const nobody = null as unknown as Dispatcher.DispatchController;
+        handler.onResponseError?.(nobody, undefined as unknown as Error);
+        return true;
+      },
+    ],
+    // oxlint-disable-next-line typescript/prefer-promise-reject-errors
+    ['is asynchronous and rejects with undefined', () => Promise.reject(undefined)],
+    ['is asynchronous and rejects', () => Promise.reject(new Error('no'))],
+  ])('an interceptor that %s fails the call, and nothing else', async (_, fail) => {
+    const interceptor = (() =>
+      function refuse(_request: unknown, handler: Dispatcher.DispatchHandler) {
+        return fail(handler);
+      }) as Dispatcher.DispatcherComposeInterceptor;
+    const { client } = setUp({}, { interceptors: [interceptor] });
+    await expect(client.get('/', { deadlineMs: 1000 })).rejects.toMatchObject({
+      code: 'ERR_CLIENT_NOT_SENT',
+      attempts: 1,
+      stopped: 'final',
+    });
   });
 
   test("a 1xx, and an interceptor's second send, leave nothing of the first", async () => {

@@ -1,4 +1,5 @@
 import { getEventListeners } from 'node:events';
+import type { RetryBudgetOptions } from '@countersign/retry';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
@@ -355,6 +356,13 @@ describe('the budget', () => {
     const { client } = setUp([{ status: 503 }], { budget: { ratio: 0, minPerSecond: 0 } });
     const { error } = await settled(client.get('/x'));
     expect(error).toMatchObject({ attempts: 1, stopped: 'budget_exhausted', budgetBalance: 0 });
+  });
+
+  test('has its reserve, too, where it was given as undefined', async () => {
+    const budget = { minPerSecond: 100, reserve: undefined } as unknown as RetryBudgetOptions;
+    const { client } = setUp([{ status: 503 }], { budget, retry: false });
+    const { error } = await settled(client.get('/x'));
+    expect(error).toMatchObject({ budgetBalance: 10 });
   });
 
   test('timeouts draw on it', async () => {

@@ -82,6 +82,9 @@ export function egressPolicy(options: EgressPolicyOptions): EgressPolicy {
     if (!open.some((rule) => namesHost(rule, target.host) || isAboutAddresses(rule))) {
       throw denied(target, 'no allow entry names the host');
     }
+    if (isThisMachine(target.host) && !open.some((rule) => coversLoopback(rule, target.host))) {
+      throw denied(target, 'no allow entry covers the loopback addresses that the host stands for');
+    }
   }
 
   function checkAddress(target: Target, address: string): void {
@@ -107,9 +110,20 @@ export function targetOf(url: URL): Target {
   }
   return {
     scheme,
-    host: url.hostname.replace(/^\[|\]$|\.$/g, ''),
+    host: url.hostname.replace(/^\[|\]$|\.+$/g, ''),
     port: url.port === '' ? (scheme === 'https' ? 443 : 80) : Number(url.port),
   };
+}
+
+/** Names that stand for loopback wherever they are resolved, by a proxy too (RFC 6761 §6.3). */
+function isThisMachine(host: string): boolean {
+  return /(?:^|\.)localhost$/.test(host);
+}
+
+function coversLoopback(rule: Rule, host: string): boolean {
+  return (
+    ['127.0.0.1', '::1'].some((address) => coversAddress(rule, address)) || namesHost(rule, host)
+  );
 }
 
 function isAboutAddresses({ what }: Rule): boolean {

@@ -212,6 +212,21 @@ describe('egressAgent', () => {
     expect(proxied).toBe(0);
   });
 
+  test('leaves no name of this machine to a proxy, where it would be the proxy', async () => {
+    let asked = 0;
+    const { port, server } = await serve((_request, response) => response.end());
+    server.on('connection', () => {
+      asked += 1;
+    });
+    const agent = agentFor({ proxy: `http://127.0.0.1:${port}`, httpsOnly: false });
+    for (const host of ['localhost', 'localhost.', 'metadata.localhost']) {
+      await expect(agent.request(get(`http://${host}:${port}`))).rejects.toMatchObject({
+        code: 'ERR_EGRESS_DENIED',
+      });
+    }
+    expect(asked).toBe(0);
+  });
+
   test('a failing look-up is reported as it is', async () => {
     const lookup: LookupFunction = (_hostname, _options, callback) =>
       callback(Object.assign(new Error('no such host'), { code: 'ENOTFOUND' }), '', 0);

@@ -63,6 +63,14 @@ describe('assertAllowed', () => {
     [['::1'], 'https://[::1]:8080', true],
     [['public:443'], 'https://api.example.com:8443', false],
     [[], 'https://api.example.com', false],
+    [['public'], 'https://localhost', false],
+    [['public'], 'https://LOCALHOST.', false],
+    [['public'], 'https://a.b.localhost:8443', false],
+    [['public', '10.0.0.0/8'], 'https://localhost', false],
+    [['public'], 'https://notlocalhost', true],
+    [['127.0.0.0/8'], 'https://localhost', true],
+    [['[::1]:8443'], 'https://localhost:8443', true],
+    [['localhost'], 'https://localhost', true],
   ])('with allow %j, %s: %s', (allow, url, expected) => {
     expect(allowed(url, { allow })).toBe(expected);
   });
@@ -84,6 +92,7 @@ describe('assertAllowed', () => {
     [['public:22'], 'https://93.184.216.34:22', false],
     [['public:22'], 'https://93.184.216.34', true],
     [['http://api.example.com'], 'https://api.example.com', true],
+    [['api.example.com'], 'https://api.example.com..', false],
   ])('deny %j wins over allow: %s: %s', (deny, url, expected) => {
     expect(allowed(url, { deny })).toBe(expected);
   });

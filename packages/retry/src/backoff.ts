@@ -32,6 +32,7 @@ export function exponentialBackoff(options: BackoffOptions): Backoff {
   if (!(Number.isFinite(capMs) && capMs >= baseMs)) {
     throw new TypeError('capMs must be a finite number of milliseconds, at least baseMs');
   }
+  if (typeof random !== 'function') throw new TypeError('random must be a function');
   const between = (low: number, high: number): number => Math.round(low + random() * (high - low));
   const ceiling = (retry: number): number => Math.min(capMs, baseMs * 2 ** (retry - 1));
   switch (jitter) {

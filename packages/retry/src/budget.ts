@@ -50,7 +50,9 @@ export function retryBudget(options: RetryBudgetOptions = {}): RetryBudget {
     windowMs = 10_000,
     now = () => performance.now(),
   } = options;
-  if (!(ratio >= 0 && ratio <= 1)) throw new TypeError('ratio must be a number from 0 to 1');
+  if (!(Number.isFinite(ratio) && ratio >= 0 && ratio <= 1)) {
+    throw new TypeError('ratio must be a number from 0 to 1');
+  }
   if (!(Number.isFinite(minPerSecond) && minPerSecond >= 0)) {
     throw new TypeError('minPerSecond must be a finite number, at least 0');
   }

@@ -121,7 +121,7 @@ class RunningDeadline implements Deadline {
  * @throws the signal's reason, at once, when it aborts or has aborted before.
  */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  if (!(ms >= 0 && ms <= LONGEST_TIMER_MS)) {
+  if (!isTimer(ms)) {
     throw new TypeError(`ms must be a number from 0 to ${LONGEST_TIMER_MS}`);
   }
   return new Promise((resolve, reject) => {
@@ -153,7 +153,12 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 function checkDuration(ms: number): void {
-  if (!((ms >= 0 && ms <= LONGEST_TIMER_MS) || ms === Infinity)) {
+  if (!(isTimer(ms) || ms === Infinity)) {
     throw new TypeError(`ms must be a number from 0 to ${LONGEST_TIMER_MS}, or Infinity`);
   }
+}
+
+/** Not `null`, which compares like 0, nor the text of a number, which would be appended to the clock's. */
+function isTimer(ms: unknown): boolean {
+  return typeof ms === 'number' && ms >= 0 && ms <= LONGEST_TIMER_MS;
 }

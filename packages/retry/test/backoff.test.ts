@@ -75,6 +75,7 @@ describe('exponentialBackoff', () => {
     [{ baseMs: 10, capMs: 9 }, /capMs/],
     [{ baseMs: 10, capMs: Infinity }, /capMs/],
     [{ baseMs: 10, capMs: 10, jitter: 'some' as 'full' }, /jitter/],
+    [{ baseMs: 10, capMs: 10, random: 0.5 as unknown as () => number }, /random/],
   ])('refuses %o at construction', (options, message) => {
     expect(() => exponentialBackoff(options)).toThrow(message);
   });

@@ -169,6 +169,7 @@ describe('retryBudget', () => {
     [{ ratio: -0.1 }, /ratio/],
     [{ ratio: 1.1 }, /ratio/],
     [{ ratio: Number.NaN }, /ratio/],
+    [{ ratio: null as unknown as number }, /ratio/],
     [{ minPerSecond: -1 }, /minPerSecond/],
     [{ minPerSecond: Infinity }, /minPerSecond/],
     [{ reserve: -1 }, /reserve/],

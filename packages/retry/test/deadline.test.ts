@@ -135,7 +135,14 @@ describe('deadline', () => {
     );
   });
 
-  test.each([-1, Number.NaN, 2 ** 31, -Infinity])('refuses %s ms', (ms) => {
+  test.each([
+    -1,
+    Number.NaN,
+    2 ** 31,
+    -Infinity,
+    null as unknown as number,
+    '100' as unknown as number,
+  ])('refuses %j ms', (ms) => {
     expect(() => deadline(ms)).toThrow(TypeError);
     expect(() => deadline(1).within(ms)).toThrow(TypeError);
   });
@@ -190,5 +197,7 @@ describe('sleep', () => {
   test('refuses what no timer can wait', () => {
     expect(() => sleep(2 ** 31)).toThrow(TypeError);
     expect(() => sleep(-1)).toThrow(TypeError);
+    expect(() => sleep(null as unknown as number)).toThrow(TypeError);
+    expect(() => sleep('100' as unknown as number)).toThrow(TypeError);
   });
 });
