@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 import {
   type RedisClusterServers,
   type RedisServer,
@@ -387,6 +388,8 @@ describe('a shared store that has trouble', () => {
       let moving = true;
       const traffic = (async () => {
         for (let round = 0; moving || round < 60; round += 1) {
+          // Who is refused is so without a turn of the event loop, and the slot would never move.
+          await turn();
           const decisions = await Promise.all(
             subjects.flatMap((subject) => [limiter.check(subject), limiter.check(subject)]),
           );
