@@ -44,12 +44,13 @@ export class RemoteChecks {
 
   check(set: CompiledSet, key: string, cost: number): Promise<Decision> {
     const counted = countedKey(set, key);
-    const refusal = this.#refusals.find(counted, set, cost, this.#now());
+    const nowMs = this.#now();
+    const refusal = this.#refusals.find(counted, set, cost, nowMs);
     if (refusal) return Promise.resolve(reported(key, cost, refusal));
     const leases = set.leasesSlots || set.shadow ? undefined : this.#leases;
     if (!leases) return this.#take(set, key, counted, cost);
     const local = set.counter === set.name ? counted : localKey(set, key);
-    const spent = leases.spend(local, set, cost, this.#now());
+    const spent = leases.spend(local, set, cost, nowMs);
     if (spent) return Promise.resolve(spent);
     return cost <= leases.size && leases.size <= set.largestCost
       ? this.#takeLeased(leases, set, key, local, counted, cost)
