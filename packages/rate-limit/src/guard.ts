@@ -2,7 +2,14 @@ import type { Guard, GuardRequest, Outcome, Pass, Reply, Verdict } from '@counte
 import { addressKey } from './address.ts';
 import { chargedCost, type Decision } from './decision.ts';
 import { assertHeadersOptions, type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
-import { assertFunction, assertInteger, assertName, largestLimit } from './policy.ts';
+import {
+  assertFunction,
+  assertInteger,
+  assertKnown,
+  assertName,
+  type OptionNames,
+} from './options.ts';
+import { largestLimit } from './policy.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 
 export { type AddressKeyOptions, addressKey } from './address.ts';
@@ -25,6 +32,14 @@ export interface RateLimitGuardOptions<Name extends string, In> {
   readonly headers?: RateLimitHeadersOptions;
 }
 
+const known: OptionNames<RateLimitGuardOptions<string, object>> = {
+  policy: true,
+  key: true,
+  cost: true,
+  actualCost: true,
+  headers: true,
+};
+
 /**
  * Charges each request to its subject and refuses with 429 what is over a limit: before authentication by address, after it
  * by principal. A cost that no limit can ever grant is refused with 429 without `Retry-After`, a subject on the deny list with
@@ -35,6 +50,7 @@ export function rateLimitGuard<Name extends string, In = object>(
   limiter: RateLimiter<Name>,
   options: RateLimitGuardOptions<Name, In> = {},
 ): Guard<Decision | undefined, In> {
+  assertKnown(options, known);
   const { policy, key = byAddress, cost = 1 } = options;
   if (typeof limiter?.check !== 'function') throw new TypeError('limiter: expected a RateLimiter');
   if (policy !== undefined && typeof policy !== 'function') assertName('policy', policy);

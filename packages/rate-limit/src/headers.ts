@@ -1,5 +1,5 @@
 import type { Decision } from './decision.ts';
-import { assertFunction } from './policy.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { PolicyStatus } from './store.ts';
 
 /** One header field line. */
@@ -17,6 +17,8 @@ export interface RateLimitHeadersOptions {
   /** The wall clock in milliseconds, for `X-RateLimit-Reset`. Default `Date.now`. */
   readonly now?: () => number;
 }
+
+const known: OptionNames<RateLimitHeadersOptions> = { style: true, draft: true, now: true };
 
 /**
  * The header fields that tell a client where it stands. Adds `Retry-After` (RFC 9110 §10.2.3) when it was refused and waiting
@@ -50,10 +52,9 @@ export function rateLimitHeaders(
 }
 
 /** @throws TypeError naming the option that makes no sense. */
-export function assertHeadersOptions(
-  { style = 'both', draft = 10, now }: RateLimitHeadersOptions,
-  prefix = '',
-): void {
+export function assertHeadersOptions(options: RateLimitHeadersOptions, prefix = ''): void {
+  assertKnown(options, known, prefix);
+  const { style = 'both', draft = 10, now } = options;
   if (style !== 'both' && style !== 'ietf' && style !== 'legacy')
     throw new TypeError(`${prefix}style: expected 'legacy', 'ietf' or 'both'`);
   if (draft !== 10) throw new TypeError(`${prefix}draft: expected 10`);

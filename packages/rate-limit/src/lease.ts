@@ -1,6 +1,6 @@
 import type { Decision } from './decision.ts';
 import { Generations } from './generations.ts';
-import { assertInteger } from './policy.ts';
+import { assertInteger, assertKnown, type OptionNames } from './options.ts';
 import type { CompiledSet } from './policy-set.ts';
 
 export interface LeaseOptions {
@@ -9,6 +9,8 @@ export interface LeaseOptions {
   /** What is not used within so many milliseconds is lost. An integer from 1 to 60,000; default 1000. */
   readonly maxAgeMs?: number;
 }
+
+const known: OptionNames<LeaseOptions> = { size: true, maxAgeMs: true };
 
 interface Lease {
   /** The limits that granted it. */
@@ -33,7 +35,9 @@ export class Leases {
   /** When too little was left for a whole lease: single costs are asked for meanwhile. */
   readonly #singlySinceMs: Generations<number> = new Generations(maxLeases);
 
-  constructor({ size, maxAgeMs = 1000 }: LeaseOptions) {
+  constructor(options: LeaseOptions) {
+    assertKnown(options, known, 'lease.');
+    const { size, maxAgeMs = 1000 } = options;
     assertInteger('lease.size', size, 1e6, 2);
     assertInteger('lease.maxAgeMs', maxAgeMs, 60_000);
     this.size = size;

@@ -4,7 +4,8 @@ import { RateLimitError } from './errors.ts';
 import { reported, restrictedChannel } from './events.ts';
 import { type Fallback, fallback } from './fallback.ts';
 import { Leases } from './lease.ts';
-import { assertFunction, assertInteger, largestLimit } from './policy.ts';
+import { assertFunction, assertInteger, assertKnown, type OptionNames } from './options.ts';
+import { largestLimit } from './policy.ts';
 import type { CompiledSet, PolicySetInput } from './policy-set.ts';
 import { localKey, PolicySets } from './policy-sets.ts';
 import type {
@@ -35,6 +36,18 @@ export function createRateLimiter<Name extends string>(
   return new Limiter(options);
 }
 
+const known: OptionNames<RateLimiterOptions<string>> = {
+  store: true,
+  policies: true,
+  onStoreError: true,
+  timeoutMs: true,
+  replicas: true,
+  lease: true,
+  overrides: true,
+  deny: true,
+  now: true,
+};
+
 class Limiter<Name extends string> implements RateLimiter<Name> {
   readonly sync: boolean;
   readonly #store: RateLimitStore;
@@ -47,6 +60,7 @@ class Limiter<Name extends string> implements RateLimiter<Name> {
   readonly #turnstile = new Turnstile();
 
   constructor(options: RateLimiterOptions<Name>) {
+    assertKnown(options, known);
     const { store, onStoreError = 'closed', timeoutMs = 100, replicas = 1 } = options;
     const { now = () => performance.now() } = options;
     if (typeof store?.consume !== 'function')

@@ -1,4 +1,5 @@
-import { assertFunction, assertInteger, type Policy } from './policy.ts';
+import { assertFunction, assertInteger, assertKnown, type OptionNames } from './options.ts';
+import type { Policy } from './policy.ts';
 import { advance, consume, freshRecord, give, isClear, renew, restrict } from './record.ts';
 import { takeAtOnce } from './scalar.ts';
 import type { ConsumeMode, RateLimitStore, StoreAnswer } from './store.ts';
@@ -26,10 +27,13 @@ export interface MemoryRateLimitStore extends RateLimitStore {
   readonly size: number;
 }
 
+const known: OptionNames<MemoryRateLimitStoreOptions> = { maxSubjects: true, now: true };
+
 /** Keeps all state in this process: for one process, for tests, and as what remains when a shared store fails. */
 export function memoryRateLimitStore(
   options: MemoryRateLimitStoreOptions = {},
 ): MemoryRateLimitStore {
+  assertKnown(options, known);
   const { maxSubjects = 100_000, now = Date.now } = options;
   assertInteger('maxSubjects', maxSubjects, 1e7, 2);
   assertFunction('now', now);

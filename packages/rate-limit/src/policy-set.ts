@@ -1,4 +1,5 @@
-import { assertName, checkedPolicy, type Policy, type PolicySet } from './policy.ts';
+import { assertKnown, assertName, type OptionNames } from './options.ts';
+import { checkedPolicy, type Policy, type PolicySet } from './policy.ts';
 
 /** A set of policies as the limiter uses it. */
 export interface CompiledSet {
@@ -15,6 +16,8 @@ export interface CompiledSet {
 /** What a set may be given as: with its options, or as its limits alone. */
 export type PolicySetInput = PolicySet | readonly Policy[];
 
+const setOptions: OptionNames<PolicySet> = { limits: true, counter: true, shadow: true };
+
 /** @param unsaid - what counts where the input does not say it. */
 export function compileSet(
   name: string,
@@ -23,11 +26,9 @@ export function compileSet(
 ): CompiledSet {
   assertName('policies', name);
   if (typeof input !== 'object' || input === null) throw notASet(name);
-  const {
-    limits,
-    counter = unsaid.counter,
-    shadow = unsaid.shadow,
-  } = isList(input) ? { limits: input } : input;
+  const set = isList(input) ? { limits: input } : input;
+  assertKnown(set, setOptions, `policies.${name}.`);
+  const { limits, counter = unsaid.counter, shadow = unsaid.shadow } = set;
   assertName('counter', counter);
   if (!Array.isArray(limits) || limits.length === 0 || limits.length > 16) throw notASet(name);
   if (typeof shadow !== 'boolean')

@@ -1,3 +1,5 @@
+import { assertInteger, assertKnown, assertName, type OptionNames } from './options.ts';
+
 export type PolicyKind =
   | 'token-bucket'
   | 'sliding-window'
@@ -55,6 +57,18 @@ export interface ConcurrencyOptions extends Named {
   readonly leaseSeconds?: number;
 }
 
+const tokenBucketOptions: OptionNames<TokenBucketOptions> = {
+  capacity: true,
+  refillPerSecond: true,
+  name: true,
+};
+const windowOptions: OptionNames<WindowOptions> = { limit: true, windowSeconds: true, name: true };
+const concurrencyOptions: OptionNames<ConcurrencyOptions> = {
+  limit: true,
+  leaseSeconds: true,
+  name: true,
+};
+
 export const largestLimit: number = 1e9;
 const maxListed = 10_000;
 export const longestWindowSeconds: number = 366 * 86_400;
@@ -63,7 +77,9 @@ export const longestWindowSeconds: number = 366 * 86_400;
  * Bursts up to `capacity`, then a steady `refillPerSecond`. Inside it is GCRA in its leaky-bucket form (ITU-T I.371 §5.4.4
  * calls the two equivalent): a level that drains and a time of last update, so limits can change without loss of state.
  */
-export function tokenBucket({ capacity, refillPerSecond, name }: TokenBucketOptions): Policy {
+export function tokenBucket(options: TokenBucketOptions): Policy {
+  assertKnown(options, tokenBucketOptions);
+  const { capacity, refillPerSecond, name } = options;
   assertInteger('capacity', capacity, largestLimit);
   if (
     !(
@@ -104,7 +120,9 @@ export function fixedWindow(options: WindowOptions): Policy {
 }
 
 /** At most `limit` at the same time. Each call takes one slot, whatever its cost, until it is released or its lease ends. */
-export function concurrency({ limit, leaseSeconds = 60, name }: ConcurrencyOptions): Policy {
+export function concurrency(options: ConcurrencyOptions): Policy {
+  assertKnown(options, concurrencyOptions);
+  const { limit, leaseSeconds = 60, name } = options;
   assertInteger('limit', limit, maxListed);
   assertInteger('leaseSeconds', leaseSeconds, 86_400);
   return policy('concurrency', name ?? 'concurrency', {
@@ -142,6 +160,7 @@ function tier(perMinute: number, perHour: number): PolicySet {
 }
 
 function windowPolicy(kind: PolicyKind, options: WindowOptions, largest: number): Policy {
+  assertKnown(options, windowOptions);
   const { limit, windowSeconds, name } = options;
   assertInteger('limit', limit, largest);
   assertInteger('windowSeconds', windowSeconds, longestWindowSeconds);
@@ -167,13 +186,17 @@ export function checkedPolicy(given: Policy): Policy {
 
 type Numbers = Pick<Policy, 'name' | 'limit' | 'windowSeconds' | 'refillPerSecond'>;
 
+function windowOf({ name, limit, windowSeconds }: Numbers): WindowOptions {
+  return { name, limit, windowSeconds };
+}
+
 const factories: Readonly<Record<string, ((numbers: Numbers) => Policy) | undefined>> = {
   __proto__: null as never,
   'token-bucket': ({ name, limit, refillPerSecond }) =>
     tokenBucket({ name, capacity: limit, refillPerSecond }),
-  'sliding-window': slidingWindow,
-  'sliding-log': slidingLog,
-  'fixed-window': fixedWindow,
+  'sliding-window': (numbers) => slidingWindow(windowOf(numbers)),
+  'sliding-log': (numbers) => slidingLog(windowOf(numbers)),
+  'fixed-window': (numbers) => fixedWindow(windowOf(numbers)),
   concurrency: ({ name, limit, windowSeconds }) =>
     concurrency({ name, limit, leaseSeconds: windowSeconds }),
 };
@@ -181,19 +204,4 @@ const factories: Readonly<Record<string, ((numbers: Numbers) => Policy) | undefi
 function policy(kind: PolicyKind, name: string, numbers: Omit<Policy, 'kind' | 'name'>): Policy {
   assertName('name', name);
   return Object.freeze({ kind, name, ...numbers });
-}
-
-export function assertName(option: string, name: string): void {
-  if (typeof name !== 'string' || !/^[A-Za-z0-9._-]{1,64}$/.test(name))
-    throw new TypeError(`${option}: expected 1 to 64 of A-Z a-z 0-9 . _ -`);
-}
-
-export function assertFunction(option: string, value: unknown): void {
-  if (value !== undefined && typeof value !== 'function')
-    throw new TypeError(`${option}: expected a function`);
-}
-
-export function assertInteger(option: string, value: number, largest: number, least = 1): void {
-  if (!Number.isInteger(value) || value < least || value > largest)
-    throw new TypeError(`${option}: expected an integer from ${least} to ${largest}`);
 }

@@ -1,6 +1,7 @@
 import { assertRedisClient, type RedisClient, type Script, script } from '@countersign/redis';
 import { body, prelude } from './lua.ts';
-import { assertFunction, assertName, kindNumbers, type Policy } from './policy.ts';
+import { assertFunction, assertKnown, assertName, type OptionNames } from './options.ts';
+import { kindNumbers, type Policy } from './policy.ts';
 import { tolerance } from './state.ts';
 import type { PolicyStatus, RateLimitStore, StoreAnswer } from './store.ts';
 import { printableKey } from './subject.ts';
@@ -11,6 +12,8 @@ export interface RedisRateLimitStoreOptions {
   /** Milliseconds; decides instead of Redis' clock. For tests: processes whose clocks differ would count differently. */
   readonly now?: () => number;
 }
+
+const known: OptionNames<RedisRateLimitStoreOptions> = { prefix: true, now: true };
 
 type Operation = 'take' | 'peek' | 'force' | 'give' | 'renew' | 'restrict';
 
@@ -31,6 +34,7 @@ export function redisRateLimitStore(
   redis: RedisClient,
   options: RedisRateLimitStoreOptions = {},
 ): RateLimitStore {
+  assertKnown(options, known);
   const { prefix = 'rl', now } = options;
   assertRedisClient('redis', redis);
   assertName('prefix', prefix);

@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { assertInteger } from './policy.ts';
+import { assertInteger } from './options.ts';
 import type { CompiledSet } from './policy-set.ts';
 
 /** The name under which a check takes a slot, which nobody else has; 0: the set has none to take. */

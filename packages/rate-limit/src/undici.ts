@@ -2,8 +2,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Stream } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Decision } from './decision.ts';
+import { assertFunction, assertKnown, assertName, type OptionNames } from './options.ts';
 import { parseRateLimitHeaders, type ServerLimit } from './parse-headers.ts';
-import { assertFunction, assertName } from './policy.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 import { assertWait } from './turnstile.ts';
 
@@ -20,6 +20,14 @@ export interface PaceOptions<Name extends string> {
   readonly maxRestrictMs?: number;
 }
 
+const known: OptionNames<PaceOptions<string>> = {
+  key: true,
+  policy: true,
+  cost: true,
+  maxWaitMs: true,
+  maxRestrictMs: true,
+};
+
 /** How long to stay away from a server that answered 429 and did not say. */
 const unspecifiedMs = 1000;
 
@@ -35,6 +43,7 @@ export function pace<Name extends string>(
   limiter: RateLimiter<Name>,
   options: PaceOptions<Name> = {},
 ): Dispatcher.DispatcherComposeInterceptor {
+  assertKnown(options, known);
   const { key = originOf, cost, maxWaitMs, maxRestrictMs = 900_000 } = options;
   if (typeof limiter?.acquire !== 'function')
     throw new TypeError('limiter: expected a RateLimiter');
