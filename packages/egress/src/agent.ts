@@ -51,7 +51,7 @@ const REMEMBERED_ORIGINS = 1000;
  * An undici `Agent` that only goes where it may. A request that may not leave fails with `EgressError`
  * `ERR_EGRESS_DENIED`, always, and before a single byte is sent. It follows no redirects, and takes no proxy from the
  * environment. Close it with `close()`.
- * @throws TypeError when an option is not what it must be.
+ * @throws TypeError when an option is not what it must be, or there is no such option.
  */
 export function egressAgent(options: EgressAgentOptions = {}): Agent {
   return new EgressAgent(options);

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { addressKind } from './address.ts';
 import { EgressError } from './errors.ts';
 import { deniedChannel, type EgressDenied } from './events.ts';
+import { assertKnown } from './options.ts';
 import {
   concerns,
   coversAddress,
@@ -41,8 +42,9 @@ export interface EgressPolicy {
 /**
  * Checks a URL before it is stored or used: its scheme, host, port and, where the host is an address, the address.
  * A name is **not** resolved here: what it resolves to is decided each time `egressAgent` connects.
+ * @param options - those of `egressAgent` will do: what is not about where requests may go is left alone.
  * @throws EgressError `ERR_EGRESS_DENIED` when no request may go there, or it is no URL, or it carries credentials.
- * @throws TypeError when an option is not what it must be.
+ * @throws TypeError when an option is not what it must be, or there is no such option.
  */
 export function assertAllowed(url: string | URL, options: EgressPolicyOptions = {}): void {
   const policy = egressPolicy(options);
@@ -57,6 +59,7 @@ export function assertAllowed(url: string | URL, options: EgressPolicyOptions = 
 
 /** Compiles the rules. @throws TypeError when an option is not what it must be. */
 export function egressPolicy(options: EgressPolicyOptions): EgressPolicy {
+  assertKnown(options);
   const { allow = ['public'], deny = [], httpsOnly = true } = options;
   if (!Array.isArray(allow)) throw new TypeError('allow must be an array of strings');
   if (!Array.isArray(deny)) throw new TypeError('deny must be an array of strings');

@@ -2,7 +2,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, type LookupFunction, Socket } from 'node:net';
 import { interceptors } from 'undici';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { type EgressAgentOptions, egressAgent } from '../src/index.ts';
+import { assertAllowed, type EgressAgentOptions, EgressError, egressAgent } from '../src/index.ts';
 
 const cleanUp: (() => unknown)[] = [];
 afterEach(async () => {
@@ -266,8 +266,31 @@ describe('egressAgent', () => {
     [{ minTlsVersion: 'TLSv1' }, /minTlsVersion/],
     [{ lookup: 'x' }, /lookup/],
     [{ tls: { rejectUnauthorized: false } }, /rejectUnauthorized/],
+    [{ denny: ['x.example'] }, /^denny: there is no such option$/],
   ])('refuses %o at construction', (options, message) => {
     expect(() => egressAgent(options as EgressAgentOptions)).toThrow(message);
+  });
+
+  test('its options may be shown to `assertAllowed` too', () => {
+    const all: Required<EgressAgentOptions> = {
+      allow: ['x.example'],
+      deny: ['y.example'],
+      httpsOnly: true,
+      minTlsVersion: 'TLSv1.3',
+      tls: {},
+      maxResponseBytes: 1,
+      connectTimeoutMs: 1,
+      headersTimeoutMs: 1,
+      bodyTimeoutMs: 1,
+      keepAliveTimeoutMs: 1,
+      connections: 1,
+      allowH2: false,
+      proxy: 'https://proxy.example',
+      lookup: () => {},
+    };
+    expect(() => egressAgent(all)).not.toThrow();
+    expect(() => assertAllowed('https://x.example', all)).not.toThrow();
+    expect(() => assertAllowed('https://y.example', all)).toThrow(EgressError);
   });
 });
 

@@ -135,6 +135,7 @@ describe('assertAllowed', () => {
     [{ deny: 'x' }, /deny/],
     [{ allow: [7] }, /allow/],
     [{ httpsOnly: 'no' }, /httpsOnly/],
+    [{ alow: ['x.example'] }, /^alow: there is no such option$/],
   ])('refuses %o', (options, message) => {
     expect(() =>
       assertAllowed('https://x.example', options as unknown as EgressPolicyOptions),
