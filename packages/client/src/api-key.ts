@@ -1,6 +1,7 @@
 import type { Dispatcher } from 'undici';
 import { letFail } from './body.ts';
 import { addHeaders, isToken } from './headers.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 
 /** A key, or where to get it from for each request. */
 export type ApiKeySource = string | (() => string | Promise<string>);
@@ -13,6 +14,8 @@ export interface ApiKeyOptions {
   readonly header?: string;
 }
 
+const known: OptionNames<ApiKeyOptions> = { scheme: true, header: true };
+
 /**
  * An undici interceptor that presents an API key with every attempt. It replaces what was in the header before.
  * @throws TypeError when an option is not what it must be.
@@ -21,6 +24,7 @@ export function apiKey(
   source: ApiKeySource,
   options: ApiKeyOptions = {},
 ): Dispatcher.DispatcherComposeInterceptor {
+  assertKnown(options, known);
   const { scheme = 'ApiKey', header } = options;
   if (!isToken(scheme)) throw new TypeError('scheme must be a token');
   if (header !== undefined && !isToken(header)) throw new TypeError('header must be a token');

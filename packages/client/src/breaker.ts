@@ -1,3 +1,5 @@
+import { assertKnown, type OptionNames } from './option-names.ts';
+
 /** When a circuit opens, and when it is tried again. */
 export interface BreakerOptions {
   /** Opens when this share of attempts failed within the window, above 0 to 1. Default 0.5. */
@@ -29,6 +31,15 @@ export interface Breaker {
 
 const SLICES = 10;
 
+const known: OptionNames<BreakerOptions> = {
+  failureRatio: true,
+  minimumAttempts: true,
+  windowMs: true,
+  openMs: true,
+  probes: true,
+  now: true,
+};
+
 /**
  * Creates a circuit breaker, one for each origin. `onChange` is called with every change of its state.
  * @throws TypeError when an option is not what it must be.
@@ -37,6 +48,7 @@ export function circuitBreaker(
   options: BreakerOptions = {},
   onChange: (state: BreakerState) => void = () => {},
 ): Breaker {
+  assertKnown(options, known, 'breaker.');
   const { failureRatio = 0.5, minimumAttempts = 20, windowMs = 10_000, openMs = 5000 } = options;
   const { probes = 1, now = () => performance.now() } = options;
   if (!(failureRatio > 0 && failureRatio <= 1)) {

@@ -6,6 +6,7 @@ import { announceCall } from './events.ts';
 import { interrupted, queueFull } from './failure.ts';
 import { policedFetch, type SendFetch } from './fetch.ts';
 import { hasHeader } from './headers.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import type { ClientOptions, RequestOptions } from './options.ts';
 import { placeOrder } from './order.ts';
 import { type OriginState, originStates } from './origin.ts';
@@ -48,6 +49,18 @@ export interface Client {
    */
   close(): Promise<void>;
 }
+
+const knownOfCall: OptionNames<RequestOptions> = {
+  json: true,
+  body: true,
+  headers: true,
+  query: true,
+  schema: true,
+  as: true,
+  idempotencyKey: true,
+  signal: true,
+  deadlineMs: true,
+};
 
 /** An entry that is being recovered stays claimed this much longer than the call may take. */
 const CLAIM_MARGIN_MS = 5000;
@@ -135,6 +148,7 @@ export function createClient(options: ClientOptions): Client {
     path: string,
     requestOptions: RequestOptions<T> = {},
   ): Promise<ClientResponse<T>> {
+    assertKnown(requestOptions, knownOfCall);
     const { json, body, headers, query, idempotencyKey, signal, deadlineMs } = requestOptions;
     checkAcceptance(requestOptions);
     const order = placeOrder(settings, {

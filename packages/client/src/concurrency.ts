@@ -1,3 +1,5 @@
+import { assertKnown, type OptionNames } from './option-names.ts';
+
 /** How many calls run at the same time. */
 export interface ConcurrencyOptions {
   /** Calls that run at the same time. Default 100. */
@@ -21,8 +23,11 @@ export interface ConcurrencyBound {
   leave(): void;
 }
 
+const known: OptionNames<ConcurrencyOptions> = { limit: true, maxQueued: true };
+
 /** @throws TypeError when an option is not what it must be. */
 export function concurrencyBound(options: ConcurrencyOptions = {}): ConcurrencyBound {
+  assertKnown(options, known, 'concurrency.');
   const { limit = 100, maxQueued = 1000 } = options;
   if (!(Number.isInteger(limit) && limit >= 1)) {
     throw new TypeError('concurrency.limit must be a whole number, at least 1');

@@ -1,6 +1,7 @@
 import type { Guard, Pass, Reply } from '@countersign/guard';
 import { type Deadline, deadline } from '@countersign/retry';
 import { isToken } from './headers.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 
 /** Options of {@link deadlineGuard}. */
 export interface DeadlineGuardOptions {
@@ -18,12 +19,15 @@ export interface CallerDeadline {
   readonly deadline: Deadline;
 }
 
+const known: OptionNames<DeadlineGuardOptions> = { header: true, maxMs: true, minMs: true };
+
 /**
  * Lets a handler stop when its caller no longer waits: the context has a deadline that also aborts when the caller goes
  * away. A header that is not a number of milliseconds is refused with 400, one with too little left with 504.
  * @throws TypeError when an option is not what it must be.
  */
 export function deadlineGuard(options: DeadlineGuardOptions = {}): Guard<CallerDeadline> {
+  assertKnown(options, known);
   const { header = 'request-timeout-ms', maxMs = 30_000, minMs = 1 } = options;
   if (!isToken(header)) throw new TypeError('header must be the name of a header');
   if (!(Number.isInteger(maxMs) && maxMs >= 1 && maxMs <= 2_147_483_647)) {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Dispatcher } from 'undici';
 import { addHeaders, hasHeader } from './headers.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 
 /** How `Idempotency-Key` is sent. */
 export interface IdempotencyOptions {
@@ -16,6 +17,12 @@ export interface IdempotencyOptions {
 }
 
 const HEADER = 'idempotency-key';
+
+const known: OptionNames<IdempotencyOptions> = {
+  methods: true,
+  format: true,
+  keyLifetimeMs: true,
+};
 
 /**
  * An undici interceptor that gives each request with one of the methods a new key, unless it has one. Alone it does
@@ -72,6 +79,7 @@ export function keyFor(
 
 /** The options, ready to use. @throws TypeError when an option is not what it must be. */
 export function keyPolicy(options: IdempotencyOptions): KeyPolicy {
+  assertKnown(options, known, 'idempotency.');
   const { methods = ['POST', 'PATCH'], format = 'string' } = options;
   if (!Array.isArray(methods)) throw new TypeError('idempotency.methods must be an array');
   if (format !== 'string' && format !== 'raw') {

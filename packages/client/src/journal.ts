@@ -2,6 +2,7 @@ import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ClientError } from './errors.ts';
 import { takeLock } from './lock.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import type { JournalEntry, JournalStore } from './store.ts';
 
 export type { JournalEntry, JournalStore } from './store.ts';
@@ -26,12 +27,15 @@ export interface FileJournalOptions {
   readonly now?: () => number;
 }
 
+const known: OptionNames<FileJournalOptions> = { now: true };
+
 /**
  * A journal in a file, for one process at a time: JSON lines, readable by the owner only, on the disk (`fdatasync`)
  * before a call is sent. It holds request bodies as they are: put it where they may be.
  * @throws TypeError when an argument is not what it must be. ClientError `ERR_CLIENT_JOURNAL`, from every use, when the file is in use, damaged or cannot be written.
  */
 export function fileJournal(path: string, options: FileJournalOptions = {}): JournalStore {
+  assertKnown(options, known);
   const { now = Date.now } = options;
   if (typeof path !== 'string' || path === '') throw new TypeError('path must name a file');
   if (typeof now !== 'function') throw new TypeError('now must be a function');

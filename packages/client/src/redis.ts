@@ -1,4 +1,5 @@
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import type { JournalEntry, JournalStore } from './store.ts';
 
 /** Options of {@link redisJournal}. */
@@ -42,6 +43,8 @@ const CLAIM = `
   end
 `;
 
+const known: OptionNames<RedisJournalOptions> = { prefix: true, timeoutMs: true };
+
 /**
  * A journal in Redis, for any number of processes: one of them finishes what another could not. An entry survives a
  * crash of Redis as far as Redis is set up to (`appendfsync`). It holds request bodies as they are.
@@ -49,6 +52,7 @@ const CLAIM = `
  * @throws StoreUnavailableError from every operation, when Redis does not answer in time.
  */
 export function redisJournal(redis: RedisClient, options: RedisJournalOptions = {}): JournalStore {
+  assertKnown(options, known);
   const { prefix = 'countersign:client:journal', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
   if (/[{}]/.test(prefix)) throw new TypeError('prefix must have no braces');

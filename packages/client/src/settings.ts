@@ -4,6 +4,7 @@ import type { Dispatcher } from 'undici';
 import type { AttemptPolicy } from './call.ts';
 import { isToken } from './headers.ts';
 import { type KeyPolicy, keyPolicy } from './idempotency-key.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
 import { type OriginPolicies, optionsOf } from './origin.ts';
 import type { JournalStore } from './store.ts';
@@ -27,11 +28,34 @@ export interface Settings {
   readonly policies: OriginPolicies;
 }
 
+const known: OptionNames<ClientOptions> = {
+  origin: true,
+  interceptors: true,
+  deadlineMs: true,
+  attemptTimeoutMs: true,
+  retry: true,
+  budget: true,
+  breaker: true,
+  concurrency: true,
+  hedge: true,
+  maxRedirects: true,
+  journal: true,
+  egress: true,
+  maxResponseBytes: true,
+  maxErrorBytes: true,
+  idempotency: true,
+  headers: true,
+  deadlineHeader: true,
+  traceparent: true,
+  now: true,
+};
+
 /** A longer one would fire at once. */
 export const LONGEST_TIMER_MS = 2_147_483_647;
 
-/** @throws TypeError when an option is not what it must be. */
+/** @throws TypeError when an option is not what it must be, or there is no such option. */
 export function readSettings(options: ClientOptions): Settings {
+  assertKnown(options, known);
   const { interceptors = [], budget = {}, breaker = {}, concurrency = {} } = options;
   if (!Array.isArray(interceptors) || interceptors.some((each) => typeof each !== 'function')) {
     throw new TypeError('interceptors must be an array of functions');
@@ -73,10 +97,7 @@ export function readSettings(options: ClientOptions): Settings {
       attemptTimeoutMs,
       maxResponseBytes,
       maxErrorBytes,
-      hedgeAfterMs:
-        options.hedge === undefined
-          ? undefined
-          : whole(options.hedge?.afterMs, 0, 'hedge.afterMs', LONGEST_TIMER_MS),
+      hedgeAfterMs: options.hedge === undefined ? undefined : hedgeAfterMs(options.hedge),
       now: options.now ?? Date.now,
     },
     policies: { budget, breaker, concurrency },
@@ -182,6 +203,11 @@ export function retrying(options: RetryOptions | false): { maxAttempts: number; 
     maxAttempts: whole(maxAttempts, 4, 'retry.maxAttempts'),
     backoff: exponentialBackoff({ baseMs: 100, capMs: 10_000, ...backoff }),
   };
+}
+
+function hedgeAfterMs(hedge: NonNullable<ClientOptions['hedge']>): number {
+  assertKnown(hedge ?? {}, { afterMs: true }, 'hedge.');
+  return whole(hedge?.afterMs, 0, 'hedge.afterMs', LONGEST_TIMER_MS);
 }
 
 function deadlineHeader(name: string | false | undefined): string | undefined {

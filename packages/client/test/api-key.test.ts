@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import type { Dispatcher } from 'undici';
 import { describe, expect, test } from 'vitest';
-import { type ApiKeySource, apiKey, createClient } from '../src/index.ts';
+import { type ApiKeyOptions, type ApiKeySource, apiKey, createClient } from '../src/index.ts';
 import { FakeDispatcher } from './fake-dispatcher.ts';
 
 const KEY = 'sk-live-0123456789';
@@ -93,6 +93,7 @@ describe('apiKey', () => {
     { scheme: '' },
     { scheme: null as unknown as string },
     { header: null as unknown as string },
+    { headers: 'x-api-key' } as ApiKeyOptions,
   ])('refuses %o at construction', (options) => {
     expect(() => apiKey(KEY, options)).toThrow(TypeError);
   });

@@ -58,6 +58,7 @@ describe('deadlineGuard', () => {
     { maxMs: 2 ** 31 },
     { minMs: -1 },
     { minMs: 40_000 },
+    { max: 5 } as DeadlineGuardOptions,
   ])('refuses %o at construction', (options) => {
     expect(() => deadlineGuard(options)).toThrow(TypeError);
   });

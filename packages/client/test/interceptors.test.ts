@@ -4,7 +4,14 @@ import fc from 'fast-check';
 import { Agent, Client, type Dispatcher, fetch, MockAgent } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { apiKey, type ClientError, createClient, idempotencyKey } from '../src/index.ts';
-import { attemptTimeout, breaker, concurrency, retry, totalDeadline } from '../src/interceptors.ts';
+import {
+  attemptTimeout,
+  breaker,
+  concurrency,
+  type RetryInterceptorOptions,
+  retry,
+  totalDeadline,
+} from '../src/interceptors.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 import { json, serve } from './server.ts';
 
@@ -576,6 +583,10 @@ test.each([
   [() => retry({ maxAttempts: 0 }), /maxAttempts/],
   [() => retry({ deadlineMs: -1 }), /deadlineMs/],
   [() => retry({ budget: { ratio: 7 } }), /ratio/],
+  [
+    () => retry({ attemptTimeoutMs: 5 } as RetryInterceptorOptions),
+    /^attemptTimeoutMs: there is no/,
+  ],
   [() => retry({ now: 7 as unknown as () => number }), /now/],
 ])('a wrong option is refused at construction: %s', (make, message) => {
   expect(make).toThrow(TypeError);

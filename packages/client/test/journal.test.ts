@@ -20,7 +20,7 @@ import {
   type JournalEntry,
   type JournalStore,
 } from '../src/index.ts';
-import { fileJournal } from '../src/journal.ts';
+import { type FileJournalOptions, fileJournal } from '../src/journal.ts';
 import { FakeDispatcher, type Reply } from './fake-dispatcher.ts';
 import { journalStoreContract } from './store.contract.ts';
 
@@ -170,6 +170,7 @@ describe('fileJournal', () => {
 
   test('refuses what is no path and no clock', () => {
     expect(() => fileJournal('')).toThrow(/path/);
+    expect(() => fileJournal(path, { clock: Date.now } as FileJournalOptions)).toThrow(/clock/);
     expect(() => fileJournal(path, { now: 5 as unknown as () => number })).toThrow(/now/);
   });
 

@@ -63,6 +63,14 @@ describe('createClient', () => {
     [{ deadlineHeader: 'a b' }, /deadlineHeader/],
     [{ deadlineHeader: '' }, /deadlineHeader/],
     [{ headers: { 'x-a': 'a\r\nb' } }, /headers.*x-a/],
+    [{ deadlineMS: 5 }, /^deadlineMS: there is no such option$/],
+    [{ retry: { maxAttemps: 1 } }, /^maxAttemps: there is no such option$/],
+    [{ budget: { ratios: 1 } }, /^ratios: there is no such option$/],
+    [{ breaker: { probe: 1 } }, /^breaker\.probe: there is no such option$/],
+    [{ concurrency: { max: 1 } }, /^concurrency\.max: there is no such option$/],
+    [{ hedge: { afterMs: 1, after: 1 } }, /^hedge\.after: there is no such option$/],
+    [{ idempotency: { method: [] } }, /^idempotency\.method: there is no such option$/],
+    [{ egress: { alow: [] } }, /^alow: there is no such option$/],
   ])('refuses %o', (options, message) => {
     expect(() => createClient({ origin, ...options } as unknown as ClientOptions)).toThrow(message);
   });
@@ -92,6 +100,7 @@ describe('a call', () => {
     [{ headers: new Map([['idempotency-key', 'k']]) as never }, /headers/],
     [{ query: new Map([['id', '7']]) as never }, /query/],
     [{ query: 'id=7' as never }, /query/],
+    [{ idempotencykey: 'k' } as never, /idempotencykey: there is no such option$/],
   ])('refuses %o before anything is sent', async (options, message) => {
     const { client, dispatcher } = setUp();
     const error: unknown = await client.post('/', options).catch((reason: unknown) => reason);

@@ -21,7 +21,7 @@ import {
   type Recovery,
 } from '../src/index.ts';
 import { fileJournal } from '../src/journal.ts';
-import { redisJournal } from '../src/redis.ts';
+import { type RedisJournalOptions, redisJournal } from '../src/redis.ts';
 import { journalStoreContract } from './store.contract.ts';
 
 let redis: RedisServer;
@@ -141,6 +141,13 @@ describe('redisJournal', () => {
 
   test('refuses a prefix that would tear its keys apart', () => {
     expect(() => redisJournal(redis.client(), { prefix: '{x}' })).toThrow(TypeError);
+  });
+
+  test('refuses an option that there is not', () => {
+    const options = { timeout: 5 } as RedisJournalOptions;
+    expect(() => redisJournal(redis.client(), options)).toThrow(
+      /^timeout: there is no such option$/,
+    );
   });
 });
 

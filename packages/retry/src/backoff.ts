@@ -1,3 +1,5 @@
+import { assertKnown, type OptionNames } from './options.ts';
+
 /** How {@link exponentialBackoff} spreads its waits. */
 export interface BackoffOptions {
   /** The longest wait before the first retry, in milliseconds. Above 0. */
@@ -20,11 +22,19 @@ export interface BackoffOptions {
  */
 export type Backoff = (retry: number, previousMs?: number) => number;
 
+const known: OptionNames<BackoffOptions> = {
+  baseMs: true,
+  capMs: true,
+  jitter: true,
+  random: true,
+};
+
 /**
  * Exponential backoff with jitter: the ceiling is `baseMs`, doubled for each further retry, up to `capMs`.
- * @throws TypeError when an option is not what it must be.
+ * @throws TypeError when an option is not what it must be, or there is no such option.
  */
 export function exponentialBackoff(options: BackoffOptions): Backoff {
+  assertKnown(options, known);
   const { baseMs, capMs, jitter = 'full', random = Math.random } = options;
   if (!(Number.isFinite(baseMs) && baseMs > 0)) {
     throw new TypeError('baseMs must be a number of milliseconds above 0');

@@ -1,3 +1,5 @@
+import { assertKnown, type OptionNames } from './options.ts';
+
 /** How many retries a {@link RetryBudget} grants. */
 export interface RetryBudgetOptions {
   /** Retries granted for each call, from 0 to 1. Default 0.2: at most a fifth more load. */
@@ -38,11 +40,20 @@ const SLICES = 10;
 // Ten deposits at 0.1 are one retry, although 10 × 0.1 in binary may fall short of 1.
 const ROUNDING = 1e-9;
 
+const known: OptionNames<RetryBudgetOptions> = {
+  ratio: true,
+  minPerSecond: true,
+  reserve: true,
+  windowMs: true,
+  now: true,
+};
+
 /**
  * Creates a budget. Give each origin its own: a dead server must not use up the retries of a healthy one.
- * @throws TypeError when an option is not what it must be.
+ * @throws TypeError when an option is not what it must be, or there is no such option.
  */
 export function retryBudget(options: RetryBudgetOptions = {}): RetryBudget {
+  assertKnown(options, known);
   const {
     ratio = 0.2,
     minPerSecond = 1,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { exponentialBackoff } from '../src/index.ts';
+import { type BackoffOptions, exponentialBackoff } from '../src/index.ts';
 
 const range = fc
   .record({ baseMs: fc.integer({ min: 1, max: 10_000 }), factor: fc.integer({ min: 1, max: 500 }) })
@@ -75,6 +75,10 @@ describe('exponentialBackoff', () => {
     [{ baseMs: 10, capMs: 9 }, /capMs/],
     [{ baseMs: 10, capMs: Infinity }, /capMs/],
     [{ baseMs: 10, capMs: 10, jitter: 'some' as 'full' }, /jitter/],
+    [
+      { baseMs: 10, capMs: 10, jiter: 'none' } as BackoffOptions,
+      /^jiter: there is no such option$/,
+    ],
     [{ baseMs: 10, capMs: 10, random: 0.5 as unknown as () => number }, /random/],
   ])('refuses %o at construction', (options, message) => {
     expect(() => exponentialBackoff(options)).toThrow(message);

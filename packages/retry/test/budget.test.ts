@@ -177,6 +177,7 @@ describe('retryBudget', () => {
     [{ reserve: Number.NaN }, /reserve/],
     [{ windowMs: 999 }, /windowMs/],
     [{ windowMs: Number.NaN }, /windowMs/],
+    [{ window: 5 } as RetryBudgetOptions, /^window: there is no such option$/],
   ])('refuses %o at construction', (options, message) => {
     expect(() => retryBudget(options)).toThrow(message);
   });
