@@ -3,6 +3,7 @@ import { WebhookError, type WebhookErrorCode } from './errors.ts';
 import { type ReceivedEvent, receivedChannel } from './events.ts';
 import type { HeadersInput } from './headers.ts';
 import { holdLease, type Lease, storeKey } from './lease.ts';
+import type { OptionNames } from './option-names.ts';
 import { parsePayload, type StandardSchema } from './payload.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 import { assertWhole } from './range.ts';
@@ -44,6 +45,19 @@ export interface AdmissionOptions<T = unknown> {
   /** When the store cannot be reached: `'closed'` (default) answers 503; `'open'` processes, and duplicates get through. */
   readonly onStoreError?: 'closed' | 'open';
 }
+
+export const admissionOptions: OptionNames<AdmissionOptions> = {
+  verifier: true,
+  store: true,
+  schema: true,
+  source: true,
+  maxBodyBytes: true,
+  leaseMs: true,
+  handleTimeoutMs: true,
+  ttlMs: true,
+  whileProcessing: true,
+  onStoreError: true,
+};
 
 /** A webhook as it arrived. */
 export interface Incoming {

@@ -2,6 +2,7 @@ import type { AttemptOutcome } from './attempt.ts';
 import type { PreparedTarget, WebhookDispatcher } from './endpoint.ts';
 import { WebhookError } from './errors.ts';
 import type { PreparedEvent } from './event.ts';
+import type { OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import type { AsyncSigner, Signer } from './signer.ts';
 
@@ -27,6 +28,16 @@ export interface AttemptSettings {
   /** The clock, in milliseconds since the epoch. Default `Date.now`. */
   readonly now?: () => number;
 }
+
+export const attemptSettings: OptionNames<AttemptSettings> = {
+  signer: true,
+  egress: true,
+  attemptTimeoutMs: true,
+  maxResponseBytes: true,
+  excerptBytes: true,
+  isPermanent: true,
+  now: true,
+};
 
 /** Makes attempts, with one agent for all of them. */
 export interface Attempter {

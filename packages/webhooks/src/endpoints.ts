@@ -4,6 +4,7 @@ import { peer } from './attempter.ts';
 import { customHeaders, webhookUrl } from './endpoint.ts';
 import type { Endpoint, EndpointChanges, EndpointStore } from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import { generateKeyPair, generateSecret, importStandardSecret } from './secret.ts';
 
@@ -26,6 +27,8 @@ export interface EndpointsOptions {
   /** The clock, in milliseconds since the epoch. Default `Date.now`. */
   readonly now?: () => number;
 }
+
+const options: OptionNames<EndpointsOptions> = { store: true, assertAllowed: true, now: true };
 
 export interface Endpoints {
   /** `secret`: a `whsec_` or `whsk_` of yours. Default: a new `whsec_`, to be read from the result. */
@@ -58,11 +61,9 @@ const ID = /^[A-Za-z0-9_-]{1,64}$/;
 const FILTER = /^(?:\*|[!-)+-~]{1,254}(?:\.\*)?)$/;
 
 /** Manages endpoints: every change is checked before it is stored. */
-export function createEndpoints({
-  store,
-  now = Date.now,
-  assertAllowed,
-}: EndpointsOptions): Endpoints {
+export function createEndpoints(given: EndpointsOptions): Endpoints {
+  assertKnown(given, options);
+  const { store, now = Date.now, assertAllowed } = given;
   async function check(settings: EndpointChanges): Promise<void> {
     if (Object.hasOwn(settings, 'url')) {
       // Anything else than text has no URL either.

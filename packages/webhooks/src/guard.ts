@@ -1,6 +1,13 @@
 import type { Guard, GuardRequest, Reply } from '@countersign/guard';
-import { type AdmissionOptions, admission, type Incoming, type Webhook } from './admission.ts';
+import {
+  type AdmissionOptions,
+  admission,
+  admissionOptions,
+  type Incoming,
+  type Webhook,
+} from './admission.ts';
 import { receivedChannel } from './events.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { refusal } from './problem.ts';
 import type { Receiver } from './receiver.ts';
 import { codeOf } from './thrown.ts';
@@ -10,6 +17,8 @@ export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
   readonly completeOn?: (status: number) => boolean;
 }
 
+const known: OptionNames<WebhookGuardOptions> = { ...admissionOptions, completeOn: true };
+
 /**
  * Verifies a webhook, claims its id and validates its payload, in this order, before the handler sees any of it.
  * The context is the {@link Webhook}. A 2xx of the handler completes the claim; any other status, or an aborted
@@ -17,6 +26,7 @@ export interface WebhookGuardOptions<T = unknown> extends AdmissionOptions<T> {
  * @throws TypeError when an option is missing or out of range.
  */
 export function webhookGuard<T = unknown>(options: WebhookGuardOptions<T>): Guard<Webhook<T>> {
+  assertKnown(options, known);
   const { completeOn = (status: number): boolean => status >= 200 && status < 300 } = options;
   if (typeof completeOn !== 'function') throw new TypeError('completeOn must be a function');
   const admit = admission(options);

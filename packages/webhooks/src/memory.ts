@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { WebhookError } from './errors.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import type { ReplayStore } from './store.ts';
 
 export interface MemoryReplayStoreOptions {
@@ -12,6 +13,8 @@ export interface MemoryReplayStoreOptions {
   readonly now?: () => number;
 }
 
+const known: OptionNames<MemoryReplayStoreOptions> = { maxEntries: true, now: true };
+
 interface Entry {
   /** Absent once completed. */
   readonly token?: string;
@@ -20,6 +23,7 @@ interface Entry {
 
 /** A replay store for one process, without timers. It forgets everything when the process ends. */
 export function memoryReplayStore(options: MemoryReplayStoreOptions = {}): ReplayStore {
+  assertKnown(options, known);
   const { maxEntries = 100_000, now = Date.now } = options;
   if (!(Number.isInteger(maxEntries) && maxEntries >= 1)) {
     throw new TypeError('maxEntries must be a whole number above 0');

@@ -1,6 +1,7 @@
 import {
   type AdmissionOptions,
   admission,
+  admissionOptions,
   bodySize,
   type Incoming,
   type Webhook,
@@ -9,6 +10,7 @@ import { assertOneOf } from './choice.ts';
 import type { WebhookErrorCode } from './errors.ts';
 import { receivedChannel } from './events.ts';
 import type { Lease } from './lease.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 
 interface CommonReceiverOptions<T> extends AdmissionOptions<T> {
@@ -40,6 +42,15 @@ export interface HandOverOptions<T> extends CommonReceiverOptions<T> {
 
 export type ReceiverOptions<T = unknown> = ProcessingOptions<T> | HandOverOptions<T>;
 
+const known: OptionNames<ProcessingOptions<unknown>> = {
+  ...admissionOptions,
+  maxInFlight: true,
+  onError: true,
+  handle: true,
+  handOver: true,
+  acknowledge: true,
+};
+
 /** What to answer, and when processing is over. */
 export interface Receipt extends Answer {
   /** Whether this delivery is processed: neither refused nor a duplicate. */
@@ -61,6 +72,7 @@ export interface Receiver {
  * @throws TypeError when an option is missing or out of range.
  */
 export function createReceiver<T = unknown>(options: ReceiverOptions<T>): Receiver {
+  assertKnown(options, known);
   const { handle, handOver, acknowledge = 'first', maxInFlight = 1000 } = options;
   if ((handle === undefined) === (handOver === undefined)) {
     throw new TypeError('createReceiver needs either handle or handOver');

@@ -9,6 +9,7 @@ import {
   MAX_SECRETS,
 } from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import { createVault } from './seal.ts';
 
@@ -26,6 +27,12 @@ export interface RedisEndpointStoreOptions {
   readonly timeoutMs?: number;
 }
 
+const known: OptionNames<RedisEndpointStoreOptions> = {
+  encryptionKeys: true,
+  prefix: true,
+  timeoutMs: true,
+};
+
 /**
  * Keeps endpoints in Redis, Sentinel or Cluster: a hash of records and one set per event-type filter, in one slot.
  * @throws TypeError for a client that is none of ioredis, when there is no encryption key or one is not of 32 bytes, and when `timeoutMs` is out of range.
@@ -34,6 +41,7 @@ export function redisEndpointStore(
   redis: RedisClient,
   options: RedisEndpointStoreOptions,
 ): EndpointStore {
+  assertKnown(options, known);
   const { encryptionKeys, prefix = 'webhooks', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
   assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import type { ReplayStore } from './store.ts';
 
@@ -13,6 +14,8 @@ export interface RedisReplayStoreOptions {
   readonly timeoutMs?: number;
 }
 
+const known: OptionNames<RedisReplayStoreOptions> = { prefix: true, timeoutMs: true };
+
 /**
  * Remembers ids in Redis, Sentinel or Cluster: one key per id, one round trip per operation, Redis' own time.
  * Every operation rejects with `StoreUnavailableError` of `@countersign/redis` when it takes longer than `timeoutMs`.
@@ -23,6 +26,7 @@ export function redisReplayStore(
   redis: RedisClient,
   options: RedisReplayStoreOptions = {},
 ): ReplayStore {
+  assertKnown(options, known);
   const { prefix = 'webhooks:replay:', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
   assertWhole('timeoutMs', timeoutMs, 1, 3_600_000);

@@ -1,3 +1,5 @@
+import type { OptionNames } from './option-names.ts';
+
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
@@ -30,6 +32,12 @@ export interface ScheduleOptions {
   /** Uniform in [0, 1). Default `Math.random`. */
   readonly random?: () => number;
 }
+
+export const scheduleOptions: OptionNames<ScheduleOptions> = {
+  schedule: true,
+  jitter: true,
+  random: true,
+};
 
 /** The wait before attempt number `attempt`, in whole milliseconds; `undefined` when there is none. */
 export type NextDelay = (attempt: number) => number | undefined;

@@ -1,11 +1,12 @@
 import type { AttemptOutcome } from './attempt.ts';
-import { type AttemptSettings, createAttempter, peer } from './attempter.ts';
+import { type AttemptSettings, attemptSettings, createAttempter, peer } from './attempter.ts';
 import { type PreparedTarget, prepareTarget, type Target } from './endpoint.ts';
 import { WebhookError } from './errors.ts';
 import { type PreparedEvent, prepareEvent, type WebhookEvent } from './event.ts';
 import { deliveryChannel } from './events.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { penalties } from './penalty.ts';
-import { delays, type ScheduleOptions } from './schedule.ts';
+import { delays, type ScheduleOptions, scheduleOptions } from './schedule.ts';
 
 export interface SenderOptions extends AttemptSettings, ScheduleOptions {
   /** A longer `Retry-After` counts as this, in milliseconds. Default 24 hours. */
@@ -13,6 +14,13 @@ export interface SenderOptions extends AttemptSettings, ScheduleOptions {
   /** Waits between attempts. Default: a timer, which keeps the process alive. */
   readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
+
+const known: OptionNames<SenderOptions> = {
+  ...attemptSettings,
+  ...scheduleOptions,
+  maxRetryAfterMs: true,
+  sleep: true,
+};
 
 export interface Delivery {
   readonly endpoint: string | URL | Target;
@@ -54,6 +62,7 @@ const DAY_MS = 86_400_000;
  * @throws TypeError when an option is out of range.
  */
 export function createSender(options: SenderOptions = {}): Sender {
+  assertKnown(options, known);
   const { maxRetryAfterMs = DAY_MS, now = Date.now } = options;
   if (!(maxRetryAfterMs >= 0 && maxRetryAfterMs <= 10 * DAY_MS)) {
     throw new TypeError('maxRetryAfterMs must be a number of milliseconds from 0 to 10 days');

@@ -1,5 +1,6 @@
 import { WebhookError } from './errors.ts';
 import { importSecrets, refreshed, type Secrets, type SecretsProvider } from './keys.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { lowerCase, type Scheme } from './scheme.ts';
 import { standardWebhooks } from './schemes/standard-webhooks.ts';
 import { signature } from './signature.ts';
@@ -12,6 +13,8 @@ export interface SignerOptions<S = Secrets> {
   /** The clock, in milliseconds since the epoch. Default `Date.now`. */
   readonly now?: () => number;
 }
+
+const known: OptionNames<SignerOptions> = { secrets: true, scheme: true, now: true };
 
 /** What is signed. */
 export interface Message {
@@ -49,6 +52,7 @@ export function createSigner(options: SignerOptions): Signer;
 export function createSigner(
   options: SignerOptions<Secrets | SecretsProvider>,
 ): Signer | AsyncSigner {
+  assertKnown(options, known);
   const { secrets, scheme = standardWebhooks() } = options;
   if (typeof secrets !== 'function') return fixedSigner({ ...options, secrets });
   const current = refreshed(secrets, (list) => fixedSigner({ ...options, secrets: list }));

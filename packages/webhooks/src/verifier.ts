@@ -7,6 +7,7 @@ import {
   type Secrets,
   type SecretsProvider,
 } from './keys.ts';
+import { assertKnown, type OptionNames } from './option-names.ts';
 import { lowerCase, MAX_SIGNATURE_HEADER_LENGTH, type Scheme, type Signature } from './scheme.ts';
 import { standardWebhooks } from './schemes/standard-webhooks.ts';
 import { equalText, verifiesEd25519 } from './signature.ts';
@@ -22,6 +23,13 @@ export interface VerifierOptions<S = Secrets> {
   /** The clock, in milliseconds since the epoch. Default `Date.now`. */
   readonly now?: () => number;
 }
+
+const known: OptionNames<VerifierOptions> = {
+  secrets: true,
+  scheme: true,
+  toleranceSeconds: true,
+  now: true,
+};
 
 /** A webhook that its sender signed. */
 export interface Verified<B extends Uint8Array | string = Uint8Array | string> {
@@ -60,6 +68,7 @@ export function createVerifier(options: VerifierOptions): Verifier;
 export function createVerifier(
   options: VerifierOptions<Secrets | SecretsProvider>,
 ): Verifier | AsyncVerifier {
+  assertKnown(options, known);
   const { secrets, scheme = standardWebhooks(), toleranceSeconds = 300 } = options;
   // Now, although a provider's secrets are imported only when there is something to verify.
   assertIdSource(scheme);

@@ -6,7 +6,12 @@ import { testCertificate } from '@countersign/testkit/certificate';
 import { respond, type Script } from '@countersign/testkit/scripted-server';
 import { type ConnectionOptions, Queue, Worker } from 'bullmq';
 import { describe, expect, test, vi } from 'vitest';
-import { createWebhookQueue, defaultBreaker, type WebhookQueueOptions } from '../src/bullmq.ts';
+import {
+  createWebhookQueue,
+  defaultBreaker,
+  type WebhookQueueOptions,
+  type WorkerOptions,
+} from '../src/bullmq.ts';
 import {
   clientErrors,
   createEndpoints,
@@ -723,6 +728,7 @@ describe('createWebhookQueue', () => {
     [{ shards: [] }, 'shards'],
     [{ shards: [2] }, 'shards'],
     [{ shards: [0, 0] }, 'shards'],
+    [{ shard: 0 } as WorkerOptions, 'shard: there is no such option'],
   ])('starts no worker with %j', (options, name) => {
     expect(() => rig.queueWith().worker(options)).toThrow(TypeError);
     expect(() => rig.queue.worker(options)).toThrow(name);

@@ -405,3 +405,10 @@ test.each([
   expect(build).toThrow(TypeError);
   expect(build).toThrow(name);
 });
+
+test('starts no worker with an option that there is not', async () => {
+  const inbox = createInbox({ connection: redis, handle: () => undefined });
+  const misspelt = { onErorr: () => undefined };
+  expect(() => inbox.worker(misspelt as object)).toThrow('onErorr: there is no such option');
+  await inbox.close();
+});

@@ -4,6 +4,7 @@ import { type Job as BullJob, type ConnectionOptions, DelayedError, Queue, Worke
 import type { Webhook } from '../admission.ts';
 import { WebhookError } from '../errors.ts';
 import { handleTimeout, storeKey } from '../lease.ts';
+import { assertKnown, type OptionNames } from '../option-names.ts';
 import { assertWhole } from '../range.ts';
 import { createVault, readAgainMs } from '../seal.ts';
 import { closeWorker, ownWorker } from './closing.ts';
@@ -45,6 +46,19 @@ export interface InboxOptions<T> {
   /** How long Redis may take to store a webhook, and to close, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number;
 }
+
+const known: OptionNames<InboxOptions<unknown>> = {
+  connection: true,
+  handle: true,
+  handleTimeoutMs: true,
+  name: true,
+  prefix: true,
+  attempts: true,
+  backoffMs: true,
+  failedMs: true,
+  encryptionKeys: true,
+  timeoutMs: true,
+};
 
 /** A webhook as it comes out of the queue: without its raw body. */
 export type InboxWebhook<T> = Pick<
@@ -96,6 +110,7 @@ async function putOff(job: BullJob, delayMs: number, token: string | undefined):
  * @throws TypeError when an option is missing or out of range.
  */
 export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
+  assertKnown(options, known);
   const {
     handle,
     name = 'inbox',
@@ -195,7 +210,9 @@ export function createInbox<T = unknown>(options: InboxOptions<T>): Inbox<T> {
       // BullMQ would wait for Redis to come back; the sender is told to come back instead.
       await withDeadline(put(webhook), timeoutMs);
     },
-    worker({ concurrency = 10, onError } = {}) {
+    worker(workerOptions = {}) {
+      assertKnown(workerOptions, { concurrency: true, onError: true });
+      const { concurrency = 10, onError } = workerOptions;
       assertWhole('concurrency', concurrency, 1, 10_000);
       const stop = new AbortController();
       const failed = (error: unknown): void => onError?.(error as Error);

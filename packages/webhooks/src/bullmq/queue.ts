@@ -2,12 +2,13 @@ import { egressAgent } from '@countersign/egress';
 import { assertRedisClient, type RedisClient } from '@countersign/redis';
 import type { SealKeySource } from '@countersign/seal';
 import type { AttemptOutcome } from '../attempt.ts';
-import { type AttemptSettings, createAttempter } from '../attempter.ts';
+import { type AttemptSettings, attemptSettings, createAttempter } from '../attempter.ts';
 import type { EndpointStore } from '../endpoint-store.ts';
 import { WebhookError } from '../errors.ts';
 import { prepareEvent, type WebhookEvent } from '../event.ts';
+import { assertKnown, type OptionNames } from '../option-names.ts';
 import { assertWhole } from '../range.ts';
-import { delays, type ScheduleOptions } from '../schedule.ts';
+import { delays, type ScheduleOptions, scheduleOptions } from '../schedule.ts';
 import type { Scheme } from '../scheme.ts';
 import { createVault } from '../seal.ts';
 import { type AgentFor, createDirectory } from './directory.ts';
@@ -59,6 +60,27 @@ export interface WebhookQueueOptions extends AttemptSettings, ScheduleOptions {
   /** How long one operation of Redis may take, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number;
 }
+
+const known: OptionNames<WebhookQueueOptions> = {
+  ...attemptSettings,
+  ...scheduleOptions,
+  connection: true,
+  endpoints: true,
+  scheme: true,
+  prefix: true,
+  shards: true,
+  retentionMs: true,
+  historyMs: true,
+  encryptionKeys: true,
+  deadLetterMs: true,
+  logEntries: true,
+  logMs: true,
+  endpointCacheMs: true,
+  maxRetryAfterMs: true,
+  breaker: true,
+  agentFor: true,
+  timeoutMs: true,
+};
 
 /** One delivery that was given up. */
 export interface DeadLetter {
@@ -151,6 +173,7 @@ const STATES_AT_ONCE = 100;
  * @throws TypeError when an option is missing or out of range.
  */
 export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
+  assertKnown(options, known);
   const { connection, endpoints, prefix = 'webhooks', shards: shardCount = 4 } = options;
   const {
     retentionMs = 30 * DAY_MS,
@@ -234,7 +257,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     return enqueued;
   }
 
-  async function assertKnown(endpoint: string): Promise<void> {
+  async function assertEndpoint(endpoint: string): Promise<void> {
     if (await endpoints.get(endpoint)) return;
     throw new WebhookError('ERR_WEBHOOKS_ENDPOINT_UNKNOWN', `there is no endpoint ${endpoint}`);
   }
@@ -316,7 +339,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
         await Promise.all((await shards.all()).map(({ jobs }) => jobs.pause()));
         return;
       }
-      await assertKnown(endpoint);
+      await assertEndpoint(endpoint);
       await (await ledgerOf(endpoint)).pause(endpoint);
     },
     async resume(endpoint) {
@@ -324,7 +347,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
         await Promise.all((await shards.all()).map(({ jobs }) => jobs.resume()));
         return;
       }
-      await assertKnown(endpoint);
+      await assertEndpoint(endpoint);
       const { ledger, jobs } = await shards.at(endpoint);
       await jobs.queueUp(endpoint, await ledger.resume(endpoint));
     },
@@ -333,7 +356,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
       if (colon < 1)
         throw new WebhookError('ERR_WEBHOOKS_DELIVERY_UNKNOWN', 'an id is endpoint:event');
       const [endpoint, event] = [id.slice(0, colon), id.slice(colon + 1)];
-      await assertKnown(endpoint);
+      await assertEndpoint(endpoint);
       const [outcome] = await redeliver(endpoint, [event]);
       if (outcome !== undefined) return;
       throw new WebhookError(
@@ -343,7 +366,7 @@ export function createWebhookQueue(options: WebhookQueueOptions): WebhookQueue {
     },
     async redeliverSince(endpoint, sinceMs) {
       if (!Number.isFinite(sinceMs)) throw new TypeError('sinceMs must be milliseconds since 1970');
-      await assertKnown(endpoint);
+      await assertEndpoint(endpoint);
       let count = 0;
       const ledger = await ledgerOf(endpoint);
       for await (const events of ledger.since(endpoint, sinceMs)) {
@@ -411,7 +434,8 @@ function isSurplus(enqueued: Enqueued | undefined, made: boolean): boolean {
 }
 
 function assertBreaker(breaker: BreakerSettings): void {
-  const { failures, cooldownMs, maxCooldownMs, disableAfterMs, probeEveryMs } = breaker;
+  const { failures, cooldownMs, maxCooldownMs, disableAfterMs, probeEveryMs, ...unknown } = breaker;
+  assertKnown(unknown, {}, 'breaker.');
   assertWhole('breaker.failures', failures, 1, 1_000_000);
   assertWhole('breaker.cooldownMs', cooldownMs, 1, MOST_MS);
   assertWhole('breaker.maxCooldownMs', maxCooldownMs, cooldownMs, MOST_MS);

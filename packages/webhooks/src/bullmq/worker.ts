@@ -1,5 +1,6 @@
 import type { RedisClient } from '@countersign/redis';
 import { type ConnectionOptions, DelayedError, Worker } from 'bullmq';
+import { assertKnown, type OptionNames } from '../option-names.ts';
 import { assertWhole } from '../range.ts';
 import { closeWorker, ownWorker } from './closing.ts';
 import { type DrainSettings, drain } from './drain.ts';
@@ -18,6 +19,14 @@ export interface WorkerOptions {
   /** Told about errors of Redis and BullMQ. Default: they are swallowed, work goes on when Redis is back. */
   readonly onError?: (error: Error) => void;
 }
+
+const known: OptionNames<WorkerOptions> = {
+  concurrency: true,
+  shards: true,
+  sliceMs: true,
+  sweepMs: true,
+  onError: true,
+};
 
 export interface WebhookWorker {
   /**
@@ -39,6 +48,7 @@ export function startWorker(
   settings: Omit<DrainSettings, 'ledger' | 'sliceMs'> & { readonly timeoutMs: number },
   options: WorkerOptions,
 ): WebhookWorker {
+  assertKnown(options, known);
   const { concurrency = 100, sliceMs = 5000, sweepMs = 30_000, onError } = options;
   const { shards: served = Array.from({ length: shards.count }, (_, index) => index) } = options;
   assertWhole('concurrency', concurrency, 1, 10_000);
