@@ -42,6 +42,15 @@ export interface AdapterOptions {
   readonly trustedProxies?: readonly string[];
 }
 
+/** The name of every option: the compiler finds one that is missing. */
+const known: Readonly<Record<keyof AdapterOptions, true>> = {
+  maxBodyBytes: true,
+  maxSettleBytes: true,
+  abortGraceMs: true,
+  streams: true,
+  trustedProxies: true,
+};
+
 /** Where a framework has been with a request before its guards see it. */
 export interface Arrival {
   /** The request target that the framework routes by. Default: as received. */
@@ -62,9 +71,10 @@ const drainedBytes = 64 * 1024;
 const lingerMs = 500;
 
 /**
- * @throws TypeError when an option is out of range, and when a guard cannot work with handlers that stream.
+ * @throws TypeError when an option is out of range or there is no such option, and when a guard cannot work with handlers that stream.
  */
 export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Gate<C> {
+  assertKnown(options);
   if (options.streams && guard.refusesStreams) {
     throw new TypeError(
       'streams: one of the guards has to see whole responses. Have it buffer them, or keep it off routes that stream',
@@ -284,6 +294,13 @@ function validateHeader(name: HeaderEntry[0], value: HeaderEntry[1]): void {
 
 function isFinalStatus(status: number): boolean {
   return Number.isInteger(status) && status >= 200 && status <= 599;
+}
+
+/** Without types a misspelt option would be ignored, and a proxy's addresses or a bound with it. */
+function assertKnown(options: AdapterOptions): void {
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(known, name)) throw new TypeError(`${name}: there is no such option`);
+  }
 }
 
 function atLeastZero(option: string, value: number): number {

@@ -599,6 +599,7 @@ test.each([
   [{ maxSettleBytes: Number.NaN }, /maxSettleBytes/],
   [{ abortGraceMs: -1 }, /abortGraceMs/],
   [{ trustedProxies: ['everybody'] }, /trustedProxies/],
+  [{ trustProxy: true } as AdapterOptions, /^trustProxy: there is no such option$/],
 ])('refuses the options %j', (options, message) => {
   expect(() => node(chain(), () => {}, options)).toThrow(message);
 });
