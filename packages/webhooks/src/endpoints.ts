@@ -28,7 +28,7 @@ export interface EndpointsOptions {
   readonly now?: () => number;
 }
 
-const options: OptionNames<EndpointsOptions> = { store: true, assertAllowed: true, now: true };
+const optionNames: OptionNames<EndpointsOptions> = { store: true, assertAllowed: true, now: true };
 
 export interface Endpoints {
   /** `secret`: a `whsec_` or `whsk_` of yours. Default: a new `whsec_`, to be read from the result. */
@@ -61,9 +61,9 @@ const ID = /^[A-Za-z0-9_-]{1,64}$/;
 const FILTER = /^(?:\*|[!-)+-~]{1,254}(?:\.\*)?)$/;
 
 /** Manages endpoints: every change is checked before it is stored. */
-export function createEndpoints(given: EndpointsOptions): Endpoints {
-  assertKnown(given, options);
-  const { store, now = Date.now, assertAllowed } = given;
+export function createEndpoints(options: EndpointsOptions): Endpoints {
+  assertKnown(options, optionNames);
+  const { store, now = Date.now, assertAllowed } = options;
   async function check(settings: EndpointChanges): Promise<void> {
     if (Object.hasOwn(settings, 'url')) {
       // Anything else than text has no URL either.
