@@ -41,6 +41,9 @@ const allowedBySubpath: Readonly<Record<string, readonly string[]>> = {
   'webhooks/inbox.ts': ['bullmq'],
 };
 
+/** Built into whoever uses it, so that nobody depends on it. */
+const builtIn = '@countersign/options';
+
 const forbiddenNames = /^(?:core|common|utils?|helpers?|shared|misc|lib)$/;
 
 test('every package has its place in the layers', () => {
@@ -99,6 +102,14 @@ test('the test kit is used by tests, benchmarks and the demo alone', () => {
   expect(users).toEqual([]);
 });
 
+test("what is built in is nobody's dependency", () => {
+  const dependants = published.filter(
+    ({ manifest: { dependencies, peerDependencies } }) =>
+      builtIn in { ...dependencies, ...peerDependencies },
+  );
+  expect(dependants.map(({ name }) => name)).toEqual([]);
+});
+
 test('no package is a grab-bag', () => {
   expect(packages.map(({ name }) => name).filter((name) => forbiddenNames.test(name))).toEqual([]);
 });
@@ -110,7 +121,7 @@ function isAllowed(
   { specifier, typeOnly }: Import,
 ): boolean {
   const target = packageNameOf(specifier);
-  if (target === undefined) return true;
+  if (target === undefined || target === builtIn) return true;
   if (allowed[name]?.includes(target)) return true;
   if (allowedBySubpath[`${name}/${basename(file)}`]?.includes(target)) return true;
   if (core.has(file)) return false;

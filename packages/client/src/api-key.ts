@@ -1,7 +1,7 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { Dispatcher } from 'undici';
 import { letFail } from './body.ts';
 import { addHeaders, isToken } from './headers.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 
 /** A key, or where to get it from for each request. */
 export type ApiKeySource = string | (() => string | Promise<string>);

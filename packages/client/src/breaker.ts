@@ -1,4 +1,4 @@
-import { assertKnown, type OptionNames } from './option-names.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
 
 /** When a circuit opens, and when it is tried again. */
 export interface BreakerOptions {

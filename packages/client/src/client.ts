@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { acceptResponse, type ClientResponse, checkAcceptance, refusal } from './accept.ts';
 import { type EncodedBody, encodeBody } from './body.ts';
 import { type Ending, type Order, perform } from './call.ts';
@@ -6,7 +7,6 @@ import { announceCall } from './events.ts';
 import { interrupted, queueFull } from './failure.ts';
 import { policedFetch, type SendFetch } from './fetch.ts';
 import { hasHeader } from './headers.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import type { ClientOptions, RequestOptions } from './options.ts';
 import { placeOrder } from './order.ts';
 import { type OriginState, originStates } from './origin.ts';

@@ -1,4 +1,4 @@
-import { assertKnown, type OptionNames } from './option-names.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
 
 /** How many calls run at the same time. */
 export interface ConcurrencyOptions {

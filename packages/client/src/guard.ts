@@ -1,7 +1,7 @@
 import type { Guard, Pass, Reply } from '@countersign/guard';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { type Deadline, deadline } from '@countersign/retry';
 import { isToken } from './headers.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 
 /** Options of {@link deadlineGuard}. */
 export interface DeadlineGuardOptions {

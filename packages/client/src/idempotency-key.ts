@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { Dispatcher } from 'undici';
 import { addHeaders, hasHeader } from './headers.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 
 /** How `Idempotency-Key` is sent. */
 export interface IdempotencyOptions {

@@ -1,8 +1,8 @@
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { ClientError } from './errors.ts';
 import { takeLock } from './lock.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import type { JournalEntry, JournalStore } from './store.ts';
 
 export type { JournalEntry, JournalStore } from './store.ts';

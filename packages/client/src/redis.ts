@@ -1,5 +1,5 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import type { JournalEntry, JournalStore } from './store.ts';
 
 /** Options of {@link redisJournal}. */

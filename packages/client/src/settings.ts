@@ -1,10 +1,10 @@
 import { egressAgent } from '@countersign/egress';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { type Backoff, exponentialBackoff } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import type { AttemptPolicy } from './call.ts';
 import { isToken } from './headers.ts';
 import { type KeyPolicy, keyPolicy } from './idempotency-key.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import type { ClientOptions, RetryOptions } from './options.ts';
 import { type OriginPolicies, optionsOf } from './origin.ts';
 import type { JournalStore } from './store.ts';

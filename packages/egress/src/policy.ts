@@ -1,8 +1,9 @@
 import { isIP } from 'node:net';
+import { assertKnown } from '@countersign/options';
 import { addressKind } from './address.ts';
 import { EgressError } from './errors.ts';
 import { deniedChannel, type EgressDenied } from './events.ts';
-import { assertKnown } from './options.ts';
+import { optionNames } from './option-names.ts';
 import {
   concerns,
   coversAddress,
@@ -59,7 +60,7 @@ export function assertAllowed(url: string | URL, options: EgressPolicyOptions = 
 
 /** Compiles the rules. @throws TypeError when an option is not what it must be. */
 export function egressPolicy(options: EgressPolicyOptions): EgressPolicy {
-  assertKnown(options);
+  assertKnown(options, optionNames);
   const { allow = ['public'], deny = [], httpsOnly = true } = options;
   if (!Array.isArray(allow)) throw new TypeError('allow must be an array of strings');
   if (!Array.isArray(deny)) throw new TypeError('deny must be an array of strings');

@@ -4,6 +4,7 @@ import {
   validateHeaderName,
   validateHeaderValue,
 } from 'node:http';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { awaitsInvitation } from './body.ts';
 import { explanationOf, retold } from './chain.ts';
 import { GuardError } from './errors.ts';
@@ -42,8 +43,7 @@ export interface AdapterOptions {
   readonly trustedProxies?: readonly string[];
 }
 
-/** The name of every option: the compiler finds one that is missing. */
-const known: Readonly<Record<keyof AdapterOptions, true>> = {
+const known: OptionNames<AdapterOptions> = {
   maxBodyBytes: true,
   maxSettleBytes: true,
   abortGraceMs: true,
@@ -74,7 +74,7 @@ const lingerMs = 500;
  * @throws TypeError when an option is out of range or there is no such option, and when a guard cannot work with handlers that stream.
  */
 export function createGate<C>(guard: Guard<C>, options: AdapterOptions = {}): Gate<C> {
-  assertKnown(options);
+  assertKnown(options, known);
   if (options.streams && guard.refusesStreams) {
     throw new TypeError(
       'streams: one of the guards has to see whole responses. Have it buffer them, or keep it off routes that stream',
@@ -294,13 +294,6 @@ function validateHeader(name: HeaderEntry[0], value: HeaderEntry[1]): void {
 
 function isFinalStatus(status: number): boolean {
   return Number.isInteger(status) && status >= 200 && status <= 599;
-}
-
-/** Without types a misspelt option would be ignored, and a proxy's addresses or a bound with it. */
-function assertKnown(options: AdapterOptions): void {
-  for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(known, name)) throw new TypeError(`${name}: there is no such option`);
-  }
 }
 
 function atLeastZero(option: string, value: number): number {

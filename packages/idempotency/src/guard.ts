@@ -1,5 +1,6 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { Guard, GuardRequest, HeaderEntry, Outcome, Pass, Reply } from '@countersign/guard';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { type Acquired, acquire, type Recovery } from './acquire.ts';
 import { IdempotencyError } from './errors.ts';
 import { channels } from './events.ts';
@@ -12,7 +13,7 @@ import {
 import { fingerprintOf, identityOf } from './identity.ts';
 import { parseIdempotencyKey } from './key.ts';
 import type { Lease } from './lease.ts';
-import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 import { problems } from './problems.ts';
 import { canonicalPath, isMethod, routes } from './routes.ts';
 import {

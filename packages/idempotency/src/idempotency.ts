@@ -1,9 +1,10 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { acquire, type Recovery } from './acquire.ts';
 import { IdempotencyError, type IdempotencyErrorCode } from './errors.ts';
 import { channels } from './events.ts';
 import { fingerprintOf, identityOf } from './identity.ts';
 import type { Lease } from './lease.ts';
-import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 import {
   assertInteger,
   assertOnUnknown,

@@ -1,5 +1,6 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { IdempotencyError } from './errors.ts';
-import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 import type { Begun, Claim, HeldClaim, IdempotencyStore } from './store.ts';
 
 /** Options of {@link memoryIdempotencyStore}. */

@@ -1,6 +1,6 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { IdempotencyError } from './errors.ts';
-import { assertKnown, type OptionNames } from './options.ts';
 import { assertInteger } from './settings.ts';
 import type { Begun, HeldClaim, IdempotencyStore } from './store.ts';
 

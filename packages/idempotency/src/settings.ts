@@ -1,7 +1,8 @@
+import type { OptionNames } from '@countersign/options';
 import type { SealKeySource } from '@countersign/seal';
 import { Heartbeat } from './heartbeat.ts';
 import { beatsPerLease } from './lease.ts';
-import { assertFunction, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 import { type PayloadSeal, sealWith, unsealed } from './seal.ts';
 import type { IdempotencyStore } from './store.ts';
 

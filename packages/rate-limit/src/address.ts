@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import ipaddr from 'ipaddr.js';
-import { assertKnown, type OptionNames } from './options.ts';
 
 /** IPv6 addresses that a translator makes of IPv4 ones, in their last four bytes: RFC 6052 §2.1, RFC 7915 §3.3. */
 const translated = ['64:ff9b::/96', '::ffff:0:0:0/96'].map((range) => ipaddr.IPv6.parseCIDR(range));

@@ -1,14 +1,9 @@
 import type { Guard, GuardRequest, Outcome, Pass, Reply, Verdict } from '@countersign/guard';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { addressKey } from './address.ts';
 import { chargedCost, type Decision } from './decision.ts';
 import { assertHeadersOptions, type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
-import {
-  assertFunction,
-  assertInteger,
-  assertKnown,
-  assertName,
-  type OptionNames,
-} from './options.ts';
+import { assertFunction, assertInteger, assertName } from './options.ts';
 import { largestLimit } from './policy.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 

@@ -1,5 +1,6 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { Decision } from './decision.ts';
-import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 import type { PolicyStatus } from './store.ts';
 
 /** One header field line. */

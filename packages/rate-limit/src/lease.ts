@@ -1,6 +1,7 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { Decision } from './decision.ts';
 import { Generations } from './generations.ts';
-import { assertInteger, assertKnown, type OptionNames } from './options.ts';
+import { assertInteger } from './options.ts';
 import type { CompiledSet } from './policy-set.ts';
 
 export interface LeaseOptions {

@@ -1,10 +1,11 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertActualCost, assertCost } from './cost.ts';
 import { chargedCost, type Decision, decide, decideWithoutLimits } from './decision.ts';
 import { RateLimitError } from './errors.ts';
 import { reported, restrictedChannel } from './events.ts';
 import { type Fallback, fallback } from './fallback.ts';
 import { Leases } from './lease.ts';
-import { assertFunction, assertInteger, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction, assertInteger } from './options.ts';
 import { largestLimit } from './policy.ts';
 import type { CompiledSet, PolicySetInput } from './policy-set.ts';
 import { localKey, PolicySets } from './policy-sets.ts';

@@ -1,4 +1,5 @@
-import { assertFunction, assertInteger, assertKnown, type OptionNames } from './options.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
+import { assertFunction, assertInteger } from './options.ts';
 import type { Policy } from './policy.ts';
 import { advance, consume, freshRecord, give, isClear, renew, restrict } from './record.ts';
 import { takeAtOnce } from './scalar.ts';

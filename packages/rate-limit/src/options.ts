@@ -1,22 +1,3 @@
-/** The name of every option: the compiler finds one that is missing. */
-export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
-
-/**
- * Without types a misspelt option would be ignored, and what it was to limit would not be.
- * @param prefix - where the options are, such as `lease.`.
- * @throws TypeError naming it.
- */
-export function assertKnown<Options extends object>(
-  options: Options,
-  names: OptionNames<Options>,
-  prefix = '',
-): void {
-  for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(names, name))
-      throw new TypeError(`${prefix}${name}: there is no such option`);
-  }
-}
-
 export function assertName(option: string, name: string): void {
   if (typeof name !== 'string' || !/^[A-Za-z0-9._-]{1,64}$/.test(name))
     throw new TypeError(`${option}: expected 1 to 64 of A-Z a-z 0-9 . _ -`);

@@ -1,4 +1,5 @@
-import { assertKnown, assertName, type OptionNames } from './options.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
+import { assertName } from './options.ts';
 import { checkedPolicy, type Policy, type PolicySet } from './policy.ts';
 
 /** A set of policies as the limiter uses it. */

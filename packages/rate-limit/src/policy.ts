@@ -1,4 +1,5 @@
-import { assertInteger, assertKnown, assertName, type OptionNames } from './options.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
+import { assertInteger, assertName } from './options.ts';
 
 export type PolicyKind =
   | 'token-bucket'

@@ -1,6 +1,7 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, type Script, script } from '@countersign/redis';
 import { body, prelude } from './lua.ts';
-import { assertFunction, assertKnown, assertName, type OptionNames } from './options.ts';
+import { assertFunction, assertName } from './options.ts';
 import { kindNumbers, type Policy } from './policy.ts';
 import { tolerance } from './state.ts';
 import type { PolicyStatus, RateLimitStore, StoreAnswer } from './store.ts';

@@ -1,8 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Stream } from 'node:stream';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { Dispatcher } from 'undici';
 import type { Decision } from './decision.ts';
-import { assertFunction, assertKnown, assertName, type OptionNames } from './options.ts';
+import { assertFunction, assertName } from './options.ts';
 import { parseRateLimitHeaders, type ServerLimit } from './parse-headers.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 import { assertWait } from './turnstile.ts';

@@ -1,4 +1,4 @@
-import { assertKnown, type OptionNames } from './options.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
 
 /** How {@link exponentialBackoff} spreads its waits. */
 export interface BackoffOptions {

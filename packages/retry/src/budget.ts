@@ -1,4 +1,4 @@
-import { assertKnown, type OptionNames } from './options.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
 
 /** How many retries a {@link RetryBudget} grants. */
 export interface RetryBudgetOptions {

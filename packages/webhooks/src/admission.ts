@@ -1,9 +1,9 @@
+import type { OptionNames } from '@countersign/options';
 import { assertOneOf } from './choice.ts';
 import { WebhookError, type WebhookErrorCode } from './errors.ts';
 import { type ReceivedEvent, receivedChannel } from './events.ts';
 import type { HeadersInput } from './headers.ts';
 import { holdLease, type Lease, storeKey } from './lease.ts';
-import type { OptionNames } from './option-names.ts';
 import { parsePayload, type StandardSchema } from './payload.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 import { assertWhole } from './range.ts';

@@ -1,8 +1,8 @@
+import type { OptionNames } from '@countersign/options';
 import type { AttemptOutcome } from './attempt.ts';
 import type { PreparedTarget, WebhookDispatcher } from './endpoint.ts';
 import { WebhookError } from './errors.ts';
 import type { PreparedEvent } from './event.ts';
-import type { OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import type { AsyncSigner, Signer } from './signer.ts';
 

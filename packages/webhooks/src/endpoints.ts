@@ -1,10 +1,10 @@
 import { randomBytes, X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { peer } from './attempter.ts';
 import { customHeaders, webhookUrl } from './endpoint.ts';
 import type { Endpoint, EndpointChanges, EndpointStore } from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import { generateKeyPair, generateSecret, importStandardSecret } from './secret.ts';
 

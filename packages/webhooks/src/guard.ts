@@ -1,4 +1,5 @@
 import type { Guard, GuardRequest, Reply } from '@countersign/guard';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import {
   type AdmissionOptions,
   admission,
@@ -7,7 +8,6 @@ import {
   type Webhook,
 } from './admission.ts';
 import { receivedChannel } from './events.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { refusal } from './problem.ts';
 import type { Receiver } from './receiver.ts';
 import { codeOf } from './thrown.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { WebhookError } from './errors.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import type { ReplayStore } from './store.ts';
 
 export interface MemoryReplayStoreOptions {

@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import {
   type AdmissionOptions,
   admission,
@@ -10,7 +11,6 @@ import { assertOneOf } from './choice.ts';
 import type { WebhookErrorCode } from './errors.ts';
 import { receivedChannel } from './events.ts';
 import type { Lease } from './lease.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { type Answer, accepted, refusal } from './problem.ts';
 
 interface CommonReceiverOptions<T> extends AdmissionOptions<T> {

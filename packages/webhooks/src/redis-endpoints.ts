@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import type { SealKeySource } from '@countersign/seal';
 import {
@@ -9,7 +10,6 @@ import {
   MAX_SECRETS,
 } from './endpoint-store.ts';
 import { WebhookError } from './errors.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import { createVault } from './seal.ts';
 

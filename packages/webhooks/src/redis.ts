@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { assertWhole } from './range.ts';
 import type { ReplayStore } from './store.ts';
 

@@ -1,4 +1,4 @@
-import type { OptionNames } from './option-names.ts';
+import type { OptionNames } from '@countersign/options';
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;

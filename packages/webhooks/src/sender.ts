@@ -1,10 +1,10 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { AttemptOutcome } from './attempt.ts';
 import { type AttemptSettings, attemptSettings, createAttempter, peer } from './attempter.ts';
 import { type PreparedTarget, prepareTarget, type Target } from './endpoint.ts';
 import { WebhookError } from './errors.ts';
 import { type PreparedEvent, prepareEvent, type WebhookEvent } from './event.ts';
 import { deliveryChannel } from './events.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { penalties } from './penalty.ts';
 import { delays, type ScheduleOptions, scheduleOptions } from './schedule.ts';
 

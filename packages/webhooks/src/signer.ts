@@ -1,6 +1,6 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { WebhookError } from './errors.ts';
 import { importSecrets, refreshed, type Secrets, type SecretsProvider } from './keys.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { lowerCase, type Scheme } from './scheme.ts';
 import { standardWebhooks } from './schemes/standard-webhooks.ts';
 import { signature } from './signature.ts';

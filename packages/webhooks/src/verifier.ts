@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { WebhookError } from './errors.ts';
 import { type HeadersInput, headerReader } from './headers.ts';
 import {
@@ -7,7 +8,6 @@ import {
   type Secrets,
   type SecretsProvider,
 } from './keys.ts';
-import { assertKnown, type OptionNames } from './option-names.ts';
 import { lowerCase, MAX_SIGNATURE_HEADER_LENGTH, type Scheme, type Signature } from './scheme.ts';
 import { standardWebhooks } from './schemes/standard-webhooks.ts';
 import { equalText, verifiesEd25519 } from './signature.ts';

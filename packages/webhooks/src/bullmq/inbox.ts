@@ -1,10 +1,10 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, withDeadline } from '@countersign/redis';
 import type { SealKeySource } from '@countersign/seal';
 import { type Job as BullJob, type ConnectionOptions, DelayedError, Queue, Worker } from 'bullmq';
 import type { Webhook } from '../admission.ts';
 import { WebhookError } from '../errors.ts';
 import { handleTimeout, storeKey } from '../lease.ts';
-import { assertKnown, type OptionNames } from '../option-names.ts';
 import { assertWhole } from '../range.ts';
 import { createVault, readAgainMs } from '../seal.ts';
 import { closeWorker, ownWorker } from './closing.ts';

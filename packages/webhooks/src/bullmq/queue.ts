@@ -1,4 +1,5 @@
 import { egressAgent } from '@countersign/egress';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient } from '@countersign/redis';
 import type { SealKeySource } from '@countersign/seal';
 import type { AttemptOutcome } from '../attempt.ts';
@@ -6,7 +7,6 @@ import { type AttemptSettings, attemptSettings, createAttempter } from '../attem
 import type { EndpointStore } from '../endpoint-store.ts';
 import { WebhookError } from '../errors.ts';
 import { prepareEvent, type WebhookEvent } from '../event.ts';
-import { assertKnown, type OptionNames } from '../option-names.ts';
 import { assertWhole } from '../range.ts';
 import { delays, type ScheduleOptions, scheduleOptions } from '../schedule.ts';
 import type { Scheme } from '../scheme.ts';

@@ -1,6 +1,6 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { RedisClient } from '@countersign/redis';
 import { type ConnectionOptions, DelayedError, Worker } from 'bullmq';
-import { assertKnown, type OptionNames } from '../option-names.ts';
 import { assertWhole } from '../range.ts';
 import { closeWorker, ownWorker } from './closing.ts';
 import { type DrainSettings, drain } from './drain.ts';

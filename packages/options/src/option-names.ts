@@ -1,10 +1,10 @@
-/** The name of every option: the compiler finds one that is missing. */
+/** The name of every option: the compiler finds one that is missing, and one that there is not. */
 export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
 
 /**
- * Without types a misspelt option would be ignored: payloads would be stored readable for want of an `encryptionKeys`.
- * @param prefix - where the options are, such as `breaker.`.
- * @throws TypeError naming it.
+ * Refuses a misspelt option: a program without types would have it ignored, and with it what it was to protect.
+ * @param prefix - where the options are, such as `lease.`; default none.
+ * @throws TypeError naming the first that there is not.
  */
 export function assertKnown(
   options: object,

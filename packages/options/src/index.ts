@@ -1,0 +1,1 @@
+export { assertKnown, type OptionNames } from './option-names.ts';
