@@ -19,6 +19,13 @@ export interface ClockOptions {
   readonly toleranceMs: number;
 }
 
+/** What `now` says. @throws JwtError `ERR_JWT_CLOCK` when that is no time: whatever is compared with it comes out false. */
+export function timeOf(now: () => number): number {
+  const nowMs = now();
+  if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+  return nowMs;
+}
+
 /** The monotonic clock is asked no more often than this while `now` moves on as it should: asking costs as much as a hit. */
 const RESAMPLE_MS = 100;
 

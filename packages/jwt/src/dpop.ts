@@ -6,7 +6,7 @@ import { JwtError } from './errors.ts';
 import type { JsonObject } from './json.ts';
 import { importJwk } from './keys.ts';
 import { memoryDpopReplayStore } from './memory.ts';
-import { algorithmsOf, assertKnown, positive } from './options.ts';
+import { algorithmsOf, assertKnown, assertMethods, positive } from './options.ts';
 import type { DpopReplayStore } from './store.ts';
 import { keyThumbprint, sha256 } from './thumbprint.ts';
 
@@ -76,6 +76,8 @@ export function dpopPolicy(options: DpopOptions, now: (() => number) | undefined
     throw new TypeError('dpop.algorithms must be asymmetric');
   const maxAgeSeconds = positive('dpop.maxAgeSeconds', options.maxAgeSeconds ?? 60);
   const { nonces } = options;
+  assertMethods('dpop.nonces', nonces, ['issue', 'accepts']);
+  assertMethods('dpop.replayStore', options.replayStore, ['claim']);
   return {
     required: options.required ?? false,
     algorithms,

@@ -12,7 +12,7 @@ import {
   protectedResourceMetadata,
   protectedResourceMetadataUrl,
 } from './metadata.ts';
-import { assertKnown } from './options.ts';
+import { assertFunction, assertKnown } from './options.ts';
 import { scopesOf } from './scopes.ts';
 import type { JwtVerifier } from './verifier.ts';
 
@@ -135,8 +135,7 @@ function settle(verifier: Pick<JwtVerifier, 'dpop'>, options: JwtGuardOptions): 
   const { scopes = [], realm, resourceMetadata, clientCertificate } = options;
   if (!Array.isArray(scopes) || !scopes.every(isScopeToken))
     throw new TypeError('scopes must be scope tokens (RFC 6749 §3.3)');
-  if (clientCertificate !== undefined && typeof clientCertificate !== 'function')
-    throw new TypeError('clientCertificate must be a function');
+  assertFunction('clientCertificate', clientCertificate);
   const baseUrl = options.dpop && `${options.dpop.baseUrl}`.replace(/\/$/, '');
   if (baseUrl !== undefined) {
     assertFetchable('dpop.baseUrl', baseUrl, 'allowed');

@@ -6,7 +6,7 @@ import { type KeysRequestReason, keyIgnored, keysFailed, keysRefreshed } from '.
 import { type FetchLike, fetchJson } from './fetch-json.ts';
 import { type KeySet, type KeySource, keySet } from './key-set.ts';
 import { importPublishedJwks, type VerificationKey } from './keys.ts';
-import { type KeysOptions, positive } from './options.ts';
+import { assertFunction, type KeysOptions, positive, timerMs } from './options.ts';
 
 export interface RemoteKeysOptions extends KeysOptions {
   readonly issuer: string;
@@ -39,9 +39,10 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   const maxAgeMs = positive('maxAgeSeconds', options.maxAgeSeconds ?? 600) * 1000;
   const maxStaleMs = positive('maxStaleSeconds', options.maxStaleSeconds ?? 3600) * 1000;
   const cooldownMs = positive('cooldownSeconds', options.cooldownSeconds ?? 30) * 1000;
-  const timeoutMs = positive('timeoutMs', options.timeoutMs ?? 5000);
-  const maxWaitMs = positive('maxWaitMs', options.maxWaitMs ?? 500);
+  const timeoutMs = timerMs('timeoutMs', options.timeoutMs ?? 5000);
+  const maxWaitMs = timerMs('maxWaitMs', options.maxWaitMs ?? 500);
   const maxBytes = positive('maxBytes', options.maxBytes ?? 256 * 1024);
+  assertFunction('keys.fetch', options.fetch);
   const fetch = options.fetch ?? (globalThis.fetch as unknown as FetchLike);
   if (maxStaleMs < maxAgeMs) throw new TypeError('maxStaleSeconds must not be below maxAgeSeconds');
   assertFetchable(
@@ -63,7 +64,10 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   let patience: Promise<void> | undefined;
   let waitedOut = false;
 
-  /** The age of the set. A clock that goes back takes the time of the fetch with it: keys do not grow younger. */
+  /**
+   * The age of the set; no number if the clock gave no time when the set came, which counts as too old below. A clock
+   * that goes back takes the time of the fetch with it: keys do not grow younger.
+   */
   function ageMs(nowMs: number): number {
     if (nowMs < seenMs) fetchedAtMs -= seenMs - nowMs;
     seenMs = nowMs;
@@ -72,7 +76,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
 
   /** A time to wait for that is farther away than any pause was set by a clock that has gone back since. */
   function mayAsk({ mayAskAtMs }: Budget, nowMs: number): boolean {
-    return nowMs >= mayAskAtMs || mayAskAtMs - nowMs > cooldownMs;
+    return !(nowMs < mayAskAtMs) || mayAskAtMs - nowMs > cooldownMs;
   }
 
   function request(budget: Budget, reason: KeysRequestReason): Promise<KeySet> {
@@ -145,7 +149,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   /** Starts a refresh if one is due, allowed and not on its way. */
   function refreshIfDue(nowMs: number): void {
     if (flight || closing.signal.aborted || !mayAsk(known, nowMs)) return;
-    if (ageMs(nowMs) >= maxAgeMs * REFRESH_AHEAD) void request(known, 'age');
+    if (!(ageMs(nowMs) < maxAgeMs * REFRESH_AHEAD)) void request(known, 'age');
   }
 
   return {
@@ -154,7 +158,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       refreshIfDue(nowMs);
       const age = ageMs(nowMs);
       if (age < maxAgeMs) return set;
-      if (age >= maxStaleMs) return undefined;
+      if (!(age < maxStaleMs)) return undefined;
       // Aged keys serve on only once the issuer has been given its chance to say that they changed.
       const answerMayCome = flight !== undefined && !waitedOut && !closing.signal.aborted;
       return answerMayCome && known.failures === 0 ? undefined : set;
@@ -170,7 +174,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
         void request(known, set ? 'age' : 'initial');
       }
       if (flight === undefined) throw unavailable();
-      if (set === undefined || ageMs(nowMs) >= maxStaleMs) return flight;
+      if (set === undefined || !(ageMs(nowMs) < maxStaleMs)) return flight;
       const stale = set;
       patience ??= delay(maxWaitMs).then(() => {
         waitedOut = true;

@@ -283,6 +283,35 @@ describe('remoteKeys', () => {
     expect(current()).toBeUndefined();
   });
 
+  it('trusts no key for longer because the clock gave no time when it came', async () => {
+    const { state, load, current, pass } = issuer();
+    const loading = load();
+    const { timeMs } = state;
+    state.timeMs = Number.NaN;
+    await loading;
+    state.timeMs = timeMs;
+    state.keys = [next];
+    await pass(3600);
+    expect(current()).toBeUndefined();
+    expect((await load()).find('ES256', 'old')).toBeUndefined();
+  });
+
+  it('asks again although the clock gave no time when asking failed', async () => {
+    const { state, load, reload, pass } = issuer();
+    for (const ask of [load, reload]) {
+      state.answer = 'failure';
+      const { timeMs } = state;
+      const asking = ask();
+      state.timeMs = Number.NaN;
+      await asking?.catch(() => undefined);
+      state.timeMs = timeMs;
+      state.answer = 'keys';
+      await pass(1);
+      expect((await ask())?.keys).toHaveLength(1);
+      await pass(30);
+    }
+  });
+
   it('tells keys apart by what they are, not by their names alone', async () => {
     const { state, load, current, pass } = issuer();
     const first = await load();
