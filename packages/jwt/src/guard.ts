@@ -178,10 +178,7 @@ function presentationOf(
 const NO_HEADERS: readonly HeaderEntry[] = [];
 
 /** The nonce to use next (RFC 9449 §8.2, §9), on every answer to the DPoP scheme. */
-function nonceHeader(
-  scheme: Credentials['scheme'],
-  { dpop }: Settings,
-): readonly HeaderEntry[] {
+function nonceHeader(scheme: Credentials['scheme'], { dpop }: Settings): readonly HeaderEntry[] {
   if (scheme !== 'DPoP' || dpop?.nonces === undefined) return NO_HEADERS;
   return [['dpop-nonce', dpop.nonces.issue()]];
 }

@@ -26,6 +26,15 @@ describe('inspectToken', () => {
     expect(inspect(signed())).toEqual([]);
   });
 
+  it.each([
+    ['a text for a list of words', { wordlist: 'secret\npassword' }, /wordlist must be a list/],
+    ['a misspelt option', { words: ['secret'] }, /unknown inspect option "words"/],
+    ['a time for a clock', { now: 1e12 }, /now must be a function/],
+  ])('refuses %s: it would find nothing', (_, options, message) => {
+    expect(() => inspectToken(hmac('letmein'), options as never)).toThrow(TypeError);
+    expect(() => inspectToken(hmac('an unguessable one'), options as never)).toThrow(message);
+  });
+
   it.each(['none', 'None', 'NONE', 'nOnE'])('finds alg %s', (alg) => {
     expect(inspect(`${encode(header({ alg }))}.${encode(claims())}.`)).toContain('JWT_ALG_NONE');
   });
