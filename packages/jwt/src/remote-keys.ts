@@ -113,8 +113,13 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
     return flight;
   }
 
-  async function fetchSet(): Promise<VerificationKey[]> {
+  function fetchSet(): Promise<VerificationKey[]> {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]);
+    // Not every `fetch` heeds its signal, and as long as one is on its way no other starts.
+    return Promise.race([fetchKeys(signal), abortionOf(signal)]);
+  }
+
+  async function fetchKeys(signal: AbortSignal): Promise<VerificationKey[]> {
     const transport = { fetch, maxBytes, signal };
     // Discovery is repeated each time: an issuer that moves its keys away must not be stuck with the old place.
     const uri = jwksUri ?? (await discoverJwksUri(issuer, transport));
@@ -208,6 +213,12 @@ function sameKeys(before: readonly VerificationKey[], after: readonly Verificati
       );
     })
   );
+}
+
+function abortionOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+  });
 }
 
 function delay(ms: number): Promise<void> {

@@ -17,7 +17,8 @@ import { checkClaims, checkHeader, checkTimes, issuerClaim } from './rules.ts';
 export interface JwtVerifier<C extends GenericClaims = AccessTokenClaims> {
   /**
    * @param presentation - what else came with the token, if it is bound to its holder
-   * @throws JwtError (as a rejection) unless the token is to be accepted now
+   * @throws JwtError (as a rejection) unless the token is to be accepted now; TypeError for a member of the presentation
+   * that is not known, such as the options other libraries take here
    */
   readonly verify: (token: string, presentation?: Presentation) => Promise<VerifiedToken<C>>;
   /**
@@ -49,6 +50,11 @@ type ProfileInIssuers<I> = I extends readonly (infer One)[]
     : never;
 
 const MAX_HEADERS = 64;
+
+const PRESENTATION_NAMES: readonly string[] = [
+  'dpop',
+  'clientCertificate',
+] satisfies (keyof Presentation)[];
 
 /** A token whose signature and lasting claims were found good, with these keys. */
 interface Entry {
@@ -161,6 +167,8 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     claims: GenericClaims,
     { text, presentation, at }: Use,
   ): UsedProof | undefined {
+    if (presentation !== undefined)
+      assertKnown('presentation member', presentation, PRESENTATION_NAMES);
     return checkBinding(claims, { token: text, presentation, dpop, at, toleranceSeconds });
   }
 

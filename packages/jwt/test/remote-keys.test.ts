@@ -168,6 +168,36 @@ describe('remoteKeys', () => {
     expect(state.asked).toHaveLength(2);
   });
 
+  it.each([
+    ['never answers', () => new Promise<never>(() => undefined)],
+    [
+      'never ends its answer',
+      async () => ({
+        status: 200,
+        body: (async function* () {
+          yield await new Promise<never>(() => undefined);
+        })(),
+      }),
+    ],
+  ])('waits for its time and no longer for a fetch that ignores its signal and %s', async (_, fetch) => {
+    const { load, pass } = issuer({ fetch, timeoutMs: 1 });
+    await expect(load()).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+    await pass(1);
+    await expect(load()).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+  });
+
+  it('takes no keys from where a fetch of somebody else was redirected to', async () => {
+    const { load } = issuer({
+      fetch: async () => ({
+        status: 200,
+        redirected: true,
+        body: asyncIterable([Buffer.from(JSON.stringify({ keys: [old] }))]),
+      }),
+    });
+    const error: unknown = await load().catch((caught: unknown) => caught);
+    expect(error).toHaveProperty('cause.message', `${ISSUER}/jwks was redirected`);
+  });
+
   it('pauses after failures: longer each time, and not beyond the cooldown', async () => {
     const { state, load, pass } = issuer({ cooldownSeconds: 30 });
     state.answer = 'failure';

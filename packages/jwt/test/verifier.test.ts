@@ -52,6 +52,16 @@ describe('createJwtVerifier', () => {
     },
   );
 
+  it.each([{ audience: AUDIENCE }, { clientCert: 'PEM' }, { scopes: ['orders:read'] }, 'secret', 7])(
+    'does not pass over what it was given beside a token and does not know: %j',
+    async (presentation) => {
+      const jwt = verifier();
+      for (const each of ['fresh', 'cached'])
+        await expect(jwt.verify(token(key), presentation as never), each).rejects.toThrow(TypeError);
+      await expect(jwt.verify(token(key), {})).resolves.toBeDefined();
+    },
+  );
+
   it('hands out what nobody can change', async () => {
     const accepted = await verifier().verify(token(key, claims({ x: { y: [1] } })));
     const { x } = accepted.claims as unknown as { x: { y: number[] } };
