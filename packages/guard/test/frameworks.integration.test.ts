@@ -179,13 +179,7 @@ describe('Express', () => {
     const at = await listen(app);
     for (const path of ['/orders', '/orders?page=2', '/orders/', '/orders/7', '/rewritten/7'])
       await ask(at, path);
-    expect(seen).toEqual([
-      '/orders',
-      '/orders?page=2',
-      '/orders/',
-      '/orders/7',
-      '/rewritten/',
-    ]);
+    expect(seen).toEqual(['/orders', '/orders?page=2', '/orders/', '/orders/7', '/rewritten/']);
   });
 
   test('works inside an application inside an application', async () => {

@@ -13,8 +13,8 @@ export interface RemoteKeysOptions extends KeysOptions {
   /** `undefined`: the issuer's metadata says. */
   readonly jwksUri: string | undefined;
   readonly algorithms: readonly Algorithm[];
-  /** Milliseconds since 1970. Default `Date.now`. */
-  readonly now?: (() => number) | undefined;
+  /** Milliseconds that never go back. */
+  readonly now: () => number;
 }
 
 /** Keys beyond this many in a set are not looked at. */
@@ -35,7 +35,7 @@ interface Budget {
  * `maxStaleSeconds` at most if it does not.
  */
 export function remoteKeys(options: RemoteKeysOptions): KeySource {
-  const { issuer, jwksUri, algorithms, now = Date.now, allowInsecureLoopback = false } = options;
+  const { issuer, jwksUri, algorithms, now, allowInsecureLoopback = false } = options;
   const maxAgeMs = positive('maxAgeSeconds', options.maxAgeSeconds ?? 600) * 1000;
   const maxStaleMs = positive('maxStaleSeconds', options.maxStaleSeconds ?? 3600) * 1000;
   const cooldownMs = positive('cooldownSeconds', options.cooldownSeconds ?? 30) * 1000;
@@ -56,28 +56,11 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   const unknown: Budget = { failures: 0, mayAskAtMs: 0 };
   let set: KeySet | undefined;
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
-  /** The latest the clock has said. */
-  let seenMs = Number.NEGATIVE_INFINITY;
   let lastFailure: unknown;
   let flight: Promise<KeySet> | undefined;
   /** Ends when those who wait for the flight have waited long enough. */
   let patience: Promise<void> | undefined;
   let waitedOut = false;
-
-  /**
-   * The age of the set; no number if the clock gave no time when the set came, which counts as too old below. A clock
-   * that goes back takes the time of the fetch with it: keys do not grow younger.
-   */
-  function ageMs(nowMs: number): number {
-    if (nowMs < seenMs) fetchedAtMs -= seenMs - nowMs;
-    seenMs = nowMs;
-    return nowMs - fetchedAtMs;
-  }
-
-  /** A time to wait for that is farther away than any pause was set by a clock that has gone back since. */
-  function mayAsk({ mayAskAtMs }: Budget, nowMs: number): boolean {
-    return !(nowMs < mayAskAtMs) || mayAskAtMs - nowMs > cooldownMs;
-  }
 
   function request(budget: Budget, reason: KeysRequestReason): Promise<KeySet> {
     patience = undefined;
@@ -86,7 +69,6 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       .then(
         (keys) => {
           fetchedAtMs = now();
-          seenMs = fetchedAtMs;
           // The issuer is back, whoever found out.
           known.failures = 0;
           unknown.failures = 0;
@@ -153,17 +135,17 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
 
   /** Starts a refresh if one is due, allowed and not on its way. */
   function refreshIfDue(nowMs: number): void {
-    if (flight || closing.signal.aborted || !mayAsk(known, nowMs)) return;
-    if (!(ageMs(nowMs) < maxAgeMs * REFRESH_AHEAD)) void request(known, 'age');
+    if (flight || closing.signal.aborted || nowMs < known.mayAskAtMs) return;
+    if (nowMs - fetchedAtMs >= maxAgeMs * REFRESH_AHEAD) void request(known, 'age');
   }
 
   return {
     current(nowMs) {
       if (set === undefined) return undefined;
       refreshIfDue(nowMs);
-      const age = ageMs(nowMs);
-      if (age < maxAgeMs) return set;
-      if (!(age < maxStaleMs)) return undefined;
+      const ageMs = nowMs - fetchedAtMs;
+      if (ageMs < maxAgeMs) return set;
+      if (ageMs >= maxStaleMs) return undefined;
       // Aged keys serve on only once the issuer has been given its chance to say that they changed.
       const answerMayCome = flight !== undefined && !waitedOut && !closing.signal.aborted;
       return answerMayCome && known.failures === 0 ? undefined : set;
@@ -175,11 +157,11 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       const usable = this.current(nowMs);
       if (usable) return usable;
       if (flight === undefined) {
-        if (!mayAsk(known, nowMs)) throw unavailable();
+        if (nowMs < known.mayAskAtMs) throw unavailable();
         void request(known, set ? 'age' : 'initial');
       }
       if (flight === undefined) throw unavailable();
-      if (set === undefined || !(ageMs(nowMs) < maxStaleMs)) return flight;
+      if (set === undefined || nowMs - fetchedAtMs >= maxStaleMs) return flight;
       const stale = set;
       patience ??= delay(maxWaitMs).then(() => {
         waitedOut = true;
@@ -190,7 +172,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
     reload(nowMs) {
       if (closing.signal.aborted) return undefined;
       if (flight) return flight;
-      if (!mayAsk(unknown, nowMs)) return undefined;
+      if (nowMs < unknown.mayAskAtMs) return undefined;
       return request(unknown, 'unknown-kid');
     },
 

@@ -90,7 +90,8 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
   options: O,
 ): JwtVerifier<ClaimsOf<O>> {
   const given: JwtVerifierOptions = options;
-  const issuers = trustedIssuers(given);
+  // Keys, like tokens, come back to life by no step of the clock.
+  const issuers = trustedIssuers(given, () => clock().latestMs);
   const maxTokenBytes = positive('maxTokenBytes', given.maxTokenBytes ?? 8192);
   const cache = cacheOf(given.cache);
   const headers = new Map<string, TokenHeader>();
@@ -104,7 +105,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     // From JavaScript anything may come.
     const entry = typeof text === 'string' ? cache?.get(text) : undefined;
     if (entry !== undefined) {
-      if (entry.issuer.keys.current(at.nowMs) === entry.keys)
+      if (entry.issuer.keys.current(at.latestMs) === entry.keys)
         return accept(entry, { text, presentation, at, cached: true });
       cache?.delete(text);
     }
@@ -114,9 +115,9 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     const { header } = jws;
     checkHeader(header, issuer.rules);
     const candidate = { text, jws, header, issuer, presentation };
-    const keys = issuer.keys.current(at.nowMs);
+    const keys = issuer.keys.current(at.latestMs);
     if (keys !== undefined) return verifyWith(keys, candidate, at);
-    return issuer.keys.load(at.nowMs).then((loaded) => verifyWith(loaded, candidate, clock()));
+    return issuer.keys.load(at.latestMs).then((loaded) => verifyWith(loaded, candidate, clock()));
   }
 
   function verifyWith(keys: KeySet, candidate: Candidate, at: Instant): MaybeLater<Answer> {
@@ -124,7 +125,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     const key = keys.find(header.alg, header.kid);
     if (key !== undefined)
       return accept(verifyFresh(candidate, keys, key), { text, presentation, at, cached: false });
-    const reloading = issuer.keys.reload(at.nowMs);
+    const reloading = issuer.keys.reload(at.latestMs);
     if (reloading === undefined) throw unknownKey();
     return reloading.then((reloaded) => {
       const found = reloaded.find(header.alg, header.kid);
