@@ -166,7 +166,7 @@ describe('Express', () => {
   test('tells guards mounted on a path of the path as received, all of it or not', async () => {
     const seen: string[] = [];
     const seeing: Guard<undefined> = ({ path, query }) => {
-      seen.push(query.size > 0 ? `${path}?${query}` : path);
+      seen.push(query.size > 0 ? `${path}?${query.toString()}` : path);
       return { pass: true, context: undefined };
     };
     const router = Router().use(express(seeing), (_req, res) => void res.end());

@@ -78,7 +78,9 @@ it('is one store for all processes on a Cluster, whatever slots the keys are in'
     );
     expect(claimed.filter((won) => won)).toHaveLength(ids.length);
     await Promise.all(ids.map(async (id, index) => lists[index % 2]?.add(id, 60_000)));
-    const revoked = await Promise.all(ids.flatMap((id) => lists.map((store) => store.has(id))));
+    const revoked = await Promise.all(
+      ids.flatMap((id) => lists.map(async (store) => store.has(id))),
+    );
     expect(revoked.every((answer) => answer)).toBe(true);
     expect(await lists[0]?.has('another')).toBe(false);
   } finally {
