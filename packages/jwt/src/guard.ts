@@ -135,6 +135,10 @@ function settle(verifier: Pick<JwtVerifier, 'dpop'>, options: JwtGuardOptions): 
   const { scopes = [], realm, resourceMetadata, clientCertificate } = options;
   if (!Array.isArray(scopes) || !scopes.every(isScopeToken))
     throw new TypeError('scopes must be scope tokens (RFC 6749 §3.3)');
+  for (const [name, value] of Object.entries({ realm, resourceMetadata })) {
+    if (value !== undefined && typeof value !== 'string')
+      throw new TypeError(`${name} must be a string`);
+  }
   assertFunction('clientCertificate', clientCertificate);
   const baseUrl = options.dpop && `${options.dpop.baseUrl}`.replace(/\/$/, '');
   if (baseUrl !== undefined) {

@@ -354,6 +354,8 @@ describe('DPoP at the guard', () => {
     [{ dpop: true }, /baseUrl/],
     [{ scopes: 'orders:read' }, /^scopes must be/],
     [{ scopes: [1] }, /^scopes must be/],
+    [{ realm: 7 }, /^realm must be a string/],
+    [{ resourceMetadata: new URL(ISSUER) }, /^resourceMetadata must be a string/],
     [{ clientCertificate: 'PEM' }, /^clientCertificate must be/],
     [{ dpop: { baseUrl: 'https://api.example.com/?v=1' } }, /baseUrl/],
     [{ scopes: ['a b'] }, /scope tokens/],
