@@ -48,7 +48,9 @@ export function express<C>(guard: Guard<C>, options: AdapterOptions = {}): Reque
 
 /** By what Express routes, also when something rewrote `req.url`. */
 function targetOf({ baseUrl, url, originalUrl }: Request): string {
-  return url.startsWith('/') ? baseUrl + url : originalUrl;
+  // Where the path of the mount is all of it, Express puts the slash in itself.
+  const received = !url.startsWith('/') || baseUrl + url.slice(1) === originalUrl;
+  return received ? originalUrl : baseUrl + url;
 }
 
 /** Known to guards that are mounted on a route, not to those mounted before all of them. */

@@ -163,6 +163,25 @@ describe('Express', () => {
     expect((await ask(at, '/later')).text).not.toContain('secret');
   });
 
+  test('tells guards mounted on a path of the path as received, all of it or not', async () => {
+    const seen: string[] = [];
+    const seeing: Guard<undefined> = ({ path, query }) => {
+      seen.push(query.size > 0 ? `${path}?${query.toString()}` : path);
+      return { pass: true, context: undefined };
+    };
+    const router = Router().use(express(seeing), (_req, res) => void res.end());
+    const app = expressApp().use('/orders', router);
+    app.use('/rewritten', (req, _res, next) => {
+      req.url = '/';
+      next();
+    });
+    app.use('/rewritten', router);
+    const at = await listen(app);
+    for (const path of ['/orders', '/orders?page=2', '/orders/', '/orders/7', '/rewritten/7'])
+      await ask(at, path);
+    expect(seen).toEqual(['/orders', '/orders?page=2', '/orders/', '/orders/7', '/rewritten/']);
+  });
+
   test('works inside an application inside an application', async () => {
     const inner = expressApp().use(express(marked));
     inner.get('/throw', () => {

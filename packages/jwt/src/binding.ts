@@ -58,8 +58,12 @@ function text<N extends string>(name: N, value: unknown): { [name in N]?: string
   return { [name]: value } as { [name in N]: string };
 }
 
-function checkCertificate(thumbprint: string, presented: Uint8Array | string | undefined): void {
-  if (presented === undefined || presented.length === 0)
+function checkCertificate(
+  thumbprint: string,
+  presented: Uint8Array | string | null | undefined,
+): void {
+  // A connection without a certificate has `null` for one in some servers.
+  if (presented === undefined || presented === null || presented.length === 0)
     throw bound('The token is bound to a certificate, and comes without one');
   let actual: string;
   try {

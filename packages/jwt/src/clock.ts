@@ -13,10 +13,20 @@ export interface Instant {
 export interface ClockOptions {
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: (() => number) | undefined;
-  /** Milliseconds that only ever grow. Default: `performance.now` beside `Date.now`, standing still beside another `now`. */
-  readonly monotonic?: () => number;
+  /**
+   * Milliseconds that only ever grow, given what `now` says. Default: `performance.now` beside `Date.now`; beside another
+   * `now`, how far it has gone forward.
+   */
+  readonly monotonic?: (nowMs: number) => number;
   /** A step back of no more than this is an ordinary correction, of which nobody is told. */
   readonly toleranceMs: number;
+}
+
+/** What `now` says. @throws JwtError `ERR_JWT_CLOCK` when that is no time: whatever is compared with it comes out false. */
+export function timeOf(now: () => number): number {
+  const nowMs = now();
+  if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+  return nowMs;
 }
 
 /** The monotonic clock is asked no more often than this while `now` moves on as it should: asking costs as much as a hit. */
@@ -28,7 +38,8 @@ const RESAMPLE_MS = 100;
  */
 export function steadyClock(options: ClockOptions): () => Instant {
   const { now = Date.now, toleranceMs } = options;
-  const monotonic = options.monotonic ?? (options.now ? () => 0 : () => performance.now());
+  const monotonic =
+    options.monotonic ?? (options.now ? forwardMovement() : () => performance.now());
   /** The most that `now` has been ahead of the monotonic clock. */
   let leadMs = Number.NEGATIVE_INFINITY;
   let sampledAtMs = Number.NEGATIVE_INFINITY;
@@ -43,7 +54,7 @@ export function steadyClock(options: ClockOptions): () => Instant {
       return { nowMs, latestMs: nowMs + stepMs };
     }
     if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
-    const elapsedMs = monotonic();
+    const elapsedMs = monotonic(nowMs);
     const latestMs = Math.max(peakMs, leadMs + elapsedMs, nowMs);
     leadMs = Math.max(leadMs, nowMs - elapsedMs);
     peakMs = Math.max(peakMs, nowMs);
@@ -56,5 +67,16 @@ export function steadyClock(options: ClockOptions): () => Instant {
     if (!behind && clockSteppedBack.hasSubscribers) clockSteppedBack.publish({ stepMs });
     behind = true;
     return { nowMs, latestMs };
+  };
+}
+
+/** Counts what a clock goes forward, and not what it goes back. */
+function forwardMovement(): (nowMs: number) => number {
+  let lastMs = Number.POSITIVE_INFINITY;
+  let elapsedMs = 0;
+  return (nowMs) => {
+    elapsedMs += Math.max(0, nowMs - lastMs);
+    lastMs = nowMs;
+    return elapsedMs;
   };
 }

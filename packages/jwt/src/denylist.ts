@@ -1,9 +1,16 @@
 import type { GenericClaims } from './claims.ts';
+import { timeOf } from './clock.ts';
 import { JwtError } from './errors.ts';
 import { storeFailed } from './events.ts';
 import { isLater } from './later.ts';
 import { memoryDenylistStore } from './memory.ts';
-import { assertKnown, type DenylistCheck, MAX_TOLERANCE_SECONDS } from './options.ts';
+import {
+  assertFunction,
+  assertKnown,
+  assertMethods,
+  type DenylistCheck,
+  MAX_TOLERANCE_SECONDS,
+} from './options.ts';
 import type { DenylistStore } from './store.ts';
 import { sha256 } from './thumbprint.ts';
 
@@ -17,7 +24,10 @@ export interface TokenIdentity {
 
 /** Tokens that are refused before they expire. */
 export interface Denylist {
-  /** Refuses the token from now on, until it has expired. Takes the claims of a verified token as they are. */
+  /**
+   * Refuses the token from now on, until it has expired. Takes the claims of a verified token as they are.
+   * @throws JwtError `ERR_JWT_CLOCK`, and whatever the store does, as a rejection: the token is not revoked then
+   */
   revoke(token: TokenIdentity): Promise<void>;
   /** The `denylist` option of a verifier. @throws JwtError `ERR_JWT_CLAIM_MISSING` for a token without `jti` */
   readonly isRevoked: DenylistCheck;
@@ -41,6 +51,8 @@ export function createDenylist(options: DenylistOptions = {}): Denylist {
   const { onStoreError = 'closed', now = Date.now } = options;
   if (onStoreError !== 'closed' && onStoreError !== 'open')
     throw new TypeError("onStoreError must be 'closed' or 'open'");
+  assertFunction('now', now);
+  assertMethods('store', options.store, ['add', 'has']);
   const store = options.store ?? memoryDenylistStore({ now });
 
   function failed(cause: unknown): boolean {
@@ -53,7 +65,7 @@ export function createDenylist(options: DenylistOptions = {}): Denylist {
     async revoke({ iss, jti, exp }) {
       if (!isText(iss) || !isText(jti) || !Number.isFinite(exp))
         throw new TypeError('a token is revoked by its iss, jti and exp');
-      const ttlMs = Math.ceil(exp * 1000 - now() + MARGIN_MS);
+      const ttlMs = Math.ceil(exp * 1000 - timeOf(now) + MARGIN_MS);
       if (ttlMs > 0) await store.add(identify(iss, jti), ttlMs);
     },
     isRevoked({ iss, jti }: GenericClaims) {

@@ -1,6 +1,7 @@
 import { createHmac, createSecretKey, KeyObject, timingSafeEqual } from 'node:crypto';
+import { timeOf } from './clock.ts';
 import { JwtError } from './errors.ts';
-import { assertKnown, positive } from './options.ts';
+import { assertFunction, assertKnown, positive } from './options.ts';
 
 /** Nonces for DPoP proofs (RFC 9449 §9): a proof that holds one was not made long in advance. */
 export interface DpopNonces {
@@ -29,15 +30,16 @@ const TAG_BYTES = 16;
 export function dpopNonces(options: DpopNoncesOptions): DpopNonces {
   assertKnown('nonces option', options, ['secrets', 'periodSeconds', 'now']);
   const { now = Date.now } = options;
+  assertFunction('now', now);
   const periodMs = positive('periodSeconds', options.periodSeconds ?? 120) * 1000;
+  if (!Array.isArray(options.secrets)) throw new TypeError('secrets must be a list');
   const [current, ...older] = options.secrets.map(importSecret);
   if (current === undefined) throw new TypeError('secrets must hold at least one secret');
   const keys = [current, ...older];
 
   const periodNow = (): number => {
-    const nowMs = now();
-    if (!(nowMs >= 0 && Number.isFinite(nowMs)))
-      throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+    const nowMs = timeOf(now);
+    if (nowMs < 0) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
     return Math.floor(nowMs / periodMs);
   };
 

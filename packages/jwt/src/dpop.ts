@@ -6,7 +6,7 @@ import { JwtError } from './errors.ts';
 import type { JsonObject } from './json.ts';
 import { importJwk } from './keys.ts';
 import { memoryDpopReplayStore } from './memory.ts';
-import { algorithmsOf, assertKnown, positive } from './options.ts';
+import { algorithmsOf, assertKnown, assertMethods, positive } from './options.ts';
 import type { DpopReplayStore } from './store.ts';
 import { keyThumbprint, sha256 } from './thumbprint.ts';
 
@@ -76,6 +76,8 @@ export function dpopPolicy(options: DpopOptions, now: (() => number) | undefined
     throw new TypeError('dpop.algorithms must be asymmetric');
   const maxAgeSeconds = positive('dpop.maxAgeSeconds', options.maxAgeSeconds ?? 60);
   const { nonces } = options;
+  assertMethods('dpop.nonces', nonces, ['issue', 'accepts']);
+  assertMethods('dpop.replayStore', options.replayStore, ['claim']);
   return {
     required: options.required ?? false,
     algorithms,
@@ -101,7 +103,8 @@ export function dpopPolicy(options: DpopOptions, now: (() => number) | undefined
 
 /** Check 1. */
 function soleProof(proof: string | readonly string[]): string {
-  const [first, another] = typeof proof === 'string' ? [proof] : proof;
+  // A header that did not come is `undefined` where nobody checks types.
+  const [first, another] = [proof].flat();
   if (first === undefined || another !== undefined) throw badProof('There must be one DPoP header');
   return first;
 }
@@ -140,9 +143,10 @@ function checkRequest(claims: JsonObject, { method, url }: DpopPresentation): st
   const { jti, htm, htu } = claims;
   if (typeof jti !== 'string' || jti === '' || jti.length > MAX_JTI_CHARACTERS)
     throw badProof('jti is missing');
-  if (htm !== method) throw badProof('htm is not the method of the request');
+  if (typeof htm !== 'string' || htm !== method)
+    throw badProof('htm is not the method of the request');
   const target = typeof htu === 'string' ? normalizedUrl(htu) : undefined;
-  if (target === undefined || target !== normalizedUrl(url))
+  if (target === undefined || AMBIGUOUS_PATH.test(url) || target !== normalizedUrl(url))
     throw badProof('htu is not the URL of the request');
   return jti;
 }
@@ -151,7 +155,8 @@ function checkRequest(claims: JsonObject, { method, url }: DpopPresentation): st
 function checkNonce(claims: JsonObject, nonces: DpopNonces | undefined): void {
   if (nonces === undefined) return;
   const { nonce } = claims;
-  if (typeof nonce !== 'string' || !nonces.accepts(nonce))
+  // Anything but a plain "yes" refuses.
+  if (typeof nonce !== 'string' || nonces.accepts(nonce) !== true)
     throw new JwtError('ERR_JWT_DPOP_NONCE', 'The proof needs a nonce, or a newer one');
 }
 
@@ -170,6 +175,12 @@ function checkAge(
     throw badProof('The proof was not made just now');
   return iat;
 }
+
+/**
+ * Of a request: what resolving dots would turn into another path. Clients send none of it, and routers do not resolve it:
+ * `/admin/../orders` may reach the handler of `/admin/*` with a proof for `/orders`.
+ */
+const AMBIGUOUS_PATH = /^[^?#]*(?:\\|\/(?:\.|%2e){1,2}(?:[/?#]|$))/i;
 
 /** RFC 9449 §4.3: without query and fragment, normalized as in RFC 3986 §6.2.2 and §6.2.3. */
 function normalizedUrl(text: string): string | undefined {

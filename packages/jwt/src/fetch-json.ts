@@ -9,6 +9,8 @@ export interface FetchLikeInit {
 
 export interface FetchLikeResponse {
   readonly status: number;
+  /** Refused when true: not every `fetch` is told what to do with redirects. */
+  readonly redirected?: boolean;
   readonly body: AsyncIterable<Uint8Array> | null;
 }
 
@@ -29,6 +31,7 @@ export async function fetchJson(
     signal: options.signal,
   });
   const bytes = await readBounded(response, url, options);
+  if (response.redirected) throw new Error(`${url} was redirected`);
   if (response.status !== 200) throw new Error(`${url} answered ${response.status}`);
   let value: unknown;
   try {

@@ -12,7 +12,7 @@ import {
   protectedResourceMetadata,
   protectedResourceMetadataUrl,
 } from './metadata.ts';
-import { assertKnown } from './options.ts';
+import { assertFunction, assertKnown } from './options.ts';
 import { scopesOf } from './scopes.ts';
 import type { JwtVerifier } from './verifier.ts';
 
@@ -78,29 +78,31 @@ export function jwtGuard<C extends GenericClaims = AccessTokenClaims>(
     return { claims, clientId: claims.client_id as C['client_id'], subject: claims.sub, scopes };
   }
 
-  function pass(claims: C, scheme: Credentials['scheme'] | undefined): Pass<Principal<C>> {
-    const headers = nonceHeader(scheme, settings);
+  function pass(claims: C, headers: readonly HeaderEntry[]): Pass<Principal<C>> {
     const context = principal(claims);
     return headers.length === 0 ? { pass: true, context } : { pass: true, context, headers };
   }
 
   return (request) => {
     let scheme: Credentials['scheme'] | undefined;
+    let nonce = NO_HEADERS;
     try {
       const credentials = credentialsOf(request);
       scheme = credentials?.scheme;
-      if (credentials === undefined) return refuse(undefined, scheme, settings);
+      if (credentials === undefined) return refuse(undefined, scheme, nonce, settings);
+      // First of all: a clock that gives no time uses up no proof.
+      nonce = nonceHeader(credentials.scheme, settings);
       const presentation = presentationOf(credentials, request, settings);
       const answer = verifier.verifyNow(credentials.token, presentation);
-      if (!(answer instanceof Promise) && !isForm(request)) return pass(answer.claims, scheme);
+      if (!(answer instanceof Promise) && !isForm(request)) return pass(answer.claims, nonce);
       return Promise.resolve(answer)
         .then(async ({ claims }) => {
           if (isForm(request)) await assertNoTokenIn(request);
-          return pass(claims, scheme);
+          return pass(claims, nonce);
         })
-        .catch((error: unknown) => refuse(error, scheme, settings));
+        .catch((error: unknown) => refuse(error, scheme, nonce, settings));
     } catch (error) {
-      return refuse(error, scheme, settings);
+      return refuse(error, scheme, nonce, settings);
     }
   };
 }
@@ -131,13 +133,18 @@ function settle(verifier: Pick<JwtVerifier, 'dpop'>, options: JwtGuardOptions): 
     'clientCertificate',
   ]);
   const { scopes = [], realm, resourceMetadata, clientCertificate } = options;
-  if (!scopes.every((scope) => /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)))
+  if (!Array.isArray(scopes) || !scopes.every(isScopeToken))
     throw new TypeError('scopes must be scope tokens (RFC 6749 §3.3)');
-  const baseUrl = options.dpop?.baseUrl.replace(/\/$/, '');
+  for (const [name, value] of Object.entries({ realm, resourceMetadata })) {
+    if (value !== undefined && typeof value !== 'string')
+      throw new TypeError(`${name} must be a string`);
+  }
+  assertFunction('clientCertificate', clientCertificate);
+  const baseUrl = options.dpop && `${options.dpop.baseUrl}`.replace(/\/$/, '');
   if (baseUrl !== undefined) {
     assertFetchable('dpop.baseUrl', baseUrl, 'allowed');
     // The path would become part of it, and all requests would be alike to a proof.
-    if (baseUrl.includes('?')) throw new TypeError('dpop.baseUrl must have no query');
+    if (/[?#]/.test(baseUrl)) throw new TypeError('dpop.baseUrl must have no query or fragment');
     if (verifier.dpop === undefined)
       throw new TypeError('dpop needs a verifier that was made with the dpop option');
   }
@@ -146,6 +153,10 @@ function settle(verifier: Pick<JwtVerifier, 'dpop'>, options: JwtGuardOptions): 
     throw new TypeError('dpop.baseUrl is needed with a verifier that has dpop.required');
   const dpop = baseUrl === undefined ? undefined : verifier.dpop;
   return { scopes, realm, resourceMetadata, baseUrl, clientCertificate, dpop };
+}
+
+function isScopeToken(scope: unknown): boolean {
+  return typeof scope === 'string' && /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope);
 }
 
 function presentationOf(
@@ -157,6 +168,9 @@ function presentationOf(
     throw new JwtError('ERR_JWT_BOUND', 'The DPoP scheme is not accepted here');
   if (scheme === 'Bearer' && clientCertificate === undefined) return undefined;
   const { method, path, headers } = request;
+  // Anything else would go on where the host of our own address ends: `.evil.example/orders`.
+  if (scheme === 'DPoP' && !path.startsWith('/'))
+    throw new JwtError('ERR_JWT_REQUEST', 'The target of the request is no path');
   return {
     clientCertificate: clientCertificate?.(request),
     ...(scheme === 'DPoP'
@@ -165,12 +179,11 @@ function presentationOf(
   };
 }
 
+const NO_HEADERS: readonly HeaderEntry[] = [];
+
 /** The nonce to use next (RFC 9449 §8.2, §9), on every answer to the DPoP scheme. */
-function nonceHeader(
-  scheme: Credentials['scheme'] | undefined,
-  { dpop }: Settings,
-): readonly HeaderEntry[] {
-  if (scheme !== 'DPoP' || dpop?.nonces === undefined) return [];
+function nonceHeader(scheme: Credentials['scheme'], { dpop }: Settings): readonly HeaderEntry[] {
+  if (scheme !== 'DPoP' || dpop?.nonces === undefined) return NO_HEADERS;
   return [['dpop-nonce', dpop.nonces.issue()]];
 }
 
@@ -197,6 +210,7 @@ const TITLES: Readonly<Record<number, string>> = {
 function refuse(
   error: unknown,
   scheme: Credentials['scheme'] | undefined,
+  nonce: readonly HeaderEntry[],
   settings: Settings,
 ): Reply {
   if (error !== undefined && !(error instanceof JwtError)) throw error;
@@ -214,7 +228,7 @@ function refuse(
     headers: [
       ['content-type', 'application/problem+json'],
       ['cache-control', 'no-store'],
-      ...nonceHeader(scheme, settings),
+      ...nonce,
       ...(status === 503
         ? ([['retry-after', '5']] as const)
         : wwwAuthenticate(challenges(code, scheme, settings))),

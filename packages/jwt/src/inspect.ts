@@ -4,6 +4,7 @@ import { parseCompact } from './compact.ts';
 import { JwtError, type JwtErrorCode } from './errors.ts';
 import { type Finding, type FindingCode, finding } from './findings.ts';
 import type { JsonObject } from './json.ts';
+import { assertFunction, assertKnown } from './options.ts';
 import { sensitivePaths } from './sensitive-claims.ts';
 import { kindOf } from './token-kind.ts';
 import { COMMON_SECRETS } from './wordlist.ts';
@@ -31,9 +32,14 @@ const LAST_NUMERIC_DATE = 253_402_300_799;
 /**
  * Points out what is risky about a token, for audits and tests. Never throws, whatever the token, and never verifies: a
  * token without findings may still be forged, and only `createJwtVerifier` says whether to accept one.
+ * @throws TypeError naming the option that is wrong
  */
 export function inspectToken(token: string, options: InspectOptions = {}): Finding[] {
+  assertKnown('inspect option', options, ['wordlist', 'now']);
   const { wordlist = COMMON_SECRETS, now = Date.now } = options;
+  assertFunction('now', now);
+  // Its letters would be tried for words, and nothing found.
+  if (typeof wordlist === 'string') throw new TypeError('wordlist must be a list of words');
   const findings: Finding[] = [];
   const found = (code: FindingCode, detail: string): void => {
     findings.push(finding(code, detail));

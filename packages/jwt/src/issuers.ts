@@ -9,6 +9,7 @@ import {
   type IssuerOptions,
   issuersOf,
   type JwtVerifierOptions,
+  type KeysOptions,
   MAX_TOLERANCE_SECONDS,
   maxLifetimeOf,
   notNegative,
@@ -25,16 +26,27 @@ export interface TrustedIssuer {
   readonly keys: KeySource;
 }
 
-/** The trusted issuers by name. @throws TypeError naming the option that is wrong */
-export function trustedIssuers(options: JwtVerifierOptions): ReadonlyMap<string, TrustedIssuer> {
+/**
+ * The trusted issuers by name.
+ * @param now - milliseconds that never go back, by which keys age
+ * @throws TypeError naming the option that is wrong
+ */
+export function trustedIssuers(
+  options: JwtVerifierOptions,
+  now: () => number,
+): ReadonlyMap<string, TrustedIssuer> {
   const issuers = new Map(
-    issuersOf(options).map((issuer) => [issuer.issuer, trustedIssuer(issuer, options)]),
+    issuersOf(options).map((issuer) => [issuer.issuer, trustedIssuer(issuer, options, now)]),
   );
   assertOneFamily([...issuers.values()].flatMap(({ rules }) => rules.algorithms));
   return issuers;
 }
 
-function trustedIssuer(issuer: IssuerOptions, options: JwtVerifierOptions): TrustedIssuer {
+function trustedIssuer(
+  issuer: IssuerOptions,
+  options: JwtVerifierOptions,
+  now: () => number,
+): TrustedIssuer {
   // One that is there but undefined, as from JavaScript, must not switch off what the verifier demands.
   const own = Object.entries(issuer).filter(([, value]) => value !== undefined);
   const policy: TokenPolicy = { ...options, ...Object.fromEntries(own) };
@@ -48,13 +60,14 @@ function trustedIssuer(issuer: IssuerOptions, options: JwtVerifierOptions): Trus
     toleranceSeconds: toleranceOf(options),
     requiredClaims: requiredClaimsOf(policy.requiredClaims),
   };
-  return { rules, keys: keySourceOf(issuer, algorithms, options) };
+  return { rules, keys: keySourceOf(issuer, algorithms, options.keys, now) };
 }
 
 function keySourceOf(
   { issuer, key, jwks, jwksUri }: IssuerOptions,
   algorithms: readonly Algorithm[],
-  { keys, now }: JwtVerifierOptions,
+  keys: KeysOptions | undefined,
+  now: () => number,
 ): KeySource {
   if (key !== undefined) return staticKeys(keySet([importKey(key, algorithms)], true));
   if (jwks !== undefined) return staticKeys(keySet(importStaticJwks(jwks, algorithms)));

@@ -27,7 +27,7 @@ export function keySet(keys: readonly VerificationKey[], anyKid = false): KeySet
   };
 }
 
-/** Where a verifier gets an issuer's keys from. */
+/** Where a verifier gets an issuer's keys from. Its times are milliseconds that never go back. */
 export interface KeySource {
   /** The keys, if they may be used at this time without waiting. Starts whatever refreshing is due. */
   current(nowMs: number): KeySet | undefined;

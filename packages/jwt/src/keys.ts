@@ -8,6 +8,7 @@ import {
 import { types } from 'node:util';
 import { importJWK, type JSONWebKeySet, type JWK } from 'jose';
 import { type Algorithm, ruleOf } from './algorithms.ts';
+import { isOfSmallOrder } from './ed25519.ts';
 
 /** A key the user holds: PEM (SPKI or X.509 certificate), a JWK, a `KeyObject`, a `CryptoKey`; bytes for HMAC only. */
 export type KeyInput = string | JWK | KeyObject | webcrypto.CryptoKey | Uint8Array;
@@ -20,14 +21,39 @@ export interface VerificationKey {
 }
 
 const MIN_RSA_BITS = 2048;
+/** A check with a key beyond these takes a hundred times as long, and keys of proofs are of the caller's making. */
+const MAX_RSA_BITS = 8192;
 const MIN_RSA_EXPONENT = 65537n;
+/** FIPS 186-5 §A.1.1: below 2²⁵⁶. */
+const RSA_EXPONENT_LIMIT = 2n ** 256n;
 const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'priv'];
 
 /** Imports a key the user configured. @throws TypeError when it is unusable or would serve two algorithms. */
 export function importKey(input: KeyInput, algorithms: readonly Algorithm[]): VerificationKey {
   if (isJwk(input)) return importJwk(input, algorithms);
   const key = toKeyObject(input);
-  return { kid: undefined, algorithm: soleAlgorithm(key, algorithms), key };
+  const candidates = types.isCryptoKey(input)
+    ? algorithms.filter((name) => isMeantFor(input, name))
+    : algorithms;
+  return { kid: undefined, algorithm: soleAlgorithm(key, candidates), key };
+}
+
+const WEB_CRYPTO_NAMES: Readonly<Record<string, string>> = {
+  RS: 'RSASSA-PKCS1-v1_5',
+  PS: 'RSA-PSS',
+  ES: 'ECDSA',
+  Ed: 'Ed25519',
+  HS: 'HMAC',
+};
+
+/** A Web Crypto key says what it is for, as a JWK does with `alg` and `key_ops`. */
+function isMeantFor({ algorithm, usages }: webcrypto.CryptoKey, name: Algorithm): boolean {
+  const { hash } = algorithm as { readonly hash?: { readonly name: string } };
+  return (
+    usages.includes('verify') &&
+    algorithm.name === WEB_CRYPTO_NAMES[name.slice(0, 2)] &&
+    (hash === undefined || hash.name === `SHA-${name.slice(2)}`)
+  );
 }
 
 /** Imports one JWK (RFC 7517). @throws TypeError saying why it may not verify. */
@@ -108,7 +134,10 @@ function isJwk(input: KeyInput): input is JWK {
 function jwkToKeyObject(jwk: JWK): KeyObject {
   if (jwk.kty === 'oct') {
     if (typeof jwk.k !== 'string') throw new TypeError('"k" is missing');
-    return assertUsable(createSecretKey(Buffer.from(jwk.k, 'base64url')));
+    const secret = Buffer.from(jwk.k, 'base64url');
+    // Node's decoder would take a sentence for a secret.
+    if (secret.toString('base64url') !== jwk.k) throw new TypeError('"k" is not base64url');
+    return assertUsable(createSecretKey(secret));
   }
   // Whoever publishes the private half has lost the key: nothing signed with it proves anything.
   if (PRIVATE_MEMBERS.some((name) => name in jwk))
@@ -179,10 +208,15 @@ function assertStrong(key: KeyObject, algorithm: Algorithm): void {
     throw new TypeError(
       `a secret for ${algorithm} must have at least ${rule.minSecretBytes} bytes (RFC 7518 §3.2)`,
     );
+  if (rule.family === 'OKP' && isOfSmallOrder(key))
+    throw new TypeError('the key is a point of small order, which proves nothing');
   if (rule.family !== 'RSA') return;
   const { modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {};
   if (modulusLength < MIN_RSA_BITS)
     throw new TypeError(`an RSA key must have at least ${MIN_RSA_BITS} bits (RFC 7518 §3.3)`);
-  if (publicExponent < MIN_RSA_EXPONENT)
-    throw new TypeError(`an RSA exponent must be at least ${MIN_RSA_EXPONENT}`);
+  if (modulusLength > MAX_RSA_BITS)
+    throw new TypeError(`an RSA key must have at most ${MAX_RSA_BITS} bits`);
+  if (publicExponent < MIN_RSA_EXPONENT || publicExponent >= RSA_EXPONENT_LIMIT)
+    throw new TypeError(`an RSA exponent must be from ${MIN_RSA_EXPONENT} to below 2²⁵⁶`);
+  if (publicExponent % 2n === 0n) throw new TypeError('an RSA exponent must be odd');
 }

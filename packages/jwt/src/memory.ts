@@ -1,5 +1,6 @@
+import { timeOf } from './clock.ts';
 import { JwtError } from './errors.ts';
-import { assertKnown, positive } from './options.ts';
+import { assertFunction, assertKnown, positive } from './options.ts';
 import type { DenylistStore, DpopReplayStore } from './store.ts';
 
 export interface MemoryStoreOptions {
@@ -42,6 +43,7 @@ interface ExpiringSet {
 function expiringSet(options: MemoryStoreOptions): ExpiringSet {
   assertKnown('store option', options, ['maxEntries', 'now']);
   const { now = Date.now } = options;
+  assertFunction('now', now);
   const maxEntries = positive('maxEntries', options.maxEntries ?? 100_000);
   const expiresAtMs = new Map<string, number>();
   let sweepAgainAtMs = 0;
@@ -59,12 +61,12 @@ function expiringSet(options: MemoryStoreOptions): ExpiringSet {
     has(id) {
       const at = expiresAtMs.get(id);
       if (at === undefined) return false;
-      if (at > now()) return true;
+      if (at > timeOf(now)) return true;
       expiresAtMs.delete(id);
       return false;
     },
     extend(id, ttlMs) {
-      const nowMs = now();
+      const nowMs = timeOf(now);
       const before = expiresAtMs.get(id);
       if (before === undefined && expiresAtMs.size >= maxEntries) sweep(nowMs);
       if (before === undefined && expiresAtMs.size >= maxEntries) return 'full';

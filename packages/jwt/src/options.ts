@@ -121,6 +121,8 @@ const KEYS_NAMES: readonly string[] = [
 /** The issuers as a list, each checked. @throws TypeError naming the option and what was expected */
 export function issuersOf(options: JwtVerifierOptions): readonly IssuerOptions[] {
   assertKnown('option', options, VERIFIER_NAMES);
+  assertFunction('denylist', options.denylist);
+  assertFunction('now', options.now);
   if (options.keys) assertKnown('keys option', options.keys, KEYS_NAMES);
   const given =
     typeof options.issuer === 'string' ? [{ issuer: options.issuer }] : [options.issuer].flat();
@@ -195,6 +197,32 @@ export function notNegative(name: string, value: number): number {
   if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
     throw new TypeError(`${name} must be a finite number, 0 or above`);
   return value;
+}
+
+const LONGEST_TIMER_MS = 2_147_483_647;
+
+/** Milliseconds that Node's timers keep, in whole ones: asked to wait longer, they do not wait at all. */
+export function timerMs(name: string, value: number): number {
+  if (positive(name, value) > LONGEST_TIMER_MS)
+    throw new TypeError(`${name} must be at most ${LONGEST_TIMER_MS}`);
+  return Math.ceil(value);
+}
+
+/** Refuses what is there and cannot be called: with the first token it would be an outage. */
+export function assertFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function')
+    throw new TypeError(`${name} must be a function`);
+}
+
+/** The same for what has to have methods. */
+export function assertMethods<T extends object>(
+  name: string,
+  value: T | undefined,
+  methods: readonly (keyof T & string)[],
+): void {
+  const has = (method: keyof T): boolean => typeof value?.[method] === 'function';
+  if (value !== undefined && !methods.every(has))
+    throw new TypeError(`${name} must have ${methods.join(' and ')}`);
 }
 
 /** Refuses misspelt options: a `denylst` that is silently ignored protects nobody. */

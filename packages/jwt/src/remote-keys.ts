@@ -6,15 +6,15 @@ import { type KeysRequestReason, keyIgnored, keysFailed, keysRefreshed } from '.
 import { type FetchLike, fetchJson } from './fetch-json.ts';
 import { type KeySet, type KeySource, keySet } from './key-set.ts';
 import { importPublishedJwks, type VerificationKey } from './keys.ts';
-import { type KeysOptions, positive } from './options.ts';
+import { assertFunction, type KeysOptions, positive, timerMs } from './options.ts';
 
 export interface RemoteKeysOptions extends KeysOptions {
   readonly issuer: string;
   /** `undefined`: the issuer's metadata says. */
   readonly jwksUri: string | undefined;
   readonly algorithms: readonly Algorithm[];
-  /** Milliseconds since 1970. Default `Date.now`. */
-  readonly now?: (() => number) | undefined;
+  /** Milliseconds that never go back. */
+  readonly now: () => number;
 }
 
 /** Keys beyond this many in a set are not looked at. */
@@ -35,13 +35,14 @@ interface Budget {
  * `maxStaleSeconds` at most if it does not.
  */
 export function remoteKeys(options: RemoteKeysOptions): KeySource {
-  const { issuer, jwksUri, algorithms, now = Date.now, allowInsecureLoopback = false } = options;
+  const { issuer, jwksUri, algorithms, now, allowInsecureLoopback = false } = options;
   const maxAgeMs = positive('maxAgeSeconds', options.maxAgeSeconds ?? 600) * 1000;
   const maxStaleMs = positive('maxStaleSeconds', options.maxStaleSeconds ?? 3600) * 1000;
   const cooldownMs = positive('cooldownSeconds', options.cooldownSeconds ?? 30) * 1000;
-  const timeoutMs = positive('timeoutMs', options.timeoutMs ?? 5000);
-  const maxWaitMs = positive('maxWaitMs', options.maxWaitMs ?? 500);
+  const timeoutMs = timerMs('timeoutMs', options.timeoutMs ?? 5000);
+  const maxWaitMs = timerMs('maxWaitMs', options.maxWaitMs ?? 500);
   const maxBytes = positive('maxBytes', options.maxBytes ?? 256 * 1024);
+  assertFunction('keys.fetch', options.fetch);
   const fetch = options.fetch ?? (globalThis.fetch as unknown as FetchLike);
   if (maxStaleMs < maxAgeMs) throw new TypeError('maxStaleSeconds must not be below maxAgeSeconds');
   assertFetchable(
@@ -55,25 +56,11 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
   const unknown: Budget = { failures: 0, mayAskAtMs: 0 };
   let set: KeySet | undefined;
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
-  /** The latest the clock has said. */
-  let seenMs = Number.NEGATIVE_INFINITY;
   let lastFailure: unknown;
   let flight: Promise<KeySet> | undefined;
   /** Ends when those who wait for the flight have waited long enough. */
   let patience: Promise<void> | undefined;
   let waitedOut = false;
-
-  /** The age of the set. A clock that goes back takes the time of the fetch with it: keys do not grow younger. */
-  function ageMs(nowMs: number): number {
-    if (nowMs < seenMs) fetchedAtMs -= seenMs - nowMs;
-    seenMs = nowMs;
-    return nowMs - fetchedAtMs;
-  }
-
-  /** A time to wait for that is farther away than any pause was set by a clock that has gone back since. */
-  function mayAsk({ mayAskAtMs }: Budget, nowMs: number): boolean {
-    return nowMs >= mayAskAtMs || mayAskAtMs - nowMs > cooldownMs;
-  }
 
   function request(budget: Budget, reason: KeysRequestReason): Promise<KeySet> {
     patience = undefined;
@@ -82,7 +69,6 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       .then(
         (keys) => {
           fetchedAtMs = now();
-          seenMs = fetchedAtMs;
           // The issuer is back, whoever found out.
           known.failures = 0;
           unknown.failures = 0;
@@ -109,8 +95,13 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
     return flight;
   }
 
-  async function fetchSet(): Promise<VerificationKey[]> {
+  function fetchSet(): Promise<VerificationKey[]> {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]);
+    // Not every `fetch` heeds its signal, and as long as one is on its way no other starts.
+    return Promise.race([fetchKeys(signal), abortionOf(signal)]);
+  }
+
+  async function fetchKeys(signal: AbortSignal): Promise<VerificationKey[]> {
     const transport = { fetch, maxBytes, signal };
     // Discovery is repeated each time: an issuer that moves its keys away must not be stuck with the old place.
     const uri = jwksUri ?? (await discoverJwksUri(issuer, transport));
@@ -144,17 +135,17 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
 
   /** Starts a refresh if one is due, allowed and not on its way. */
   function refreshIfDue(nowMs: number): void {
-    if (flight || closing.signal.aborted || !mayAsk(known, nowMs)) return;
-    if (ageMs(nowMs) >= maxAgeMs * REFRESH_AHEAD) void request(known, 'age');
+    if (flight || closing.signal.aborted || nowMs < known.mayAskAtMs) return;
+    if (nowMs - fetchedAtMs >= maxAgeMs * REFRESH_AHEAD) void request(known, 'age');
   }
 
   return {
     current(nowMs) {
       if (set === undefined) return undefined;
       refreshIfDue(nowMs);
-      const age = ageMs(nowMs);
-      if (age < maxAgeMs) return set;
-      if (age >= maxStaleMs) return undefined;
+      const ageMs = nowMs - fetchedAtMs;
+      if (ageMs < maxAgeMs) return set;
+      if (ageMs >= maxStaleMs) return undefined;
       // Aged keys serve on only once the issuer has been given its chance to say that they changed.
       const answerMayCome = flight !== undefined && !waitedOut && !closing.signal.aborted;
       return answerMayCome && known.failures === 0 ? undefined : set;
@@ -166,11 +157,11 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
       const usable = this.current(nowMs);
       if (usable) return usable;
       if (flight === undefined) {
-        if (!mayAsk(known, nowMs)) throw unavailable();
+        if (nowMs < known.mayAskAtMs) throw unavailable();
         void request(known, set ? 'age' : 'initial');
       }
       if (flight === undefined) throw unavailable();
-      if (set === undefined || ageMs(nowMs) >= maxStaleMs) return flight;
+      if (set === undefined || nowMs - fetchedAtMs >= maxStaleMs) return flight;
       const stale = set;
       patience ??= delay(maxWaitMs).then(() => {
         waitedOut = true;
@@ -181,7 +172,7 @@ export function remoteKeys(options: RemoteKeysOptions): KeySource {
     reload(nowMs) {
       if (closing.signal.aborted) return undefined;
       if (flight) return flight;
-      if (!mayAsk(unknown, nowMs)) return undefined;
+      if (nowMs < unknown.mayAskAtMs) return undefined;
       return request(unknown, 'unknown-kid');
     },
 
@@ -204,6 +195,12 @@ function sameKeys(before: readonly VerificationKey[], after: readonly Verificati
       );
     })
   );
+}
+
+function abortionOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+  });
 }
 
 function delay(ms: number): Promise<void> {

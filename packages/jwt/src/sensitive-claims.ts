@@ -26,9 +26,16 @@ function walk(value: object, path: string, depth: number, found: string[]): void
       walk(member, at, depth + 1, found);
     } else if (isTelling(member) && (isSensitiveName(name) || looksSensitive(member))) {
       // A name out of the token is quoted, and cut: it goes to reports and terminals.
-      found.push(JSON.stringify(at.slice(0, 100)));
+      found.push(JSON.stringify(at.slice(0, 100)).replace(CONTROL, escaped));
     }
   }
+}
+
+/** Control characters that JSON leaves as they are, and those that turn the direction of a text. */
+const CONTROL = /\p{C}/gu;
+
+function escaped(character: string): string {
+  return `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`;
 }
 
 /** A yes or no gives nothing away: `must_change_password`. */

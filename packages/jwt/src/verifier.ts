@@ -17,7 +17,8 @@ import { checkClaims, checkHeader, checkTimes, issuerClaim } from './rules.ts';
 export interface JwtVerifier<C extends GenericClaims = AccessTokenClaims> {
   /**
    * @param presentation - what else came with the token, if it is bound to its holder
-   * @throws JwtError (as a rejection) unless the token is to be accepted now
+   * @throws JwtError (as a rejection) unless the token is to be accepted now; TypeError for a member of the presentation
+   * that is not known, such as the options other libraries take here
    */
   readonly verify: (token: string, presentation?: Presentation) => Promise<VerifiedToken<C>>;
   /**
@@ -49,6 +50,11 @@ type ProfileInIssuers<I> = I extends readonly (infer One)[]
     : never;
 
 const MAX_HEADERS = 64;
+
+const PRESENTATION_NAMES: readonly string[] = [
+  'dpop',
+  'clientCertificate',
+] satisfies (keyof Presentation)[];
 
 /** A token whose signature and lasting claims were found good, with these keys. */
 interface Entry {
@@ -84,7 +90,8 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
   options: O,
 ): JwtVerifier<ClaimsOf<O>> {
   const given: JwtVerifierOptions = options;
-  const issuers = trustedIssuers(given);
+  // Keys, like tokens, come back to life by no step of the clock.
+  const issuers = trustedIssuers(given, () => clock().latestMs);
   const maxTokenBytes = positive('maxTokenBytes', given.maxTokenBytes ?? 8192);
   const cache = cacheOf(given.cache);
   const headers = new Map<string, TokenHeader>();
@@ -98,7 +105,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     // From JavaScript anything may come.
     const entry = typeof text === 'string' ? cache?.get(text) : undefined;
     if (entry !== undefined) {
-      if (entry.issuer.keys.current(at.nowMs) === entry.keys)
+      if (entry.issuer.keys.current(at.latestMs) === entry.keys)
         return accept(entry, { text, presentation, at, cached: true });
       cache?.delete(text);
     }
@@ -108,9 +115,9 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     const { header } = jws;
     checkHeader(header, issuer.rules);
     const candidate = { text, jws, header, issuer, presentation };
-    const keys = issuer.keys.current(at.nowMs);
+    const keys = issuer.keys.current(at.latestMs);
     if (keys !== undefined) return verifyWith(keys, candidate, at);
-    return issuer.keys.load(at.nowMs).then((loaded) => verifyWith(loaded, candidate, clock()));
+    return issuer.keys.load(at.latestMs).then((loaded) => verifyWith(loaded, candidate, clock()));
   }
 
   function verifyWith(keys: KeySet, candidate: Candidate, at: Instant): MaybeLater<Answer> {
@@ -118,7 +125,7 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     const key = keys.find(header.alg, header.kid);
     if (key !== undefined)
       return accept(verifyFresh(candidate, keys, key), { text, presentation, at, cached: false });
-    const reloading = issuer.keys.reload(at.nowMs);
+    const reloading = issuer.keys.reload(at.latestMs);
     if (reloading === undefined) throw unknownKey();
     return reloading.then((reloaded) => {
       const found = reloaded.find(header.alg, header.kid);
@@ -161,6 +168,8 @@ export function createJwtVerifier<const O extends JwtVerifierOptions>(
     claims: GenericClaims,
     { text, presentation, at }: Use,
   ): UsedProof | undefined {
+    if (presentation !== undefined)
+      assertKnown('presentation member', presentation, PRESENTATION_NAMES);
     return checkBinding(claims, { token: text, presentation, dpop, at, toleranceSeconds });
   }
 

@@ -65,6 +65,22 @@ describe('steadyClock', () => {
     expect(steps).toEqual([]);
   });
 
+  it('goes on at the pace of a clock that has no monotonic one beside it', () => {
+    let wall = 1e12;
+    const read = steadyClock({ now: () => wall, toleranceMs: 5000 });
+    read();
+    wall += 1000;
+    expect(read()).toEqual({ nowMs: wall, latestMs: wall });
+    wall -= 3_600_000;
+    expect(read()).toEqual({ nowMs: wall, latestMs: 1e12 + 1000 });
+    wall += 60_000;
+    expect(read()).toEqual({ nowMs: wall, latestMs: 1e12 + 61_000 });
+    wall -= 1;
+    expect(read().latestMs).toBe(1e12 + 61_000);
+    wall += 7_200_000;
+    expect(read()).toEqual({ nowMs: wall, latestMs: 1e12 + 61_000 + 7_200_000 });
+  });
+
   it('tells of a step once', () => {
     const steps: unknown[] = [];
     const listen = (message: unknown) => steps.push(message);

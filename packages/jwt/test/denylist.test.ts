@@ -102,6 +102,18 @@ describe('createDenylist', () => {
     await expect(jwt.verify(token(key))).resolves.toBeDefined();
   });
 
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])(
+    'does not say that a token is revoked when its clock gives no time: %s',
+    async (wrong) => {
+      const added: string[] = [];
+      const store = { add: (id: string) => void added.push(id), has: () => false };
+      const denylist = createDenylist({ store, now: () => wrong });
+      const revoking = denylist.revoke({ iss: 'a', jti: 'b', exp: NOW + 240 });
+      await expect(revoking).rejects.toThrow(refusal('ERR_JWT_CLOCK'));
+      expect(added).toEqual([]);
+    },
+  );
+
   it.each([
     [{ onStoreError: 'ignore' }, /onStoreError/],
     [{ ttlMs: 1 }, /unknown denylist option "ttlMs"/],

@@ -231,6 +231,38 @@ describe('RFC 9449 §4.3', () => {
     await expect(verifier().verify(bound, attempt)).resolves.toBeDefined();
   });
 
+  it.each([
+    'https://api.example.com/admin/../orders',
+    'https://api.example.com/admin/..',
+    'https://api.example.com/admin/%2e%2E/orders',
+    'https://api.example.com/./orders',
+    'https://api.example.com/admin\\..\\orders',
+    'https://api.example.com/admin/..?page=2',
+  ])('refuses, check 9: a request for %s, which a router reads differently', async (requested) => {
+    const htu = new URL(requested).href;
+    const attempt = presented(proof({ payload: { htu } }), { url: requested });
+    await expect(verifier().verify(bound, attempt)).rejects.toThrow(refusal(bad));
+  });
+
+  it.each(['https://api.example.com/a..b/...', 'https://api.example.com/orders?path=/../x'])(
+    'accepts, check 9: dots that mean nothing, as in %s',
+    async (requested) => {
+      const attempt = presented(proof({ payload: { htu: requested } }), { url: requested });
+      await expect(verifier().verify(bound, attempt)).resolves.toBeDefined();
+    },
+  );
+
+  it.each([undefined, null, 7, {}])('refuses, check 1: %j for a header', async (value) => {
+    await expect(verifier().verify(bound, presented(value as never))).rejects.toThrow(refusal(bad));
+  });
+
+  it('refuses, check 8: a proof for no method, however little is known of the request', async () => {
+    const attempt = presented(proof({ payload: { htm: undefined } }), {
+      method: undefined as never,
+    });
+    await expect(verifier().verify(bound, attempt)).rejects.toThrow(refusal(bad));
+  });
+
   it.each([65, -5])('accepts, check 11: a proof %i s old', async (age) => {
     const attempt = presented(proof({ payload: { iat: NOW - age } }));
     await expect(verifier().verify(bound, attempt)).resolves.toBeDefined();
@@ -260,6 +292,17 @@ describe('RFC 9449 §4.3', () => {
     );
   });
 });
+
+it.each([undefined, 1, 'yes', Promise.resolve(true), Promise.resolve(false)])(
+  'a nonce is refused unless the answer is yes: %s',
+  async (answer) => {
+    const nonces = { issue: () => 'nonce', accepts: (() => answer) as unknown as () => boolean };
+    const attempt = presented(proof({ payload: { nonce: 'any' } }));
+    await expect(verifier({ nonces }).verify(bound, attempt)).rejects.toThrow(
+      refusal('ERR_JWT_DPOP_NONCE'),
+    );
+  },
+);
 
 it.each([Number.NaN, Number.POSITIVE_INFINITY, -1])(
   'a nonce is neither made nor accepted by a clock that gives no time: %d',

@@ -326,8 +326,37 @@ describe('DPoP at the guard', () => {
     ).toEqual([]);
   });
 
+  it('takes no target that is no path for the end of its own address', async () => {
+    // HTTP/2 lets one through under a scheme of the caller's making.
+    const elsewhere = proof({ htu: 'https://api.example.com.evil.example/orders' });
+    const asked = { ...asking([elsewhere]), path: '.evil.example/orders' };
+    const verdict = await ask(asked, { dpop: { baseUrl: 'https://api.example.com' } }, jwt());
+    expect(statusOf(verdict)).toBe(400);
+  });
+
+  it('answers 503 when the clock of the nonces gives no time, whatever the token', async () => {
+    const nonces = dpopNonces({ secrets: [Buffer.alloc(32)], now: () => Number.NaN });
+    for (const text of [bound, 'x']) {
+      const verdict = await ask(
+        asking([proof({ nonce: 'x' })], 'DPoP', text),
+        { dpop: { baseUrl } },
+        jwt({ nonces }),
+      );
+      expect(statusOf(verdict)).toBe(503);
+      expect(headersOf(verdict, 'dpop-nonce')).toEqual([]);
+    }
+  });
+
   it.each([
     [{ dpop: { baseUrl: 'api.example.com' } }, /baseUrl/],
+    [{ dpop: { baseUrl: 'https://api.example.com#' } }, /baseUrl/],
+    [{ dpop: {} }, /baseUrl/],
+    [{ dpop: true }, /baseUrl/],
+    [{ scopes: 'orders:read' }, /^scopes must be/],
+    [{ scopes: [1] }, /^scopes must be/],
+    [{ realm: 7 }, /^realm must be a string/],
+    [{ resourceMetadata: new URL(ISSUER) }, /^resourceMetadata must be a string/],
+    [{ clientCertificate: 'PEM' }, /^clientCertificate must be/],
     [{ dpop: { baseUrl: 'https://api.example.com/?v=1' } }, /baseUrl/],
     [{ scopes: ['a b'] }, /scope tokens/],
     [{ scope: 'a' }, /unknown guard option "scope"/],
@@ -364,6 +393,7 @@ describe('a token bound to a certificate (RFC 8705 §3)', () => {
 
   it.each([
     ['none', undefined],
+    ['null', null as never],
     ['an empty one', new Uint8Array()],
     ['another', Buffer.concat([der, Buffer.from([0])])],
     ['something that is none', 'certificate'],

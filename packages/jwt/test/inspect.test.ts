@@ -26,6 +26,24 @@ describe('inspectToken', () => {
     expect(inspect(signed())).toEqual([]);
   });
 
+  it('shows names of claims so that no terminal obeys them', () => {
+    const obeyed = '\u009b2J_password \u202e_password \u0007_password \u007f_password'.split(' ');
+    const payload = claims(Object.fromEntries(obeyed.map((name) => [name, 'x'])));
+    const finding = inspectToken(signed(payload), { now }).at(0);
+    expect(finding?.code).toBe('JWT_SENSITIVE_CLAIM');
+    expect(finding?.detail).toContain('\\u009b2J_password');
+    expect(finding?.detail).not.toMatch(/\p{C}/u);
+  });
+
+  it.each([
+    ['a text for a list of words', { wordlist: 'secret\npassword' }, /wordlist must be a list/],
+    ['a misspelt option', { words: ['secret'] }, /unknown inspect option "words"/],
+    ['a time for a clock', { now: 1e12 }, /now must be a function/],
+  ])('refuses %s: it would find nothing', (_, options, message) => {
+    expect(() => inspectToken(hmac('letmein'), options as never)).toThrow(TypeError);
+    expect(() => inspectToken(hmac('an unguessable one'), options as never)).toThrow(message);
+  });
+
   it.each(['none', 'None', 'NONE', 'nOnE'])('finds alg %s', (alg) => {
     expect(inspect(`${encode(header({ alg }))}.${encode(claims())}.`)).toContain('JWT_ALG_NONE');
   });

@@ -1,4 +1,4 @@
-import { createSecretKey, generateKeyPairSync } from 'node:crypto';
+import { createSecretKey, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
 import { types } from 'node:util';
 import { importSPKI, type JWK } from 'jose';
 import { describe, expect, it } from 'vitest';
@@ -112,6 +112,92 @@ describe('a static key', () => {
   });
 });
 
+/** An RSA key that nobody holds the other half of. */
+function rsaJwk(modulusBits: number, exponent: bigint): JWK {
+  const n = randomBytes(modulusBits / 8);
+  n[0] = 0x80;
+  n[n.length - 1] = 1;
+  const hex = exponent.toString(16);
+  const e = Buffer.from(hex.padStart(hex.length + (hex.length % 2), '0'), 'hex');
+  return { kty: 'RSA', n: n.toString('base64url'), e: e.toString('base64url') };
+}
+
+describe('an RSA key', () => {
+  it.each([
+    ['of 8192 bits', rsaJwk(8192, 65537n)],
+    ['with the largest exponent (FIPS 186-5 §A.1.1)', rsaJwk(2048, 2n ** 256n - 1n)],
+  ])('serves: %s', (_, key) => {
+    expect(() => verifier({ key })).not.toThrow();
+  });
+
+  // Whoever makes such a key for proofs of DPoP pays a hundredth of what each costs the server.
+  it.each([
+    ['of 16384 bits', rsaJwk(16_384, 65537n), /8192 bits/],
+    ['with an exponent of 257 bits', rsaJwk(3072, 2n ** 256n + 1n), /exponent/],
+    ['with an exponent as long as its modulus', rsaJwk(3072, 2n ** 3071n + 1n), /exponent/],
+    ['with an even exponent', rsaJwk(2048, 65538n), /exponent/],
+  ])('is refused: %s', (_, key, message) => {
+    expect(() => verifier({ key })).toThrow(message);
+  });
+});
+
+describe('an Ed25519 key', () => {
+  // OpenSSL before 3.5, as in Node 22, takes signatures over any text for good with some of them.
+  const smallOrder = [
+    '00'.repeat(32),
+    `01${'00'.repeat(31)}`,
+    '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+    'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
+    `ec${'ff'.repeat(30)}7f`,
+    `ed${'ff'.repeat(30)}7f`,
+    `ee${'ff'.repeat(30)}7f`,
+  ];
+
+  it.each(smallOrder.flatMap((point) => [[point, 0] as const, [point, 0x80] as const]))(
+    'is refused when its point is of small order: %s, %i',
+    (point, sign) => {
+      const x = Buffer.from(point, 'hex');
+      x[31] = (x[31] ?? 0) | sign;
+      const key = { kty: 'OKP', crv: 'Ed25519', x: x.toString('base64url') };
+      expect(() => verifier({ key, algorithms: ['EdDSA'] })).toThrow(/small order/);
+    },
+  );
+});
+
+describe('a key of Web Crypto', () => {
+  const hmac = (usages: ('sign' | 'verify')[]) =>
+    webcrypto.subtle.generateKey({ name: 'HMAC', hash: 'SHA-512' }, true, usages);
+
+  it.each([
+    ['another hash', () => importSPKI(pem, 'RS512'), ['RS256']],
+    ['another padding', () => importSPKI(pem, 'PS256'), ['RS256']],
+    ['encryption', () => importSPKI(pem, 'RSA-OAEP-256'), ['RS256']],
+    ['another hash', () => hmac(['sign', 'verify']), ['HS256']],
+    ['signing alone', () => hmac(['sign']), ['HS512']],
+  ] as const)('is refused when it is for %s, %#', async (_, make, algorithms) => {
+    const key = await make();
+    expect(() => verifier({ key, algorithms })).toThrow(/none of the allowed/);
+  });
+
+  it('serves the algorithm it is for, also where others are allowed', async () => {
+    const pss = signingKey('PS256');
+    const spki = pss.publicKey.export({ type: 'spki', format: 'pem' }).toString();
+    const key = await importSPKI(spki, 'PS256');
+    const jwt = verifier({ key, algorithms: ['RS256', 'PS256'] });
+    await expect(jwt.verify(token(pss))).resolves.toBeDefined();
+  });
+
+  it.each(['RS512', 'PS384', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'] as const)(
+    'serves %s',
+    async (algorithm) => {
+      const signer = signingKey(algorithm);
+      const spki = signer.publicKey.export({ type: 'spki', format: 'pem' }).toString();
+      const jwt = verifier({ key: await importSPKI(spki, algorithm), algorithms: [algorithm] });
+      await expect(jwt.verify(token(signer))).resolves.toBeDefined();
+    },
+  );
+});
+
 describe('HMAC', () => {
   const secret = Buffer.alloc(32, 7);
   const signer = { algorithm: 'HS256', privateKey: createSecretKey(secret) };
@@ -142,6 +228,11 @@ describe('HMAC', () => {
       'a secret of 63 bytes for HS512',
       { key: Buffer.alloc(63), algorithms: ['HS512'] },
       /64 bytes/,
+    ],
+    [
+      'a secret in a JWK that is no base64url',
+      { key: { kty: 'oct', k: 'correct horse battery staple, '.repeat(3) }, algorithms: ['HS256'] },
+      /"k" is not base64url/,
     ],
     ['a secret without asking for HMAC', { key: secret }, /none of the allowed/],
     ['a public key as the secret', { key: Buffer.from(pem), algorithms: ['HS256'] }, /PEM text/],

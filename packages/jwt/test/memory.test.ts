@@ -23,6 +23,29 @@ dpopReplayStoreContract('memoryDpopReplayStore', () => {
   return { store: memoryDpopReplayStore({ now }), pass };
 });
 
+describe('a memory store whose clock gives no time', () => {
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
+    'says so, and does not take what is in it for expired: %s',
+    async (wrong) => {
+      let time = 1e12;
+      const now = () => time;
+      const [denylist, proofs] = [memoryDenylistStore({ now }), memoryDpopReplayStore({ now })];
+      await denylist.add('a', 1000);
+      await proofs.claim('a', 1000);
+      time = wrong;
+      for (const ask of [
+        () => denylist.has('a'),
+        () => denylist.add('b', 1000),
+        () => proofs.claim('a', 1000),
+        () => proofs.claim('b', 1000),
+      ])
+        expect(ask).toThrow(refusal('ERR_JWT_CLOCK'));
+      time = 1e12;
+      expect([denylist.has('a'), proofs.claim('a', 1000)]).toEqual([true, false]);
+    },
+  );
+});
+
 describe('a memory store that is full', () => {
   it('refuses to revoke rather than forget what is revoked', async () => {
     const { now, pass } = clock();

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { createJwtVerifier, type JwtVerifierOptions } from '../src/index.ts';
-import { AUDIENCE, ISSUER, signingKey } from './issuer.ts';
+import {
+  createDenylist,
+  createJwtVerifier,
+  dpopNonces,
+  type JwtVerifierOptions,
+  memoryDenylistStore,
+} from '../src/index.ts';
+import { AUDIENCE, ISSUER, signingKey, token } from './issuer.ts';
+import { refusal } from './refusal.ts';
 
 const key = signingKey('ES256').publicKey;
 const issuer = { issuer: ISSUER, key, algorithms: ['ES256'] };
@@ -54,10 +61,53 @@ describe('createJwtVerifier refuses', () => {
       { issuer: ISSUER, keys: { maxStaleSeconds: 1 } },
       /maxStaleSeconds/,
     ],
+    ['a request for keys that takes for ever', { keys: { timeoutMs: 1e10 } }, /timeoutMs/],
+    ['a wait for keys that takes for ever', { keys: { maxWaitMs: 1e10 } }, /maxWaitMs/],
+    ['a denylist for the check of one', { denylist: createDenylist() }, /denylist must be a func/],
+    ['no denylist where one was meant', { denylist: null }, /denylist must be a function/],
+    ['a time for a clock', { now: 1e12 }, /now must be a function/],
+    ['a dispatcher for fetch', { keys: { fetch: {} } }, /keys.fetch must be a function/],
+    ['nonces that are none', { dpop: { nonces: true } }, /dpop.nonces must have issue and accepts/],
+    ['a store for something else', { dpop: { replayStore: new Map() } }, /dpop.replayStore must/],
     ['keys of no age', { issuer: ISSUER, keys: { maxAgeSeconds: 0 } }, /maxAgeSeconds/],
   ])('%s', (_, changes, message) => {
-    const options = { issuer, audience: AUDIENCE, ...changes } as JwtVerifierOptions;
+    const from = 'keys' in changes ? ISSUER : issuer;
+    const options = { issuer: from, audience: AUDIENCE, ...changes } as JwtVerifierOptions;
     expect(() => createJwtVerifier(options)).toThrow(TypeError);
     expect(() => createJwtVerifier(options)).toThrow(message);
   });
+});
+
+it.each([
+  ['createDenylist', () => createDenylist({ store: new Map() as never }), /store must have add/],
+  ['createDenylist', () => createDenylist({ now: 0 as never }), /now must be a function/],
+  ['memoryDenylistStore', () => memoryDenylistStore({ now: 0 as never }), /now must be a function/],
+  ['dpopNonces', () => dpopNonces({ secrets: 'x' as never }), /secrets must be a list/],
+  [
+    'dpopNonces',
+    () => dpopNonces({ secrets: [Buffer.alloc(32)], now: 0 as never }),
+    /now must be a function/,
+  ],
+])('%s refuses what it could not use: %#', (_, make, message) => {
+  expect(make).toThrow(TypeError);
+  expect(make).toThrow(message);
+});
+
+it('takes any part of a millisecond to wait for keys', async () => {
+  const asked: AbortSignal[] = [];
+  const jwt = createJwtVerifier({
+    issuer: ISSUER,
+    audience: AUDIENCE,
+    keys: {
+      timeoutMs: 100_000.5,
+      fetch: (_, { signal }) => {
+        asked.push(signal);
+        return Promise.reject(new Error('down'));
+      },
+    },
+  });
+  await expect(jwt.verify(token(signingKey(), { iss: ISSUER }))).rejects.toThrow(
+    refusal('ERR_JWT_KEYS_UNAVAILABLE'),
+  );
+  expect(asked).toHaveLength(2);
 });

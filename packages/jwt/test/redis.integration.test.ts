@@ -1,4 +1,4 @@
-import { type RedisServer, startRedis } from '@countersign/testkit/redis';
+import { type RedisServer, startRedis, startRedisCluster } from '@countersign/testkit/redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDenylist } from '../src/index.ts';
 import { redisDenylist, redisDpopReplayStore } from '../src/redis.ts';
@@ -64,6 +64,28 @@ describe('what is kept in Redis', () => {
       refusal('ERR_JWT_DENYLIST_UNAVAILABLE'),
     );
   });
+});
+
+it('is one store for all processes on a Cluster, whatever slots the keys are in', async () => {
+  const cluster = await startRedisCluster();
+  try {
+    const [one, two] = [cluster.client(), cluster.client()] as const;
+    const proofs = [one, two].map((redis) => redisDpopReplayStore(redis, { timeoutMs }));
+    const lists = [one, two].map((redis) => redisDenylist(redis, { timeoutMs }));
+    const ids = Array.from({ length: 60 }, (_, index) => `id-${index}`);
+    const claimed = await Promise.all(
+      ids.flatMap((id) => proofs.map(async (store) => store.claim(id, 60_000))),
+    );
+    expect(claimed.filter((won) => won)).toHaveLength(ids.length);
+    await Promise.all(ids.map(async (id, index) => lists[index % 2]?.add(id, 60_000)));
+    const revoked = await Promise.all(
+      ids.flatMap((id) => lists.map(async (store) => store.has(id))),
+    );
+    expect(revoked.every((answer) => answer)).toBe(true);
+    expect(await lists[0]?.has('another')).toBe(false);
+  } finally {
+    await cluster.stop();
+  }
 });
 
 it('refuses what is no client of ioredis when it is made', () => {

@@ -1,4 +1,5 @@
-import { describe, expect, it } from 'vitest';
+import { performance } from 'node:perf_hooks';
+import { describe, expect, it, vi } from 'vitest';
 import { createJwtVerifier, JwtError, type JwtVerifierOptions } from '../src/index.ts';
 import { AUDIENCE, claims, header, ISSUER, NOW, now, signingKey, token } from './issuer.ts';
 import { refusal } from './refusal.ts';
@@ -49,6 +50,24 @@ describe('createJwtVerifier', () => {
     'accepts typ %s (RFC 7515 §4.1.9)',
     async (typ) => {
       await expect(verifier().verify(token(key, claims(), header({ typ })))).resolves.toBeDefined();
+    },
+  );
+
+  it.each([
+    { audience: AUDIENCE },
+    { clientCert: 'PEM' },
+    { scopes: ['orders:read'] },
+    'secret',
+    7,
+  ])(
+    'does not pass over what it was given beside a token and does not know: %j',
+    async (presentation) => {
+      const jwt = verifier();
+      for (const each of ['fresh', 'cached'])
+        await expect(jwt.verify(token(key), presentation as never), each).rejects.toThrow(
+          TypeError,
+        );
+      await expect(jwt.verify(token(key), {})).resolves.toBeDefined();
     },
   );
 
@@ -232,6 +251,91 @@ describe('the cache', () => {
     time = NOW;
     await expect(jwt.verify(text)).rejects.toThrow(refusal('ERR_JWT_EXPIRED'));
   });
+});
+
+describe('published keys, when the clock steps back', () => {
+  const removed = signingKey('RS256', 'removed');
+
+  /** A verifier in use, its issuer, and a token by a key that the issuer removes then. */
+  async function inUse(changes: Partial<JwtVerifierOptions> = {}) {
+    const issuer = { keys: [removed.jwk], asked: 0, away: false };
+    const jwt = verifier({
+      issuer: { issuer: ISSUER, jwksUri: `${ISSUER}/jwks` },
+      maxLifetimeSeconds: 1e6,
+      keys: {
+        fetch: async () => {
+          issuer.asked += 1;
+          if (issuer.away) throw new Error('connection refused');
+          return { status: 200, body: body(JSON.stringify({ keys: issuer.keys })) };
+        },
+      },
+      ...changes,
+    });
+    const text = token(
+      removed,
+      claims({ iat: NOW - 1e5, exp: NOW + 1e5 }),
+      header({ kid: 'removed' }),
+    );
+    await jwt.verify(text);
+    issuer.keys = [key.jwk];
+    return { jwt, text, issuer };
+  }
+
+  it('are asked for again although time has hidden the step', async () => {
+    const time = { wall: NOW * 1000, monotonic: 0 };
+    const spies = [
+      vi.spyOn(Date, 'now').mockImplementation(() => time.wall),
+      vi.spyOn(performance, 'now').mockImplementation(() => time.monotonic),
+    ];
+    const { jwt, text } = await inUse({ now: undefined as never });
+    time.monotonic += 7_200_000;
+    time.wall += 60_000;
+    await expect(jwt.verify(text)).rejects.toThrow(refusal('ERR_JWT_KEY_UNKNOWN'));
+    for (const spy of spies) spy.mockRestore();
+  });
+
+  it('age on, and are trusted no longer than ever while the issuer is away', async () => {
+    let time = NOW * 1000;
+    const { jwt, text, issuer } = await inUse({ now: () => time });
+    issuer.away = true;
+    time += 1_800_000;
+    await jwt.verify(text);
+    time -= 36_000_000;
+    await expect(jwt.verify(text)).resolves.toBeDefined();
+    time += 1_800_000;
+    await expect(jwt.verify(text)).rejects.toThrow(refusal('ERR_JWT_KEYS_UNAVAILABLE'));
+  });
+
+  it('are asked for again soon', async () => {
+    let time = NOW * 1000;
+    const { jwt, text, issuer } = await inUse({ now: () => time });
+    issuer.away = true;
+    time += 1_800_000;
+    await jwt.verify(text);
+    time -= 36_000_000;
+    await jwt.verify(text);
+    const { asked } = issuer;
+    time += 30_000;
+    await jwt.verify(text);
+    expect(issuer.asked).toBe(asked + 1);
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])(
+    'do not come at a time that is none: %s',
+    async (wrong) => {
+      let time = NOW * 1000;
+      const { jwt, text, issuer } = await inUse({ now: () => time });
+      time += 3_600_000;
+      for (const away of [true, false]) {
+        issuer.away = away;
+        const verifying = jwt.verify(text);
+        time = wrong;
+        await expect(verifying).rejects.toThrow(JwtError);
+        time = NOW * 1000 + 3_600_000;
+      }
+      await expect(jwt.verify(text)).rejects.toThrow(refusal('ERR_JWT_KEY_UNKNOWN'));
+    },
+  );
 });
 
 describe('a denylist that cannot be asked', () => {

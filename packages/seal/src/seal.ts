@@ -70,6 +70,8 @@ function promptSeal(ring: readonly NamedKey[]): PromptSeal {
 }
 
 function lateSeal(ring: readonly KeyHolder[], current: KeyHolder): Seal {
+  // First those that are there: what they sealed opens while the others cannot be got.
+  const opening = ring.toSorted((one, other) => Number(isThere(other)) - Number(isThere(one)));
   return {
     ready() {
       const key = keyOf(current);
@@ -82,11 +84,14 @@ function lateSeal(ring: readonly KeyHolder[], current: KeyHolder): Seal {
     async open(bytes, name) {
       const aad = authenticated(name);
       const sealed = sealedBytes(bytes);
-      for (const holder of ring) {
-        const key = await keyOf(holder);
-        if (sealedBy(key, sealed)) return decrypt(key, sealed, aad);
+      let failure: unknown;
+      for (const holder of opening) {
+        const key = await Promise.resolve(keyOf(holder)).catch((error: unknown) => {
+          failure ??= error;
+        });
+        if (key && sealedBy(key, sealed)) return decrypt(key, sealed, aad);
       }
-      throw unknownKey();
+      throw failure ?? unknownKey();
     },
   };
 }

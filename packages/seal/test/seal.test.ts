@@ -189,6 +189,20 @@ describe('keys', () => {
     expect((await seal.open(own, 'id')).equals(plain)).toBe(true);
   });
 
+  test('of which one cannot be got: what another sealed opens, and one that is there asks nobody', async () => {
+    const [there, got] = [randomBytes(32), randomBytes(32)];
+    const away = vi.fn((): never => {
+      throw new Error('no vault');
+    });
+    const seal = createSeal([away, async () => got, there]);
+    const byThere = createSeal([there]).seal(plain, 'id');
+    expect((await seal.open(byThere, 'id')).equals(plain)).toBe(true);
+    expect(away).not.toHaveBeenCalled();
+    const byGot = createSeal([got]).seal(plain, 'id');
+    expect((await seal.open(byGot, 'id')).equals(plain)).toBe(true);
+    await expect(seal.open(byGot, 'other')).rejects.toEqual(refusal('ERR_SEAL_ALTERED'));
+  });
+
   test('that must be got open what each of them sealed', async () => {
     const keys = [randomBytes(32), randomBytes(32), randomBytes(32)];
     const seal = createSeal(keys.map((key, index) => (index === 1 ? key : async () => key)));
