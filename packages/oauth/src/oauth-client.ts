@@ -25,6 +25,7 @@ import type { ClientAuth } from './client-auth.ts';
 import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
 import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { requests, retries } from './events.ts';
+import { inTime } from './in-time.ts';
 import { refusal } from './refusal.ts';
 import { type TransportOptions, transport } from './transport.ts';
 
@@ -241,26 +242,6 @@ export function oauthClient(
       }
     },
   };
-}
-
-/** Ends the wait for what is not this call's alone. Nothing was sent: its code must say so, and not that an answer is due. */
-async function inTime<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-  code: OAuthErrorCode,
-  what: string,
-): Promise<T> {
-  let stop: (() => void) | undefined;
-  const late = new Promise<never>((_, reject) => {
-    stop = () => reject(new OAuthError(code, `${what} did not come in time`));
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    if (stop) signal.removeEventListener('abort', stop);
-  }
 }
 
 /** How long to wait before trying again; forever when another try would end the same way. */

@@ -224,9 +224,7 @@ export function rotation(
 function isUnused(error: unknown): boolean {
   if (!(error instanceof OAuthError)) return false;
   const { code, status } = error;
-  if (status === undefined) {
-    return code === 'ERR_OAUTH_NETWORK' ? neverSent(error) : UNSENT.has(code);
-  }
+  if (status === undefined) return neverSent(error) || UNSENT.has(code);
   if (status >= 500) return status === 503 && error.retryAfterMs !== undefined;
   // Any success, also one that makes no sense here, is no refusal.
   return status >= 300 && status !== 408;

@@ -1,7 +1,8 @@
-import { Agent, type Dispatcher, request } from 'undici';
+import { Agent, DecoratorHandler, type Dispatcher, request } from 'undici';
 import { bound } from './bound.ts';
 import type { TlsCredential } from './client-auth.ts';
-import { OAuthError } from './errors.ts';
+import { OAuthError, type OAuthErrorCode } from './errors.ts';
+import { inTime } from './in-time.ts';
 
 /** How requests to the authorization server travel. */
 export interface TransportOptions {
@@ -40,32 +41,58 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
     const dispatcher = options.dispatcher ?? own ?? sharedAgent();
     const timeout = AbortSignal.timeout(attemptTimeoutMs);
     const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout;
+    let sent = false;
+    const watched = dispatcher.compose(
+      onSending(() => {
+        sent = true;
+      }),
+    );
+    const failure = (code: OAuthErrorCode, message: string, cause?: unknown): OAuthError => {
+      const error = new OAuthError(code, message, cause ? { cause } : {});
+      if (!sent) unsent.add(error);
+      return error;
+    };
     try {
-      const response = await request(url, {
-        dispatcher,
+      const answer = request(url, {
+        dispatcher: watched,
         method: init.method as Dispatcher.HttpMethod,
         headers: init.headers,
         body: init.body?.toString() ?? null,
         signal,
+        ...NO_REDIRECTS,
       });
+      // Undici itself does not give up while it connects.
+      const response = await inTime(answer, signal, 'ERR_OAUTH_TIMEOUT', 'the connection');
       const text = await readBounded(response.body, maxResponseBytes);
       return toResponse(response.statusCode, response.headers, text);
     } catch (cause) {
-      if (cause instanceof OAuthError) throw cause;
       if (signal.aborted) {
-        throw new OAuthError(
-          'ERR_OAUTH_TIMEOUT',
-          'the authorization server did not answer in time',
-        );
+        throw failure('ERR_OAUTH_TIMEOUT', 'the authorization server did not answer in time');
       }
+      if (cause instanceof OAuthError) throw cause;
       // Undici's parser keeps what it could not read, and that may be a token.
       Reflect.deleteProperty(cause as Error, 'data');
       const { code } = cause as NodeJS.ErrnoException;
       const message = `the authorization server could not be reached${code ? ` (${code})` : ''}`;
-      throw new OAuthError('ERR_OAUTH_NETWORK', message, { cause });
+      throw failure('ERR_OAUTH_NETWORK', message, cause);
     }
   };
 }
+
+/** Tells when a request begins to go out, on a connection that is there. */
+function onSending(begins: () => void): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) => {
+    const watched: Dispatcher.DispatchHandler = new DecoratorHandler(handler);
+    watched.onRequestStart = (controller, context) => {
+      begins();
+      handler.onRequestStart?.(controller, context);
+    };
+    return dispatch(options, watched);
+  };
+}
+
+/** Nor by a dispatcher that others use too: what is sent here is for this URL alone. */
+const NO_REDIRECTS = { maxRedirections: 0 };
 
 async function readBounded(body: AsyncIterable<Buffer>, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -98,22 +125,9 @@ function toResponse(
   return new Response(bodiless ? null : new Uint8Array(body), { status, headers });
 }
 
-/** Whether an error says that the request cannot have reached the server. */
-export function neverSent(error: unknown): boolean {
-  const code = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code;
-  return code !== undefined && BEFORE_SENDING.has(code);
-}
+const unsent = new WeakSet<OAuthError>();
 
-const BEFORE_SENDING: ReadonlySet<string> = new Set([
-  'EAI_AGAIN',
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'UND_ERR_CONNECT_TIMEOUT',
-  'CERT_HAS_EXPIRED',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'ERR_TLS_CERT_ALTNAME_INVALID',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
+/** Whether a failure came before the request began to go out: nothing of it can have reached the server. */
+export function neverSent(error: OAuthError): boolean {
+  return unsent.has(error);
+}

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { inspect } from 'node:util';
 import {
   decompressionBomb,
@@ -19,6 +21,7 @@ import {
 } from '@countersign/testkit/scripted-server';
 import fc from 'fast-check';
 import { decodeJwt } from 'jose';
+import { Agent, interceptors } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type ClientCredentialsOptions,
@@ -188,6 +191,32 @@ describe('the token endpoint', () => {
     expect(error).toMatchObject({ name: 'OAuthError', code });
     expect(requests).toHaveLength(1);
     await fresh.stop();
+  });
+
+  it('that takes connections and says nothing is given up in time, connecting included', async () => {
+    const hole = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+    await once(hole, 'listening');
+    const issuer = `https://127.0.0.1:${(hole.address() as AddressInfo).port}`;
+    const dispatcher = new Agent();
+    const metadata = { issuer, token_endpoint: `${issuer}/token` };
+    const startedAt = performance.now();
+    const pending = source({ server: metadata, dispatcher, attemptTimeoutMs: 100 }).getToken();
+    await expect(pending).rejects.toMatchObject({ code: 'ERR_OAUTH_TIMEOUT' });
+    // Undici alone would be at it for ten seconds.
+    expect(performance.now() - startedAt).toBeLessThan(5000);
+    await dispatcher.destroy();
+    hole.close();
+  });
+
+  it('does not get a credential sent elsewhere, not by a dispatcher that follows redirects either', async () => {
+    const elsewhere = await startScriptedServer({ otherwise: respondJson(good) });
+    const agent = new Agent();
+    const dispatcher = agent.compose(interceptors.redirect({ maxRedirections: 5 }));
+    const redirect = respond({ status: 307, headers: { location: `${elsewhere.origin}/token` } });
+    expect(await outcome(redirect, { dispatcher })).toMatchObject({ code: 'ERR_OAUTH_REDIRECT' });
+    expect(elsewhere.requests).toHaveLength(0);
+    await agent.destroy();
+    await elsewhere.stop();
   });
 
   it('may send informational responses first', async () => {

@@ -1,9 +1,14 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer as createTlsServer } from 'node:https';
+import { type AddressInfo, createServer } from 'node:net';
 import { inspect } from 'node:util';
+import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
 import { respond, respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
 import { decodeJwt } from 'jose';
+import { Agent } from 'undici';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   clientSecretBasic,
@@ -194,6 +199,55 @@ it('takes from the store no token that would not survive the request', async () 
   expect(token.expiresAtMs).toBeGreaterThan(expiresAtMs);
 });
 
+interface Unreachable {
+  readonly origin: string;
+  readonly code: string;
+  readonly options?: Partial<RefreshTokenOptions>;
+  stop(): Promise<unknown>;
+}
+
+async function refusing(): Promise<Unreachable> {
+  const { origin, stop } = await startScriptedServer();
+  await stop();
+  return { origin, code: 'ERR_OAUTH_NETWORK', stop: async () => {} };
+}
+
+async function blackHole(): Promise<Unreachable> {
+  const hole = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+  await once(hole, 'listening');
+  const { port } = hole.address() as AddressInfo;
+  const dispatcher = new Agent();
+  return {
+    origin: `https://127.0.0.1:${port}`,
+    code: 'ERR_OAUTH_TIMEOUT',
+    options: { dispatcher },
+    stop: async () => {
+      await dispatcher.destroy();
+      hole.close();
+    },
+  };
+}
+
+async function untrusted(): Promise<Unreachable> {
+  const { cert, key } = testCertificate();
+  const strange = createTlsServer({ cert, key }).listen(0, '127.0.0.1');
+  strange.on('tlsClientError', () => {});
+  await once(strange, 'listening');
+  const { port } = strange.address() as AddressInfo;
+  return {
+    origin: `https://127.0.0.1:${port}`,
+    code: 'ERR_OAUTH_NETWORK',
+    stop: async () => strange.close(),
+  };
+}
+
+async function closed(): Promise<Unreachable> {
+  const { origin, stop } = await startScriptedServer();
+  const dispatcher = new Agent();
+  await dispatcher.close();
+  return { origin, code: 'ERR_OAUTH_NETWORK', options: { dispatcher }, stop };
+}
+
 describe('a lost answer', () => {
   it('is reported and never followed by a second use, in any process, until the grant is new', async () => {
     server.intercept('token', 'lose-response');
@@ -246,15 +300,24 @@ describe('a lost answer', () => {
     expect(server.count('token')).toBe(2);
   });
 
-  it('is not a request that never left', async () => {
-    const closed = await startScriptedServer();
-    await closed.stop();
+  it.each<[string, () => Promise<Unreachable>]>([
+    ['refuses connections', refusing],
+    ['takes connections and says nothing, not even of TLS', blackHole],
+    ['shows a certificate nobody trusts', untrusted],
+    ['is asked through a dispatcher that was closed', closed],
+  ])('is not a request that never left: a server that %s', async (_, start) => {
+    const { origin, code, options, stop } = await start();
     const unreachable = grant({
-      server: { issuer: server.issuer, token_endpoint: `${closed.origin}/token` },
+      server: { issuer: server.issuer, token_endpoint: `${origin}/token` },
+      attemptTimeoutMs: 200,
+      timeoutMs: 1000,
+      retries: 0,
+      ...options,
     });
-    await expect(unreachable.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
+    await expect(unreachable.getToken()).rejects.toMatchObject({ code });
     // Its claim and its intent are gone: the grant can be used.
     expect((await grant().getToken()).generation).toBe(1);
+    await stop();
   });
 
   it('may be tried again by servers that say so, and not for longer', async () => {
