@@ -156,6 +156,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
   /** Without a promise where none is needed: for a Bearer token nothing is computed. */
   #send(token: AccessToken): undefined | Promise<void> {
+    if (this.#token && token.generation <= this.#token.generation) this.#unreplaced();
     this.#token = token;
     if (token.type === 'DPoP') return this.#sendProved(token);
     this.#sendWith(token);
@@ -184,6 +185,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
   #fail(error: unknown): void {
     this.#unwatch?.();
+    if (this.#renewed) this.#unreplaced();
     this.#handler.onResponseError?.(this.#controller, error as Error);
   }
 
@@ -226,6 +228,12 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
       target.refusedGeneration = generation;
     }
     return 'token';
+  }
+
+  /** Whoever is refused next with the same token pays for another renewal: this one brought nothing. */
+  #unreplaced(): void {
+    const { generation } = this.#token as AccessToken;
+    if (this.#target.refusedGeneration === generation) this.#target.refusedGeneration -= 1;
   }
 
   #repeat(remedy: Remedy): void {
@@ -295,7 +303,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
 function newTarget(): Target {
   return {
-    refusedGeneration: 0,
+    refusedGeneration: -1,
     // Six a minute, whatever the traffic.
     budget: retryBudget({ ratio: 0, minPerSecond: 0.1, windowMs: 60_000 }),
   };
