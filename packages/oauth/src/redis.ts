@@ -146,7 +146,8 @@ redis.call('HSET', key, 'l', owner, 'lu', now + leaseMs)
 -- Longer than the lease: an owner who comes late is welcome while nobody has taken its place.
 keep(key, leaseMs * 6)
 if ARGV[4] == '1' then
-  redis.call('HSET', key, 'i', owner, 'ia', f[7] or now)
+  -- One that is taken over stays what it is: what became of it is known when the claim is completed, and not before.
+  if not f[6] then redis.call('HSET', key, 'i', owner, 'ia', now) end
   -- An intent is evidence: it stays until a person has seen what became of it, or the grant is long dead.
   keep(key, 2592000000)
 end
@@ -163,9 +164,9 @@ const completeScript = script<
   `
 local key, owner, ttlMs = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local f = redis.call('HMGET', key, 'l', 'i', 'g')
-local forgotten = not (f[1] or f[2] or f[3])
-if f[1] ~= owner and f[2] ~= owner and not forgotten then return 0 end
-local generation = math.max(tonumber(f[3] or '0'), tonumber(ARGV[4])) + 1
+local holder, stored, known = f[1] or f[2], tonumber(f[3] or '0'), tonumber(ARGV[4])
+if holder and holder ~= owner or not holder and stored > known then return 0 end
+local generation = math.max(stored, known) + 1
 redis.call('DEL', key)
 redis.call('HSET', key, 'v', ARGV[2], 'g', generation, 'x', now + ttlMs)
 redis.call('PEXPIRE', key, ttlMs)
@@ -181,10 +182,10 @@ const releaseScript = script<
   `
 local key, owner, ttlMs = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local f = redis.call('HMGET', key, 'l', 'i')
-if f[1] ~= owner and f[2] ~= owner then return 0 end
+if (f[1] or f[2]) ~= owner then return 0 end
 redis.call('HDEL', key, 'l', 'lu')
 if ARGV[4] == '1' then return 1 end
-redis.call('HDEL', key, 'i', 'ia')
+if f[2] == owner then redis.call('HDEL', key, 'i', 'ia') end
 if ARGV[2] ~= '' then
   redis.call('HSET', key, 'r', ARGV[2], 'ru', now + ttlMs)
   keep(key, ttlMs)

@@ -6,7 +6,12 @@ import { inspect } from 'node:util';
 import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
-import { respond, respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
+import {
+  respond,
+  respondJson,
+  retryAfter,
+  startScriptedServer,
+} from '@countersign/testkit/scripted-server';
 import { decodeJwt } from 'jose';
 import { Agent } from 'undici';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -343,6 +348,21 @@ describe('a lost answer', () => {
   });
 });
 
+it('taken over in time and not used after all stays one whose outcome is not known', async () => {
+  const api = await startScriptedServer();
+  const metadata = { issuer: api.origin, token_endpoint: `${api.origin}/token` };
+  const of = () => grant({ server: metadata, initial: 'first', reuseGraceSeconds: 30, retries: 0 });
+  api.enqueue(respond({ status: 500 }), retryAfter('1', 503));
+  await expect(of().getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+  clock.advance(10_000);
+  await expect(of().getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_UNAVAILABLE' });
+  // The first use may have replaced it, and by now the server would take a second for theft.
+  clock.advance(30_000);
+  await expect(of().getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+  expect(api.requests).toHaveLength(2);
+  await api.stop();
+});
+
 it('takes as long as its caller allows before others take it for lost', async () => {
   const leases: number[] = [];
   const claim: TokenStore['claim'] = (key, request) => {
@@ -368,6 +388,34 @@ describe('a store that fails', () => {
       release: guarded('release'),
     };
     return { broken, proxy };
+  };
+
+  const lost = { code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' };
+
+  /** A store with a copy that may fall behind and take its place. */
+  const replicated = () => {
+    let behind = false;
+    const copy = memoryTokenStore({ now: clock.now });
+    let current = store;
+    const replica = {
+      promoteBefore: undefined as keyof TokenStore | undefined,
+      freeze: () => {
+        behind = true;
+      },
+      promote: () => {
+        current = copy;
+      },
+    };
+    const both = <K extends keyof TokenStore>(name: K): TokenStore[K] =>
+      (async (...args: never[]) => {
+        if (replica.promoteBefore === name) replica.promote();
+        const call = (one: TokenStore) =>
+          (one[name] as (...all: never[]) => Promise<never>)(...args);
+        if (!behind) await call(copy);
+        return call(current);
+      }) as TokenStore[K];
+    const proxy = { claim: both('claim'), complete: both('complete'), release: both('release') };
+    return { replica, proxy };
   };
 
   it('before the use prevents it: without a store nobody knows who else uses the token', async () => {
@@ -441,6 +489,80 @@ describe('a store that fails', () => {
     current = store;
     expect((await source.getToken({ forceRenewal: true })).generation).toBe(2);
     expect(new Set(used()).size).toBe(2);
+  });
+
+  it('and goes back to an older one, as after a failover, is no reason either', async () => {
+    const { replica, proxy } = replicated();
+    const source = grant({ store: proxy });
+    await source.getToken();
+    replica.freeze();
+    await source.getToken({ forceRenewal: true });
+    replica.promote();
+    await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject(lost);
+    await expect(source.getToken({ scope: 'orders:read' })).rejects.toMatchObject(lost);
+    expect(used()).toHaveLength(2);
+    expect(new Set(used()).size).toBe(2);
+  });
+
+  it('and goes back to an older one while the next is got takes the next', async () => {
+    const { replica, proxy } = replicated();
+    const source = grant({ store: proxy });
+    await source.getToken();
+    replica.freeze();
+    replica.promoteBefore = 'complete';
+    await source.getToken({ forceRenewal: true });
+    expect((await grant({ store: proxy }).getToken({ forceRenewal: 2 })).generation).toBe(3);
+    expect(new Set(used()).size).toBe(3);
+  });
+
+  it('and forgets that an answer was lost is told again', async () => {
+    const { replica, proxy } = replicated();
+    replica.freeze();
+    server.intercept('token', 'lose-response');
+    const source = grant({ store: proxy });
+    await expect(source.getToken()).rejects.toMatchObject(lost);
+    replica.promote();
+    await expect(source.getToken()).rejects.toMatchObject(lost);
+    await expect(grant({ store: proxy }).getToken()).rejects.toMatchObject(lost);
+    expect(used()).toEqual([initial]);
+  });
+
+  it('to say that it granted a claim has nobody take that for a use', async () => {
+    const { proxy, broken } = failing();
+    const claim: TokenStore['claim'] = async (...args) => {
+      const granted = await store.claim(...args);
+      if (broken.has('claim')) throw new Error('the answer was lost');
+      return granted;
+    };
+    broken.add('claim');
+    await expect(grant({ store: { ...proxy, claim } }).getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_STORE',
+    });
+    clock.advance(60_000);
+    expect((await grant().getToken()).generation).toBe(1);
+  });
+
+  it('late to take one refresh token does not have the next one forgotten', async () => {
+    let calls = 0;
+    let arrive = () => {};
+    const late = new Promise<void>((resolve) => {
+      arrive = resolve;
+    });
+    const complete: TokenStore['complete'] = async (...args) => {
+      calls += 1;
+      // What is saved in the background takes long; what is saved in between fails.
+      if (calls === 2) await late;
+      else if (calls !== 3 && calls < 5) throw new Error('store down');
+      return store.complete(...args);
+    };
+    const source = grant({ store: { ...store, complete } });
+    await source.getToken();
+    await expect.poll(() => calls).toBe(2);
+    expect((await source.getToken({ forceRenewal: true })).generation).toBe(2);
+    arrive();
+    await new Promise((next) => setImmediate(next));
+    expect((await source.getToken({ forceRenewal: true })).generation).toBe(3);
+    expect(new Set(used()).size).toBe(3);
   });
 
   it('and knows only that there was a grant does not make the first token usable again', async () => {
