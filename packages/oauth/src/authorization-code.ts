@@ -91,7 +91,7 @@ export async function authorizationUrl(
   const forbidden = Object.keys(parameters).find((name) => FIXED.has(name));
   if (forbidden) throw new TypeError(`parameters.${forbidden} is set by authorizationUrl itself`);
   const client = clientFor(options);
-  const metadata = await client.server.metadata();
+  const metadata = await client.metadata();
   const endpoint = metadata.authorization_endpoint;
   if (endpoint === undefined) {
     throw new OAuthError(
@@ -195,7 +195,7 @@ async function exchangeCode(
   callback: string | URL | URLSearchParams,
   pending: PendingAuthorization,
 ): Promise<AuthorizationResult> {
-  const metadata = await client.server.metadata();
+  const metadata = await client.metadata();
   // oauth4webapi judges by `Date.now`; told how far away our clock is, it judges by ours. Whole seconds, as ID tokens count them.
   const skewSeconds = Math.round((client.now() - Date.now()) / 1000);
   const self = { client_id: client.clientId, [clockSkew]: skewSeconds };

@@ -15,7 +15,6 @@ import {
 import { answerTo, type Sending } from './answer.ts';
 import {
   authorizationServer,
-  type Server,
   type ServerMetadata,
   type ServerOptions,
 } from './authorization-server.ts';
@@ -54,7 +53,6 @@ export interface Call {
 }
 
 export interface OAuthClient {
-  readonly server: Server;
   /** The server's. */
   readonly issuer: string;
   readonly clientId: string;
@@ -63,6 +61,8 @@ export interface OAuthClient {
   readonly timeoutMs: number;
   readonly maxRetries: number;
   readonly now: () => number;
+  /** The server's. @throws OAuthError, `ERR_OAUTH_METADATA` when it does not come in time. */
+  metadata(): Promise<ServerMetadata>;
   /** Names the credential, for keys of what it gets. @throws OAuthError `ERR_OAUTH_CREDENTIAL`, in time. */
   identity(): Promise<readonly [method: string, id: string]>;
   /** Ends the wait for what a call needs when the call would be over. @throws OAuthError with `code` */
@@ -220,7 +220,6 @@ export function oauthClient(
   };
 
   return {
-    server,
     issuer,
     clientId,
     clientAuth,
@@ -229,6 +228,7 @@ export function oauthClient(
     now,
     ...(dpop ? { dpop } : {}),
     within,
+    metadata: () => within(server.metadata(), 'ERR_OAUTH_METADATA', 'the metadata'),
     identity: async () => [
       clientAuth.method,
       await within(clientAuth.identity(), 'ERR_OAUTH_CREDENTIAL', 'the credential'),

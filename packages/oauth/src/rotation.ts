@@ -186,7 +186,7 @@ export function rotation(
     await save();
     const tokenKey = await options.tokenKey(variant);
     // Failing here is harmless; failing after the claim would look like a lost answer.
-    await client.server.metadata();
+    await client.metadata();
     const startedAt = performance.now();
     let known = generation;
     for (let round = 0; ; round += 1) {

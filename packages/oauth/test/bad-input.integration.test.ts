@@ -24,6 +24,8 @@ import { decodeJwt } from 'jose';
 import { Agent, interceptors } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  authorizationCode,
+  authorizationUrl,
   type ClientCredentialsOptions,
   clientCredentials,
   clientSecretPost,
@@ -352,6 +354,24 @@ describe('the metadata', () => {
       ...patient,
     });
     await expect(slow.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_METADATA' });
+    const client = {
+      ...patient,
+      issuer: `${server.origin}/silent`,
+      allowInsecureLoopback: true,
+      clientId: 'client',
+      clientAuth: clientSecretPost(SECRET),
+    };
+    server.enqueue(silence(), silence(), silence());
+    const redirectUri = 'https://app.example.com/callback';
+    const pending = { redirectUri, state: 's', codeVerifier: 'v' };
+    const discoveries = [
+      refreshToken({ ...client, initial: 'r', store: memoryTokenStore() }).getToken(),
+      authorizationUrl({ ...client }, { redirectUri }),
+      authorizationCode({ ...client }, `${redirectUri}?code=c&state=s`, pending),
+    ];
+    for (const outcome of await Promise.allSettled(discoveries)) {
+      expect(outcome).toMatchObject({ reason: { code: 'ERR_OAUTH_METADATA' } });
+    }
     const never = () => new Promise<never>(() => {});
     const elsewhere = {
       ...patient,
