@@ -1,6 +1,7 @@
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { createSeal, type Seal, SealError, type SealKeySource } from '@countersign/seal';
 import { OAuthError } from './errors.ts';
+import { inTime } from './in-time.ts';
 import type { Claim, TokenStore } from './store.ts';
 
 export interface RedisTokenStoreOptions {
@@ -24,6 +25,11 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
   assertRedisClient('redis', redis);
   const seal = createSeal(options.encryptionKeys);
   const call = { timeoutMs };
+  /** A key that never comes must not hold up what can be done without the store. */
+  const timely = async <T>(work: T | Promise<T>): Promise<T> =>
+    work instanceof Promise
+      ? inTime(work, AbortSignal.timeout(timeoutMs), 'ERR_OAUTH_STORE', 'an encryption key')
+      : work;
 
   const ask = async (
     key: string,
@@ -42,7 +48,7 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
     const value =
       unopened === undefined
         ? undefined
-        : await opened(seal, String(unopened), key).catch(async (error) => {
+        : await timely(opened(seal, String(unopened), key)).catch(async (error) => {
             // An intent that is never followed would have the grant ambiguous for a month.
             await releaseScript(redis, [prefix + key], [owner, '', 0, 0], call);
             throw error;
@@ -78,11 +84,11 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
   return {
     claim: async (key, request) => {
       // Who could not store the replacement must not ask for one.
-      await seal.ready();
+      await timely(seal.ready());
       return ask(key, request, request.generation);
     },
     complete: async (key, { owner, value, ttlMs, generation }) => {
-      const sealed = await seal.seal(Buffer.from(value), key);
+      const sealed = await timely(seal.seal(Buffer.from(value), key));
       const args = [owner, sealed.toString('base64url'), Math.ceil(ttlMs), generation] as const;
       const stored = await completeScript(redis, [prefix + key], args, call);
       return stored === 0 ? undefined : stored;
