@@ -13,8 +13,9 @@ import type { AccessToken } from './access-token.ts';
 import { isSecureUrl, type ServerMetadata } from './authorization-server.ts';
 import { OAuthError } from './errors.ts';
 import { reporting } from './events.ts';
-import { boundToken, type ExtraParameters, form, obtained } from './grant.ts';
+import { assertParameters, boundToken, type ExtraParameters, form, obtained } from './grant.ts';
 import { type ConfiguredClient, clientFor, type OAuthClient } from './oauth-client.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import { token } from './shared-token.ts';
 import { variantOf } from './token-cache.ts';
 
@@ -42,6 +43,13 @@ export interface AuthorizationRequest {
   /** Anything else, such as `prompt` or `login_hint`. */
   readonly parameters?: ExtraParameters;
 }
+
+const names: OptionNames<AuthorizationRequest> = {
+  redirectUri: true,
+  scope: true,
+  resource: true,
+  parameters: true,
+};
 
 /** What has to be there when the browser comes back. Keep it in the user's session, and use it once. */
 export interface PendingAuthorization {
@@ -84,12 +92,15 @@ export async function authorizationUrl(
   options: ConfiguredClient,
   request: AuthorizationRequest,
 ): Promise<StartedAuthorization> {
+  assertKnown(request, names);
   const { redirectUri, parameters = {} } = request;
   if (!URL.canParse(redirectUri) || !isSecureUrl(redirectUri, true)) {
     throw new TypeError('redirectUri must be an https URL, or http on loopback');
   }
+  assertParameters(parameters);
   const forbidden = Object.keys(parameters).find((name) => FIXED.has(name));
   if (forbidden) throw new TypeError(`parameters.${forbidden} is set by authorizationUrl itself`);
+  const variant = variantOf(request.scope, request.resource);
   const client = clientFor(options);
   const metadata = await client.metadata();
   const endpoint = metadata.authorization_endpoint;
@@ -106,7 +117,6 @@ export async function authorizationUrl(
     );
   }
   const { codeVerifier, codeChallenge } = pkce();
-  const variant = variantOf(request.scope, request.resource);
   const nonce = isOpenId(variant.scope) ? random() : undefined;
   const state = random();
   const url = new URL(endpoint);

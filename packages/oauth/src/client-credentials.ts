@@ -7,10 +7,11 @@ import {
   obtained,
   tokenGrant,
 } from './grant.ts';
-import { type ClientOptions, oauthClient } from './oauth-client.ts';
+import { type ClientOptions, clientOptions, oauthClient } from './oauth-client.ts';
+import { assertKnown, assertText, type OptionNames } from './options.ts';
 import { cacheKey, renewShared } from './shared-token.ts';
 import type { TokenSource } from './source.ts';
-import type { TokenStore } from './store.ts';
+import { assertStore, type TokenStore } from './store.ts';
 import { tokenCache, variantOf } from './token-cache.ts';
 
 /** What sources of access tokens have in common. */
@@ -31,19 +32,34 @@ export interface SourceOptions extends ClientOptions {
   readonly defaultExpiresInSeconds?: number;
 }
 
+export const sourceOptions: OptionNames<SourceOptions> = {
+  ...clientOptions,
+  scope: true,
+  resource: true,
+  audience: true,
+  parameters: true,
+  dpop: true,
+  renewBeforeSeconds: true,
+  defaultExpiresInSeconds: true,
+};
+
 export interface ClientCredentialsOptions extends SourceOptions {
   /** Where processes share the token. Default: this process keeps its own. */
   readonly store?: TokenStore;
 }
 
+const names: OptionNames<ClientCredentialsOptions> = { ...sourceOptions, store: true };
 const GRANT_TYPE = 'client_credentials';
 
 /**
  * Tokens for the client itself (RFC 6749 §4.4).
- * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
+ * @throws TypeError naming the option that is wrong, or that there is not; OAuthError `ERR_OAUTH_INSECURE_URL`.
  */
 export function clientCredentials(options: ClientCredentialsOptions): TokenSource {
+  assertKnown(options, names);
+  assertText(options, 'audience');
   const { audience, store } = options;
+  if (store !== undefined) assertStore(store);
   const client = oauthClient(options);
   const parameters = checkParameters(options.parameters ?? {});
   const defaultSeconds = seconds(options, 'defaultExpiresInSeconds', 300);

@@ -28,12 +28,21 @@ const RESERVED: ReadonlySet<string> = new Set([
   'requested_token_type',
 ]);
 
-/** @throws TypeError for parameters that this package sets itself. */
-export function checkParameters(parameters: ExtraParameters): ExtraParameters {
+/** @throws TypeError for what would not be sent as it is. */
+export function assertParameters(parameters: ExtraParameters): void {
+  if (typeof parameters !== 'object' || parameters === null) {
+    throw new TypeError('parameters must be an object of strings');
+  }
   for (const [name, value] of Object.entries(parameters)) {
-    if (RESERVED.has(name)) throw new TypeError(`parameters.${name} has an option or is not yours`);
     if (typeof value !== 'string') throw new TypeError(`parameters.${name} must be a string`);
   }
+}
+
+/** @throws TypeError for parameters that this package sets itself. */
+export function checkParameters(parameters: ExtraParameters): ExtraParameters {
+  assertParameters(parameters);
+  const reserved = Object.keys(parameters).find((name) => RESERVED.has(name));
+  if (reserved) throw new TypeError(`parameters.${reserved} has an option or is not yours`);
   return parameters;
 }
 

@@ -7,13 +7,17 @@ import { parseChallenges } from './challenge.ts';
 import { OAuthError } from './errors.ts';
 import { type ResourceRetryEvent, retries } from './events.ts';
 import { hasHeader, headerList } from './headers.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import { RelayController } from './relay-controller.ts';
 import type { TokenRequest, TokenSource } from './source.ts';
+import { variantOf } from './token-cache.ts';
 
 export interface AccessTokenOptions extends Pick<TokenRequest, 'scope' | 'resource'> {
   /** Where the token may go. Default: the origin of the first request without an `Authorization` of its own, and no other. */
   readonly origins?: readonly string[];
 }
+
+const names: OptionNames<AccessTokenOptions> = { origins: true, scope: true, resource: true };
 
 type Dispatch = Dispatcher['dispatch'];
 
@@ -54,9 +58,13 @@ export function accessToken(
   if (typeof source?.getToken !== 'function') {
     throw new TypeError('source must have getToken(), like what clientCredentials() returns');
   }
+  assertKnown(options, names);
   const { origins, ...request } = options;
+  // As the source will read them, while there is somebody to tell.
+  variantOf(request.scope, request.resource);
   const shared = { source, request: Object.keys(request).length > 0 ? request : undefined };
-  if (origins?.length === 0 || origins?.some((origin) => !isHttpUrl(origin))) {
+  const areUrls = Array.isArray(origins) && origins.length > 0 && origins.every(isHttpUrl);
+  if (origins !== undefined && !areUrls) {
     throw new TypeError('origins must be http or https URLs, at least one');
   }
   // For all dispatchers: composing anew gives no new budget.

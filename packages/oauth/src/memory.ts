@@ -1,4 +1,5 @@
 import { bound } from './bound.ts';
+import { assertClock, assertKnown, type OptionNames } from './options.ts';
 import type { TokenStore } from './store.ts';
 
 interface Entry {
@@ -17,9 +18,13 @@ export interface MemoryTokenStoreOptions {
   readonly now?: () => number;
 }
 
+const names: OptionNames<MemoryTokenStoreOptions> = { maxEntries: true, now: true };
+
 /** Shares tokens between the sources of one process, and forgets them with it. */
 export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenStore {
+  assertKnown(options, names);
   const { now = Date.now } = options;
+  assertClock(now);
   const maxEntries = bound(options, 'maxEntries', 10_000);
   const entries = new Map<string, Entry>();
 

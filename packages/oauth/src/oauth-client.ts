@@ -17,6 +17,7 @@ import {
   authorizationServer,
   type ServerMetadata,
   type ServerOptions,
+  serverOptions,
 } from './authorization-server.ts';
 import { bound } from './bound.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
@@ -25,8 +26,9 @@ import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
 import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { requests, retries } from './events.ts';
 import { inTime } from './in-time.ts';
+import { assertClock, assertKnown, type OptionNames } from './options.ts';
 import { refusal } from './refusal.ts';
-import { type TransportOptions, transport } from './transport.ts';
+import { type TransportOptions, transport, transportOptions } from './transport.ts';
 
 /** Who asks which authorization server, and how. */
 export interface ClientOptions extends ServerOptions, TransportOptions {
@@ -39,6 +41,16 @@ export interface ClientOptions extends ServerOptions, TransportOptions {
   /** Milliseconds since the epoch; default `Date.now`. */
   readonly now?: () => number;
 }
+
+export const clientOptions: OptionNames<ClientOptions> = {
+  ...serverOptions,
+  ...transportOptions,
+  clientId: true,
+  clientAuth: true,
+  retries: true,
+  timeoutMs: true,
+  now: true,
+};
 
 export type Endpoint = 'token_endpoint' | 'revocation_endpoint' | 'introspection_endpoint';
 
@@ -77,10 +89,15 @@ export interface ConfiguredClient extends ClientOptions {
   readonly dpop?: DpopOption;
 }
 
+const configured: OptionNames<ConfiguredClient> = { ...clientOptions, dpop: true };
 const clients = new WeakMap<ConfiguredClient, OAuthClient>();
 
+/** @throws TypeError naming the option that is wrong, or that there is not. */
 export function clientFor(options: ConfiguredClient): OAuthClient {
-  const client = clients.get(options) ?? oauthClient(options);
+  const known = clients.get(options);
+  if (known) return known;
+  assertKnown(options, configured);
+  const client = oauthClient(options);
   clients.set(options, client);
   return client;
 }
@@ -92,6 +109,7 @@ export function oauthClient(
   options: ClientOptions & { dpop?: DpopOption | undefined },
 ): OAuthClient {
   const { clientId, clientAuth, now = Date.now } = options;
+  assertClock(now);
   const maxRetries = bound(options, 'retries', 2, 0);
   const timeoutMs = bound(options, 'timeoutMs', 15_000);
   if (typeof clientId !== 'string' || clientId === '') {

@@ -1,7 +1,9 @@
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { createSeal, type Seal, SealError, type SealKeySource } from '@countersign/seal';
+import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
 import { inTime } from './in-time.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import type { Claim, TokenStore } from './store.ts';
 
 export interface RedisTokenStoreOptions {
@@ -13,6 +15,12 @@ export interface RedisTokenStoreOptions {
   readonly timeoutMs?: number;
 }
 
+const names: OptionNames<RedisTokenStoreOptions> = {
+  encryptionKeys: true,
+  prefix: true,
+  timeoutMs: true,
+};
+
 /**
  * Shares tokens through Redis, Sentinel or Cluster: one key per token, one round trip per operation, Redis' own time.
  * Whoever reads Redis sees no token. For `refreshToken()` the server must persist (AOF) and must not evict: a lost
@@ -21,8 +29,11 @@ export interface RedisTokenStoreOptions {
  * @throws TypeError for a client that is none of ioredis, and for a key that is not 32 bytes.
  */
 export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOptions): TokenStore {
-  const { prefix = 'oauth:', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
+  assertKnown(options, names);
+  const { prefix = 'oauth:' } = options;
+  if (typeof prefix !== 'string') throw new TypeError('prefix must be a string');
+  const timeoutMs = bound(options, 'timeoutMs', 1000);
   const seal = createSeal(options.encryptionKeys);
   const call = { timeoutMs };
   /** A key that never comes must not hold up what can be done without the store. */

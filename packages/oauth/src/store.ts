@@ -66,3 +66,10 @@ export interface TokenStore {
     },
   ): Promise<void>;
 }
+
+/** @throws TypeError when it lacks something: found out later, a refresh token might be used and not kept. */
+export function assertStore(store: TokenStore): void {
+  const calls = [store?.claim, store?.complete, store?.release];
+  if (calls.every((call) => typeof call === 'function')) return;
+  throw new TypeError('store must be a TokenStore, like memoryTokenStore()');
+}

@@ -3,6 +3,7 @@ import { bound } from './bound.ts';
 import type { TlsCredential } from './client-auth.ts';
 import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { inTime } from './in-time.ts';
+import type { OptionNames } from './options.ts';
 
 /** How requests to the authorization server travel. */
 export interface TransportOptions {
@@ -13,6 +14,12 @@ export interface TransportOptions {
   /** For a response's body; default 1 MiB. */
   readonly maxResponseBytes?: number;
 }
+
+export const transportOptions: OptionNames<TransportOptions> = {
+  dispatcher: true,
+  attemptTimeoutMs: true,
+  maxResponseBytes: true,
+};
 
 /** What stands in for `fetch`. */
 export type Transport = (
@@ -35,6 +42,9 @@ function sharedAgent(): Agent {
 export function transport(options: TransportOptions, tls?: TlsCredential): Transport {
   const attemptTimeoutMs = bound(options, 'attemptTimeoutMs', 5000);
   const maxResponseBytes = bound(options, 'maxResponseBytes', 1_048_576);
+  if (options.dispatcher !== undefined && typeof options.dispatcher?.compose !== 'function') {
+    throw new TypeError('dispatcher must be one of undici');
+  }
   // A certificate belongs to connections: clients with different ones cannot share them.
   const own = tls && new Agent({ connect: { ...tls, minVersion: 'TLSv1.2' } });
   return async (url, init) => {

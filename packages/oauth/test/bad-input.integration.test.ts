@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { inspect } from 'node:util';
@@ -20,21 +21,27 @@ import {
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
 import fc from 'fast-check';
+import { Redis } from 'ioredis';
 import { decodeJwt } from 'jose';
 import { Agent, interceptors } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  accessToken,
   authorizationCode,
   authorizationUrl,
   type ClientCredentialsOptions,
   clientCredentials,
   clientSecretPost,
+  introspector,
   memoryTokenStore,
   OAuthError,
   privateKeyJwt,
   refreshToken,
+  revokeToken,
   tokenExchange,
+  workloadIdentity,
 } from '../src/index.ts';
+import { redisTokenStore } from '../src/redis.ts';
 
 const SECRET = 'client-secret-0123456789';
 let server: ScriptedServer;
@@ -411,6 +418,7 @@ describe('the metadata', () => {
 });
 
 describe('options', () => {
+  const createKey = () => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
   const options = { clientId: 'c', clientAuth: clientSecretPost('s') };
   it.each(['retries', 'timeoutMs', 'attemptTimeoutMs', 'maxResponseBytes'] as const)(
     'refuse a %s that bounds nothing',
@@ -445,9 +453,96 @@ describe('options', () => {
     [{ defaultExpiresInSeconds: Number.NaN }, /defaultExpiresInSeconds/],
     [{ parameters: { scope: 'x' } }, /parameters\.scope/],
     [{ dpop: { key: 'no key' } }, /dpop\.key/],
+    [{ dpop: { key: createKey(), thumbprint: 'x' } as never }, /thumbprint/],
+    [{ scope: ['a', 'b'] as never }, /scope/],
+    [{ resource: '' }, /resource/],
+    [{ resource: ['https://a.example', undefined] as never }, /resource/],
+    [{ audience: ['a'] as never }, /audience/],
+    [{ parameters: 'a=b' as never }, /parameters/],
+    [{ now: 5 as never }, /now/],
+    [{ dispatcher: {} as never }, /dispatcher/],
+    [{ store: { claim: () => {} } as never }, /store/],
+    [{ allowInsecureLoopback: 'false' as never }, /allowInsecureLoopback/],
+    [{ scopes: 'a' } as never, /scopes: there is no such option/],
   ])('%j is a TypeError that names the option', (wrong, name) => {
     const build = () => clientCredentials({ ...options, issuer: 'https://a.example', ...wrong });
     expect(build).toThrow(TypeError);
     expect(build).toThrow(name);
+  });
+
+  it('that there are not are refused wherever options are taken', async () => {
+    const client = { ...options, issuer: 'https://a.example' };
+    const redirectUri = 'https://a.example/';
+    const pending = { redirectUri, state: 's', codeVerifier: 'v' };
+    const key = createKey();
+    const wrong = { typo: 1 } as object;
+    const takers: [string, () => unknown][] = [
+      ['clientCredentials', () => clientCredentials({ ...client, ...wrong })],
+      [
+        'refreshToken',
+        () => refreshToken({ ...client, initial: 'r', store: memoryTokenStore(), ...wrong }),
+      ],
+      ['tokenExchange', () => tokenExchange({ ...client, subjectToken: 's', ...wrong })],
+      ['introspector', () => introspector({ ...client, audience: 'a', ...wrong })],
+      ['authorizationUrl', () => authorizationUrl({ ...client, ...wrong }, { redirectUri })],
+      ['its request', () => authorizationUrl({ ...client }, { redirectUri, ...wrong })],
+      ['authorizationCode', () => authorizationCode({ ...client, ...wrong }, 'code=c', pending)],
+      ['revokeToken', () => revokeToken({ ...client, ...wrong }, 't')],
+      ['its options', () => revokeToken({ ...client }, 't', wrong)],
+      ['accessToken', () => accessToken(clientCredentials(client), wrong)],
+      ['memoryTokenStore', () => memoryTokenStore(wrong)],
+      ['redisTokenStore', () => redisTokenStore(new Redis({ lazyConnect: true }), wrong as never)],
+      ['privateKeyJwt', () => privateKeyJwt(key, wrong)],
+      ['workloadIdentity', () => workloadIdentity({ tokenFile: 'f', ...wrong })],
+    ];
+    for (const [taker, take] of takers) {
+      const taken = Promise.resolve().then(take);
+      await expect(taken, taker).rejects.toThrow(TypeError);
+      await expect(taken, taker).rejects.toThrow('typo: there is no such option');
+    }
+  });
+
+  it('of the wrong type are named', async () => {
+    const client = { ...options, issuer: 'https://a.example' };
+    const wrong = 5 as never;
+    const redirectUri = 'https://a.example/';
+    const takers: [RegExp, () => unknown][] = [
+      [/subjectToken/, () => tokenExchange({ ...client, subjectToken: null as never })],
+      [
+        /requestedTokenType/,
+        () => tokenExchange({ ...client, subjectToken: 's', requestedTokenType: wrong }),
+      ],
+      [/scope/, () => introspector({ ...client, audience: 'a', scope: wrong })],
+      [/origins/, () => accessToken(clientCredentials(client), { origins: 'https://a' as never })],
+      [/scope/, () => accessToken(clientCredentials(client), { scope: wrong })],
+      [/resource/, () => accessToken(clientCredentials(client), { resource: '' })],
+      [/scope/, () => authorizationUrl({ ...client }, { redirectUri, scope: wrong })],
+      [
+        /parameters\.prompt/,
+        () => authorizationUrl({ ...client }, { redirectUri, parameters: { prompt: wrong } }),
+      ],
+      [/now/, () => memoryTokenStore({ now: wrong })],
+      [
+        /prefix/,
+        () => redisTokenStore(new Redis({ lazyConnect: true }), { prefix: wrong } as never),
+      ],
+      [
+        /timeoutMs/,
+        () => redisTokenStore(new Redis({ lazyConnect: true }), { timeoutMs: Number.NaN } as never),
+      ],
+    ];
+    for (const [name, take] of takers) {
+      const taken = Promise.resolve().then(take);
+      await expect(taken, String(name)).rejects.toThrow(TypeError);
+      await expect(taken, String(name)).rejects.toThrow(name);
+    }
+  });
+
+  it('of a call that are wrong reject it, and nothing is asked', async () => {
+    const before = server.requests.length;
+    for (const wrong of [{ scope: ['a'] }, { resource: '' }, { resource: [5] }]) {
+      await expect(source().getToken(wrong as never)).rejects.toThrow(/^(scope|resource) must/);
+    }
+    expect(server.requests).toHaveLength(before);
   });
 });
