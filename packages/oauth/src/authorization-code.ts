@@ -110,7 +110,8 @@ export async function authorizationUrl(
       'the authorization server has no authorization_endpoint',
     );
   }
-  if (metadata.code_challenge_methods_supported?.includes('S256') === false) {
+  const methods: unknown = metadata.code_challenge_methods_supported ?? ['S256'];
+  if (!(Array.isArray(methods) && methods.includes('S256'))) {
     throw new OAuthError(
       'ERR_OAUTH_METADATA',
       'the authorization server does not support PKCE S256',

@@ -312,6 +312,17 @@ describe('the token endpoint', () => {
       error: 'invalid_client',
       status: 401,
     });
+    // Neither the beginning of one that is cut off, nor one that is more than letters and digits.
+    for (const [secret, part] of [
+      [SECRET, 'client-sec'],
+      ['q7!k@Wz#9$Lm%2^x&Rb*4(tY', 'q7!k'],
+    ] as const) {
+      const error_description = `${'no '.repeat(63)}${secret}`;
+      const cut = await outcome(
+        respondJson({ error: 'denied', error_description }, { status: 400 }),
+      );
+      expect(cut).toMatchObject({ error: 'denied', message: expect.not.stringContaining(part) });
+    }
     const leak = await outcome(
       respondJson({ ...good, token_type: 'odd', access_token: 'leaked-token' }),
     );
@@ -397,6 +408,22 @@ describe('the metadata', () => {
     const clientAuth = clientSecretPost(SECRET);
     const exchange = tokenExchange({ ...elsewhere, clientAuth, subjectToken });
     await expect(exchange.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_TIMEOUT' });
+  });
+
+  it('with challenge methods that are no list, or lack S256, begins no authorization', async () => {
+    const authorization_endpoint = `${server.origin}/authorize`;
+    for (const code_challenge_methods_supported of [5, {}, [], ['plain']]) {
+      const metadata = { issuer: server.origin, authorization_endpoint };
+      server.enqueue(respondJson({ ...metadata, code_challenge_methods_supported }));
+      const client = {
+        issuer: server.origin,
+        allowInsecureLoopback: true,
+        clientId: 'client',
+        clientAuth: clientSecretPost(SECRET),
+      };
+      const started = authorizationUrl(client, { redirectUri: 'https://app.example.com/' });
+      await expect(started).rejects.toMatchObject({ code: 'ERR_OAUTH_METADATA' });
+    }
   });
 
   it('with an endpoint over http elsewhere is an error', async () => {
