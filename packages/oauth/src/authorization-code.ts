@@ -217,6 +217,7 @@ async function exchangeCode(
     grantType: 'authorization_code',
     // A code works once, and a second use revokes what the first brought (RFC 6749 §4.1.2).
     repeatable: () => false,
+    worksOnce: true,
     ask: (configuration) => {
       askedAtMs = client.now();
       const fields = form(variantOf(undefined, pending.resource), undefined, {});

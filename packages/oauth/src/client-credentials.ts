@@ -82,7 +82,7 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
       });
       return renewShared(client, store, key, generation, async (repeatable) => {
         const fields = () => form(variant, audience, parameters);
-        const response = await tokenGrant(client, GRANT_TYPE, fields, repeatable);
+        const response = await tokenGrant(client, GRANT_TYPE, fields, { repeatable });
         return obtained(response, variant, defaultSeconds);
       });
     },

@@ -64,17 +64,24 @@ export function form(
   return fields;
 }
 
+interface TokenGrantOptions {
+  /** Default: after any failure. */
+  readonly repeatable?: Call['repeatable'] | undefined;
+  readonly worksOnce?: boolean;
+}
+
 /** Asks the token endpoint, with fields made anew each time. */
 export async function tokenGrant(
   client: OAuthClient,
   grantType: string,
   fields: () => URLSearchParams | Promise<URLSearchParams>,
-  repeatable: Call['repeatable'] = () => true,
+  { repeatable = () => true, worksOnce = false }: TokenGrantOptions = {},
 ): Promise<TokenResponse & { readonly receivedFromMs: number }> {
   let askedAtMs = 0;
   const response = await client.ask({
     endpoint: 'token_endpoint',
     grantType,
+    worksOnce,
     repeatable,
     ask: async (configuration) => {
       // A token's life is counted from before it was asked for: never longer than the server meant.

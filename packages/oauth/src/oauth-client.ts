@@ -59,6 +59,8 @@ export interface Call {
   readonly endpoint: Endpoint;
   /** For events: the grant type, or what is done instead of a grant. */
   readonly grantType: string;
+  /** What it sends works once: its answer is waited for until the call is over, however short an attempt is. */
+  readonly worksOnce?: boolean;
   /** Whether it may be made again after this failure. */
   repeatable(error: OAuthError): boolean;
   ask(configuration: Configuration): Promise<unknown>;
@@ -160,7 +162,8 @@ export function oauthClient(
     try {
       const response = await answerTo(
         (sending) => call.ask(configuration(metadata, auth, sending)),
-        (to, init) => send(to, { ...init, headers: { ...init.headers, ...headers }, signal }),
+        (to, { headers: given, ...init }) =>
+          send(to, { ...init, headers: { ...given, ...headers }, signal, patient: call.worksOnce }),
       );
       status = response.status;
       return response;

@@ -157,7 +157,10 @@ export function rotation(
       if (current === doubtful) throw ambiguous('the store has lost that it was used');
       if (grant) see(current, claimed.generation);
       if (ended?.refreshToken === current) throw ended.error;
-      response = await tokenGrant(client, 'refresh_token', fields, isRepeatable);
+      response = await tokenGrant(client, 'refresh_token', fields, {
+        repeatable: isRepeatable,
+        worksOnce: true,
+      });
     } catch (error) {
       if (error instanceof OAuthError && error.error === 'invalid_grant') {
         ended = { refreshToken: current, error };

@@ -90,7 +90,7 @@ export function tokenExchange(options: TokenExchangeOptions): TokenSource {
           }
           return body;
         };
-        const response = await tokenGrant(client, GRANT_TYPE, fields, repeatable);
+        const response = await tokenGrant(client, GRANT_TYPE, fields, { repeatable });
         if (!USABLE.has(response.issuedTokenType ?? '')) {
           throw new OAuthError(
             'ERR_OAUTH_RESPONSE',

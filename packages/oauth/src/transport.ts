@@ -9,7 +9,7 @@ import type { OptionNames } from './options.ts';
 export interface TransportOptions {
   /** Default: an agent of this package that follows no redirects. For a private CA, a proxy, an egress policy. */
   readonly dispatcher?: Dispatcher;
-  /** For one attempt, connecting included; default 5,000. */
+  /** For one attempt, connecting included; default 5,000. What works once is waited for longer once it was sent, until `timeoutMs`. */
   readonly attemptTimeoutMs?: number;
   /** For a response's body; default 1 MiB. */
   readonly maxResponseBytes?: number;
@@ -29,6 +29,8 @@ export type Transport = (
     readonly headers: Readonly<Record<string, string>>;
     readonly body?: URLSearchParams | undefined;
     readonly signal?: AbortSignal | undefined;
+    /** Once the request goes out, only `signal` ends the wait. */
+    readonly patient?: boolean | undefined;
   },
 ) => Promise<Response>;
 
@@ -49,12 +51,14 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
   const own = tls && new Agent({ connect: { ...tls, minVersion: 'TLSv1.2' } });
   return async (url, init) => {
     const dispatcher = options.dispatcher ?? own ?? sharedAgent();
-    const timeout = AbortSignal.timeout(attemptTimeoutMs);
-    const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout;
+    const attempt = new AbortController();
+    const timer = setTimeout(() => attempt.abort(), attemptTimeoutMs).unref();
+    const signal = init.signal ? AbortSignal.any([init.signal, attempt.signal]) : attempt.signal;
     let sent = false;
     const watched = dispatcher.compose(
       onSending(() => {
         sent = true;
+        if (init.patient) clearTimeout(timer);
       }),
     );
     const failure = (code: OAuthErrorCode, message: string, cause?: unknown): OAuthError => {
@@ -85,6 +89,8 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
       const { code } = cause as NodeJS.ErrnoException;
       const message = `the authorization server could not be reached${code ? ` (${code})` : ''}`;
       throw failure('ERR_OAUTH_NETWORK', message, cause);
+    } finally {
+      clearTimeout(timer);
     }
   };
 }

@@ -7,9 +7,11 @@ import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
 import {
+  drip,
   respond,
   respondJson,
   retryAfter,
+  silence,
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
 import { decodeJwt } from 'jose';
@@ -346,6 +348,23 @@ describe('a lost answer', () => {
     expect(api.requests).toHaveLength(3);
     await api.stop();
   });
+});
+
+it('is waited for as long as the call may take once the token is sent, however short an attempt is', async () => {
+  const api = await startScriptedServer();
+  const good = { access_token: 'a', token_type: 'Bearer', expires_in: 60, refresh_token: 'r2' };
+  const json = { headers: { 'content-type': 'application/json' }, body: JSON.stringify(good) };
+  api.enqueue(drip(5, json));
+  const metadata = { issuer: api.origin, token_endpoint: `${api.origin}/token` };
+  const source = grant({ server: metadata, attemptTimeoutMs: 200, timeoutMs: 30_000 });
+  expect((await source.getToken()).value).toBe('a');
+  api.enqueue(silence());
+  const brief = grant({ server: metadata, attemptTimeoutMs: 100, timeoutMs: 200 });
+  await expect(brief.getToken({ forceRenewal: 1 })).rejects.toMatchObject({
+    code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+  });
+  expect(api.requests).toHaveLength(2);
+  await api.stop();
 });
 
 it('taken over in time and not used after all stays one whose outcome is not known', async () => {
