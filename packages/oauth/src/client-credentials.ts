@@ -89,6 +89,9 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
   });
 }
 
+/** 68 years. What is longer is no number of seconds, and Redis could not count it. */
+const MAX_SECONDS = 2_147_483_647;
+
 /** @throws TypeError when an option in seconds is not a number above 0. */
 export function seconds<K extends string>(
   options: { readonly [P in K]?: number },
@@ -96,8 +99,8 @@ export function seconds<K extends string>(
   fallback: number,
 ): number {
   const value = options[name] ?? fallback;
-  if (!(Number.isFinite(value) && value > 0)) {
-    throw new TypeError(`${name} must be a number of seconds above 0`);
+  if (!(Number.isFinite(value) && value > 0 && value <= MAX_SECONDS)) {
+    throw new TypeError(`${name} must be a number of seconds above 0, at most ${MAX_SECONDS}`);
   }
   return value;
 }

@@ -633,7 +633,9 @@ describe('a store that fails', () => {
 it('refuses options it cannot work with', () => {
   expect(() => grant({ initial: '' })).toThrow(/initial/);
   expect(() => grant({ store: {} as never })).toThrow(/store/);
-  expect(() => grant({ refreshLifetimeSeconds: -1 })).toThrow(/refreshLifetimeSeconds/);
+  for (const refreshLifetimeSeconds of [-1, 1e15]) {
+    expect(() => grant({ refreshLifetimeSeconds })).toThrow(/refreshLifetimeSeconds/);
+  }
   for (const reuseGraceSeconds of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
     expect(() => grant({ reuseGraceSeconds })).toThrow(/reuseGraceSeconds/);
   }
