@@ -164,6 +164,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
   /** Without a promise where none is needed: for a Bearer token nothing is computed. */
   #send(token: AccessToken): undefined | Promise<void> {
+    if (!isToken(token)) throw new TypeError('the source gave something that is no AccessToken');
     if (this.#token && token.generation <= this.#token.generation) this.#unreplaced();
     this.#token = token;
     if (token.type === 'DPoP') return this.#sendProved(token);
@@ -333,6 +334,12 @@ function originOf({ origin, path }: Dispatcher.DispatchOptions): string {
 /** `localhost:3000` is a URL too, of scheme `localhost`: no request would ever match it. */
 function isHttpUrl(text: string): boolean {
   return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
+/** Without types a source may give anything, and a request must not go out with the word `undefined` for a token. */
+function isToken(token: AccessToken | undefined): boolean {
+  const hasType = token?.type === 'Bearer' || token?.type === 'DPoP';
+  return hasType && typeof token.value === 'string' && token.value !== '';
 }
 
 function isReplayable(body: unknown): boolean {

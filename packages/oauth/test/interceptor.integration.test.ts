@@ -130,6 +130,19 @@ describe('a request', () => {
     expect(api.connections).toBe(0);
   });
 
+  it.each([
+    [undefined],
+    ['token'],
+    [{ access_token: 'x', token_type: 'Bearer' }],
+    [{ value: '', type: 'Bearer' }],
+    [{ value: 'x', type: 'Basic' }],
+  ])('is not sent with what is no token either: %j', async (token) => {
+    const odd = accessToken({ getToken: async () => token as never });
+    const pending = request(api.origin, { dispatcher: agent.compose(odd) });
+    await expect(pending).rejects.toThrow(TypeError);
+    expect(api.connections).toBe(0);
+  });
+
   it('that is aborted while its token is on the way ends at once, and is never sent', async () => {
     const aborter = new AbortController();
     let asked: AbortSignal | undefined;
