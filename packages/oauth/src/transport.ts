@@ -73,7 +73,7 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
         headers: init.headers,
         body: init.body?.toString() ?? null,
         signal,
-        ...NO_REDIRECTS,
+        ...AS_IT_IS,
       });
       // Undici itself does not give up while it connects.
       const response = await inTime(answer, signal, 'ERR_OAUTH_TIMEOUT', 'the connection');
@@ -107,8 +107,8 @@ function onSending(begins: () => void): Dispatcher.DispatcherComposeInterceptor 
   };
 }
 
-/** Nor by a dispatcher that others use too: what is sent here is for this URL alone. */
-const NO_REDIRECTS = { maxRedirections: 0 };
+/** Undici's own interceptors do neither then: what is sent here is for this URL alone, and who sends it decides about repeating. */
+const AS_IT_IS = { maxRedirections: 0, retryOptions: { maxRetries: 0 } };
 
 async function readBounded(body: AsyncIterable<Buffer>, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];

@@ -15,7 +15,7 @@ import {
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
 import { decodeJwt } from 'jose';
-import { Agent } from 'undici';
+import { Agent, interceptors } from 'undici';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   clientSecretBasic,
@@ -364,6 +364,20 @@ it('is waited for as long as the call may take once the token is sent, however s
     code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
   });
   expect(api.requests).toHaveLength(2);
+  await api.stop();
+});
+
+it('is sent once, through a dispatcher that repeats what others send through it too', async () => {
+  const api = await startScriptedServer({ otherwise: respond({ status: 500 }) });
+  const agent = new Agent();
+  const retry = { methods: ['POST'], statusCodes: [500], minTimeout: 1 } as const;
+  const source = grant({
+    server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
+    dispatcher: agent.compose(interceptors.retry(retry as never)),
+  });
+  await expect(source.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+  expect(api.requests).toHaveLength(1);
+  await agent.destroy();
   await api.stop();
 });
 
