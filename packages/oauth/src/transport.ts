@@ -84,8 +84,8 @@ export function transport(options: TransportOptions, tls?: TlsCredential): Trans
         throw failure('ERR_OAUTH_TIMEOUT', 'the authorization server did not answer in time');
       }
       if (cause instanceof OAuthError) throw cause;
-      // Undici's parser keeps what it could not read, and that may be a token.
-      Reflect.deleteProperty(cause as Error, 'data');
+      // Undici's parser keeps what it could not read, its error for a status what was answered: that may be a token.
+      for (const part of ['data', 'body']) Reflect.deleteProperty(cause as Error, part);
       const { code } = cause as NodeJS.ErrnoException;
       const message = `the authorization server could not be reached${code ? ` (${code})` : ''}`;
       throw failure('ERR_OAUTH_NETWORK', message, cause);

@@ -330,7 +330,13 @@ describe('the token endpoint', () => {
     const body = JSON.stringify({ ...good, access_token: 'leaked-token' });
     const torn = await outcome(rawBytes(`HTTP/1.1 200 OK\r\nwrong header ${body}\r\n\r\n`));
     expect(torn).toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
-    for (const one of [error, leak, torn]) {
+    // So does that of a dispatcher which throws for a status.
+    const agent = new Agent();
+    const dispatcher = agent.compose(interceptors.responseError());
+    const thrown = await outcome(respondJson(echo, { status: 401 }), { dispatcher });
+    expect(thrown).toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
+    await agent.destroy();
+    for (const one of [error, leak, torn, thrown]) {
       const shown = inspect(one, { depth: 9, showHidden: true }) + JSON.stringify(one);
       expect(shown).not.toContain(SECRET);
       expect(shown).not.toContain('leaked-token');
