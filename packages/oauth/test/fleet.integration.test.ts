@@ -218,7 +218,8 @@ describe('a failover to a replica that fell behind', () => {
       },
     });
     await source.getToken();
-    await master.wait(1, 5000);
+    const copied = async () => copy.hget((await copy.keys('oauth:*'))[0] ?? '', 'g');
+    await expect.poll(copied).toBe('1');
     await copy.replicaof('NO', 'ONE');
     // The second rotation is one that the replica never hears of, or hears the end of and not the beginning.
     await source.getToken({ forceRenewal: 1 });
