@@ -13,8 +13,9 @@ import type { AccessToken } from './access-token.ts';
 import { isSecureUrl, type ServerMetadata } from './authorization-server.ts';
 import { OAuthError } from './errors.ts';
 import { reporting } from './events.ts';
-import { boundToken, type ExtraParameters, form, obtained } from './grant.ts';
+import { assertParameters, boundToken, type ExtraParameters, form, obtained } from './grant.ts';
 import { type ConfiguredClient, clientFor, type OAuthClient } from './oauth-client.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import { token } from './shared-token.ts';
 import { variantOf } from './token-cache.ts';
 
@@ -42,6 +43,13 @@ export interface AuthorizationRequest {
   /** Anything else, such as `prompt` or `login_hint`. */
   readonly parameters?: ExtraParameters;
 }
+
+const names: OptionNames<AuthorizationRequest> = {
+  redirectUri: true,
+  scope: true,
+  resource: true,
+  parameters: true,
+};
 
 /** What has to be there when the browser comes back. Keep it in the user's session, and use it once. */
 export interface PendingAuthorization {
@@ -84,14 +92,17 @@ export async function authorizationUrl(
   options: ConfiguredClient,
   request: AuthorizationRequest,
 ): Promise<StartedAuthorization> {
+  assertKnown(request, names);
   const { redirectUri, parameters = {} } = request;
   if (!URL.canParse(redirectUri) || !isSecureUrl(redirectUri, true)) {
     throw new TypeError('redirectUri must be an https URL, or http on loopback');
   }
+  assertParameters(parameters);
   const forbidden = Object.keys(parameters).find((name) => FIXED.has(name));
   if (forbidden) throw new TypeError(`parameters.${forbidden} is set by authorizationUrl itself`);
+  const variant = variantOf(request.scope, request.resource);
   const client = clientFor(options);
-  const metadata = await client.server.metadata();
+  const metadata = await client.metadata();
   const endpoint = metadata.authorization_endpoint;
   if (endpoint === undefined) {
     throw new OAuthError(
@@ -99,14 +110,14 @@ export async function authorizationUrl(
       'the authorization server has no authorization_endpoint',
     );
   }
-  if (metadata.code_challenge_methods_supported?.includes('S256') === false) {
+  const methods: unknown = metadata.code_challenge_methods_supported ?? ['S256'];
+  if (!(Array.isArray(methods) && methods.includes('S256'))) {
     throw new OAuthError(
       'ERR_OAUTH_METADATA',
       'the authorization server does not support PKCE S256',
     );
   }
   const { codeVerifier, codeChallenge } = pkce();
-  const variant = variantOf(request.scope, request.resource);
   const nonce = isOpenId(variant.scope) ? random() : undefined;
   const state = random();
   const url = new URL(endpoint);
@@ -195,7 +206,7 @@ async function exchangeCode(
   callback: string | URL | URLSearchParams,
   pending: PendingAuthorization,
 ): Promise<AuthorizationResult> {
-  const metadata = await client.server.metadata();
+  const metadata = await client.metadata();
   // oauth4webapi judges by `Date.now`; told how far away our clock is, it judges by ours. Whole seconds, as ID tokens count them.
   const skewSeconds = Math.round((client.now() - Date.now()) / 1000);
   const self = { client_id: client.clientId, [clockSkew]: skewSeconds };
@@ -206,6 +217,7 @@ async function exchangeCode(
     grantType: 'authorization_code',
     // A code works once, and a second use revokes what the first brought (RFC 6749 §4.1.2).
     repeatable: () => false,
+    worksOnce: true,
     ask: (configuration) => {
       askedAtMs = client.now();
       const fields = form(variantOf(undefined, pending.resource), undefined, {});

@@ -3,6 +3,7 @@ import { answerTo } from './answer.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { parseJsonObject } from './json.ts';
+import type { OptionNames } from './options.ts';
 import { remainingMs } from './remaining.ts';
 import type { Transport } from './transport.ts';
 
@@ -18,6 +19,12 @@ export interface ServerOptions {
   /** Permit http for 127.0.0.1, [::1] and localhost, for development and tests; default false. */
   readonly allowInsecureLoopback?: boolean;
 }
+
+export const serverOptions: OptionNames<ServerOptions> = {
+  issuer: true,
+  server: true,
+  allowInsecureLoopback: true,
+};
 
 export interface Server {
   readonly issuer: string;
@@ -36,6 +43,9 @@ export function authorizationServer(
   now: () => number,
 ): Server {
   const { allowInsecureLoopback = false } = options;
+  if (typeof allowInsecureLoopback !== 'boolean') {
+    throw new TypeError('allowInsecureLoopback must be true or false');
+  }
   const issuer = options.server?.issuer ?? options.issuer;
   if (options.issuer !== undefined && options.issuer !== issuer) {
     throw new TypeError('issuer and server.issuer must be the same; one of them is enough');

@@ -5,6 +5,7 @@ import type { ClientAuth as Authenticate } from 'oauth4webapi';
 import { ClientSecretBasic, ClientSecretPost } from 'openid-client';
 import { publicJwk, thumbprint } from './dpop.ts';
 import { OAuthError } from './errors.ts';
+import { assertKnown } from './options.ts';
 import { importPrivateKey, type PrivateKeyInput, signatureAlgorithm } from './private-key.ts';
 
 /** How a client proves to the authorization server who it is. Made by the functions of this file. */
@@ -81,6 +82,7 @@ export function privateKeyJwt(
   key: Provided<PrivateKeyInput>,
   options: PrivateKeyJwtOptions = {},
 ): ClientAuth {
+  assertKnown(options, { keyId: true, algorithm: true });
   const prepare = (input: PrivateKeyInput) => {
     const privateKey = importPrivateKey(input, 'key');
     const alg = signatureAlgorithm(privateKey, 'key', options.algorithm);
@@ -137,6 +139,7 @@ export function mutualTls(credential: TlsCredential): ClientAuth {
 
 /** An assertion that the platform keeps fresh in a file, such as a projected service account token (RFC 7523). */
 export function workloadIdentity(options: { readonly tokenFile: string }): ClientAuth {
+  assertKnown(options, { tokenFile: true });
   const { tokenFile } = options;
   if (!isText(tokenFile)) throw new TypeError('tokenFile must be the path of a file');
   return {

@@ -7,10 +7,11 @@ import {
   obtained,
   tokenGrant,
 } from './grant.ts';
-import { type ClientOptions, oauthClient } from './oauth-client.ts';
+import { type ClientOptions, clientOptions, oauthClient } from './oauth-client.ts';
+import { assertKnown, assertText, type OptionNames } from './options.ts';
 import { cacheKey, renewShared } from './shared-token.ts';
 import type { TokenSource } from './source.ts';
-import type { TokenStore } from './store.ts';
+import { assertStore, type TokenStore } from './store.ts';
 import { tokenCache, variantOf } from './token-cache.ts';
 
 /** What sources of access tokens have in common. */
@@ -31,19 +32,34 @@ export interface SourceOptions extends ClientOptions {
   readonly defaultExpiresInSeconds?: number;
 }
 
+export const sourceOptions: OptionNames<SourceOptions> = {
+  ...clientOptions,
+  scope: true,
+  resource: true,
+  audience: true,
+  parameters: true,
+  dpop: true,
+  renewBeforeSeconds: true,
+  defaultExpiresInSeconds: true,
+};
+
 export interface ClientCredentialsOptions extends SourceOptions {
   /** Where processes share the token. Default: this process keeps its own. */
   readonly store?: TokenStore;
 }
 
+const names: OptionNames<ClientCredentialsOptions> = { ...sourceOptions, store: true };
 const GRANT_TYPE = 'client_credentials';
 
 /**
  * Tokens for the client itself (RFC 6749 §4.4).
- * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
+ * @throws TypeError naming the option that is wrong, or that there is not; OAuthError `ERR_OAUTH_INSECURE_URL`.
  */
 export function clientCredentials(options: ClientCredentialsOptions): TokenSource {
+  assertKnown(options, names);
+  assertText(options, 'audience');
   const { audience, store } = options;
+  if (store !== undefined) assertStore(store);
   const client = oauthClient(options);
   const parameters = checkParameters(options.parameters ?? {});
   const defaultSeconds = seconds(options, 'defaultExpiresInSeconds', 300);
@@ -66,12 +82,15 @@ export function clientCredentials(options: ClientCredentialsOptions): TokenSourc
       });
       return renewShared(client, store, key, generation, async (repeatable) => {
         const fields = () => form(variant, audience, parameters);
-        const response = await tokenGrant(client, GRANT_TYPE, fields, repeatable);
+        const response = await tokenGrant(client, GRANT_TYPE, fields, { repeatable });
         return obtained(response, variant, defaultSeconds);
       });
     },
   });
 }
+
+/** 68 years. What is longer is no number of seconds, and Redis could not count it. */
+const MAX_SECONDS = 2_147_483_647;
 
 /** @throws TypeError when an option in seconds is not a number above 0. */
 export function seconds<K extends string>(
@@ -80,8 +99,8 @@ export function seconds<K extends string>(
   fallback: number,
 ): number {
   const value = options[name] ?? fallback;
-  if (!(Number.isFinite(value) && value > 0)) {
-    throw new TypeError(`${name} must be a number of seconds above 0`);
+  if (!(Number.isFinite(value) && value > 0 && value <= MAX_SECONDS)) {
+    throw new TypeError(`${name} must be a number of seconds above 0, at most ${MAX_SECONDS}`);
   }
   return value;
 }

@@ -7,6 +7,7 @@ import {
   randomUUID,
 } from 'node:crypto';
 import { SignJWT } from 'jose';
+import { assertKnown } from './options.ts';
 import { importPrivateKey, type PrivateKeyInput, signatureAlgorithm } from './private-key.ts';
 
 /** The request a proof is for (RFC 9449 §4.2). */
@@ -30,6 +31,7 @@ export interface DpopKey {
 export type DpopOption = true | { readonly key: PrivateKeyInput };
 
 export function dpopKey(option: DpopOption, now: () => number): DpopKey {
+  if (option !== true) assertKnown(option, { key: true });
   const privateKey =
     option === true
       ? generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey

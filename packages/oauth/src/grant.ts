@@ -28,12 +28,21 @@ const RESERVED: ReadonlySet<string> = new Set([
   'requested_token_type',
 ]);
 
-/** @throws TypeError for parameters that this package sets itself. */
-export function checkParameters(parameters: ExtraParameters): ExtraParameters {
+/** @throws TypeError for what would not be sent as it is. */
+export function assertParameters(parameters: ExtraParameters): void {
+  if (typeof parameters !== 'object' || parameters === null) {
+    throw new TypeError('parameters must be an object of strings');
+  }
   for (const [name, value] of Object.entries(parameters)) {
-    if (RESERVED.has(name)) throw new TypeError(`parameters.${name} has an option or is not yours`);
     if (typeof value !== 'string') throw new TypeError(`parameters.${name} must be a string`);
   }
+}
+
+/** @throws TypeError for parameters that this package sets itself. */
+export function checkParameters(parameters: ExtraParameters): ExtraParameters {
+  assertParameters(parameters);
+  const reserved = Object.keys(parameters).find((name) => RESERVED.has(name));
+  if (reserved) throw new TypeError(`parameters.${reserved} has an option or is not yours`);
   return parameters;
 }
 
@@ -55,17 +64,24 @@ export function form(
   return fields;
 }
 
+interface TokenGrantOptions {
+  /** Default: after any failure. */
+  readonly repeatable?: Call['repeatable'] | undefined;
+  readonly worksOnce?: boolean;
+}
+
 /** Asks the token endpoint, with fields made anew each time. */
 export async function tokenGrant(
   client: OAuthClient,
   grantType: string,
   fields: () => URLSearchParams | Promise<URLSearchParams>,
-  repeatable: Call['repeatable'] = () => true,
+  { repeatable = () => true, worksOnce = false }: TokenGrantOptions = {},
 ): Promise<TokenResponse & { readonly receivedFromMs: number }> {
   let askedAtMs = 0;
   const response = await client.ask({
     endpoint: 'token_endpoint',
     grantType,
+    worksOnce,
     repeatable,
     ask: async (configuration) => {
       // A token's life is counted from before it was asked for: never longer than the server meant.

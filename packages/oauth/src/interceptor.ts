@@ -7,13 +7,17 @@ import { parseChallenges } from './challenge.ts';
 import { OAuthError } from './errors.ts';
 import { type ResourceRetryEvent, retries } from './events.ts';
 import { hasHeader, headerList } from './headers.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import { RelayController } from './relay-controller.ts';
 import type { TokenRequest, TokenSource } from './source.ts';
+import { variantOf } from './token-cache.ts';
 
 export interface AccessTokenOptions extends Pick<TokenRequest, 'scope' | 'resource'> {
   /** Where the token may go. Default: the origin of the first request without an `Authorization` of its own, and no other. */
   readonly origins?: readonly string[];
 }
+
+const names: OptionNames<AccessTokenOptions> = { origins: true, scope: true, resource: true };
 
 type Dispatch = Dispatcher['dispatch'];
 
@@ -54,9 +58,13 @@ export function accessToken(
   if (typeof source?.getToken !== 'function') {
     throw new TypeError('source must have getToken(), like what clientCredentials() returns');
   }
+  assertKnown(options, names);
   const { origins, ...request } = options;
+  // As the source will read them, while there is somebody to tell.
+  variantOf(request.scope, request.resource);
   const shared = { source, request: Object.keys(request).length > 0 ? request : undefined };
-  if (origins?.length === 0 || origins?.some((origin) => !isHttpUrl(origin))) {
+  const areUrls = Array.isArray(origins) && origins.length > 0 && origins.every(isHttpUrl);
+  if (origins !== undefined && !areUrls) {
     throw new TypeError('origins must be http or https URLs, at least one');
   }
   // For all dispatchers: composing anew gives no new budget.
@@ -156,6 +164,8 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
   /** Without a promise where none is needed: for a Bearer token nothing is computed. */
   #send(token: AccessToken): undefined | Promise<void> {
+    if (!isToken(token)) throw new TypeError('the source gave something that is no AccessToken');
+    if (this.#token && token.generation <= this.#token.generation) this.#unreplaced();
     this.#token = token;
     if (token.type === 'DPoP') return this.#sendProved(token);
     this.#sendWith(token);
@@ -184,6 +194,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
   #fail(error: unknown): void {
     this.#unwatch?.();
+    if (this.#renewed) this.#unreplaced();
     this.#handler.onResponseError?.(this.#controller, error as Error);
   }
 
@@ -226,6 +237,12 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
       target.refusedGeneration = generation;
     }
     return 'token';
+  }
+
+  /** Whoever is refused next with the same token pays for another renewal: this one brought nothing. */
+  #unreplaced(): void {
+    const { generation } = this.#token as AccessToken;
+    if (this.#target.refusedGeneration === generation) this.#target.refusedGeneration -= 1;
   }
 
   #repeat(remedy: Remedy): void {
@@ -295,7 +312,7 @@ class AuthorizedRequest implements Dispatcher.DispatchHandler {
 
 function newTarget(): Target {
   return {
-    refusedGeneration: 0,
+    refusedGeneration: -1,
     // Six a minute, whatever the traffic.
     budget: retryBudget({ ratio: 0, minPerSecond: 0.1, windowMs: 60_000 }),
   };
@@ -317,6 +334,12 @@ function originOf({ origin, path }: Dispatcher.DispatchOptions): string {
 /** `localhost:3000` is a URL too, of scheme `localhost`: no request would ever match it. */
 function isHttpUrl(text: string): boolean {
   return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
+/** Without types a source may give anything, and a request must not go out with the word `undefined` for a token. */
+function isToken(token: AccessToken | undefined): boolean {
+  const hasType = token?.type === 'Bearer' || token?.type === 'DPoP';
+  return hasType && typeof token.value === 'string' && token.value !== '';
 }
 
 function isReplayable(body: unknown): boolean {

@@ -4,7 +4,8 @@ import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
 import { reporting } from './events.ts';
 import { parseJsonObject } from './json.ts';
-import { type ClientOptions, oauthClient } from './oauth-client.ts';
+import { type ClientOptions, clientOptions, oauthClient } from './oauth-client.ts';
+import { assertKnown, assertText, type OptionNames } from './options.ts';
 import { remainingMs } from './remaining.ts';
 
 export interface IntrospectorOptions extends ClientOptions {
@@ -19,6 +20,15 @@ export interface IntrospectorOptions extends ClientOptions {
   /** Active tokens remembered, and as many inactive ones; default 10,000. */
   readonly maxEntries?: number;
 }
+
+const names: OptionNames<IntrospectorOptions> = {
+  ...clientOptions,
+  audience: true,
+  scope: true,
+  maxCacheSeconds: true,
+  negativeCacheSeconds: true,
+  maxEntries: true,
+};
 
 /** What the authorization server says of a token (RFC 7662 §2.2), checked. */
 export type Introspection =
@@ -59,9 +69,11 @@ const TOKEN = /^(?=.{1,8192}$)[\w.~+/-]+=*$/;
 
 /**
  * Asks the authorization server about tokens that say nothing themselves.
- * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
+ * @throws TypeError naming the option that is wrong, or that there is not; OAuthError `ERR_OAUTH_INSECURE_URL`.
  */
 export function introspector(options: IntrospectorOptions): Introspector {
+  assertKnown(options, names);
+  assertText(options, 'scope');
   const { maxCacheSeconds = 10, negativeCacheSeconds = 5 } = options;
   const maxEntries = bound(options, 'maxEntries', 10_000);
   const audiences = [options.audience ?? []].flat();

@@ -1,4 +1,5 @@
 import { bound } from './bound.ts';
+import { assertClock, assertKnown, type OptionNames } from './options.ts';
 import type { TokenStore } from './store.ts';
 
 interface Entry {
@@ -17,9 +18,13 @@ export interface MemoryTokenStoreOptions {
   readonly now?: () => number;
 }
 
+const names: OptionNames<MemoryTokenStoreOptions> = { maxEntries: true, now: true };
+
 /** Shares tokens between the sources of one process, and forgets them with it. */
 export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenStore {
+  assertKnown(options, names);
   const { now = Date.now } = options;
+  assertClock(now);
   const maxEntries = bound(options, 'maxEntries', 10_000);
   const entries = new Map<string, Entry>();
 
@@ -52,13 +57,14 @@ export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenSt
         return { status: 'refused', reason: refused.reason, remainingMs: refused.untilMs - nowMs };
       }
       entry.lease = { owner, untilMs: nowMs + leaseMs };
-      if (journal) entry.intent = { owner, atMs: intent?.atMs ?? nowMs };
+      if (journal) entry.intent ??= { owner, atMs: nowMs };
       const known = { status: 'claimed', generation: entry.generation } as const;
       return value === undefined ? known : { ...known, value };
     },
     complete: async (key, { owner, value, ttlMs, generation }) => {
       const entry = open(key);
-      if (!isOwner(entry, owner) && !isForgotten(entry)) return undefined;
+      const holder = holderOf(entry);
+      if (holder === undefined ? entry.generation > generation : holder !== owner) return undefined;
       entry.generation = Math.max(entry.generation, generation) + 1;
       entry.value = value;
       entry.valueUntilMs = now() + ttlMs;
@@ -67,24 +73,20 @@ export function memoryTokenStore(options: MemoryTokenStoreOptions = {}): TokenSt
     },
     release: async (key, { owner, refused, keepIntent }) => {
       const entry = open(key);
-      if (!isOwner(entry, owner)) return;
-      if (keepIntent) {
-        delete entry.lease;
-        return;
-      }
-      settle(entry);
+      if (holderOf(entry) !== owner) return;
+      delete entry.lease;
+      if (keepIntent) return;
+      // Of an intent that was taken over nothing new is known.
+      if (entry.intent?.owner === owner) delete entry.intent;
+      delete entry.refused;
       if (refused) entry.refused = { reason: refused.reason, untilMs: now() + refused.ttlMs };
     },
   };
 }
 
-function isOwner({ lease, intent }: Entry, owner: string): boolean {
-  return lease?.owner === owner || intent?.owner === owner;
-}
-
-/** Nothing is there that somebody else put there. */
-function isForgotten({ lease, intent, value }: Entry): boolean {
-  return !lease && !intent && value === undefined;
+/** Whose turn it is, or was, when nobody has taken it since. */
+function holderOf({ lease, intent }: Entry): string | undefined {
+  return lease?.owner ?? intent?.owner;
 }
 
 function settle(entry: Entry): void {

@@ -15,9 +15,9 @@ import {
 import { answerTo, type Sending } from './answer.ts';
 import {
   authorizationServer,
-  type Server,
   type ServerMetadata,
   type ServerOptions,
+  serverOptions,
 } from './authorization-server.ts';
 import { bound } from './bound.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
@@ -25,8 +25,10 @@ import type { ClientAuth } from './client-auth.ts';
 import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
 import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { requests, retries } from './events.ts';
+import { inTime } from './in-time.ts';
+import { assertClock, assertKnown, type OptionNames } from './options.ts';
 import { refusal } from './refusal.ts';
-import { type TransportOptions, transport } from './transport.ts';
+import { type TransportOptions, transport, transportOptions } from './transport.ts';
 
 /** Who asks which authorization server, and how. */
 export interface ClientOptions extends ServerOptions, TransportOptions {
@@ -40,6 +42,16 @@ export interface ClientOptions extends ServerOptions, TransportOptions {
   readonly now?: () => number;
 }
 
+export const clientOptions: OptionNames<ClientOptions> = {
+  ...serverOptions,
+  ...transportOptions,
+  clientId: true,
+  clientAuth: true,
+  retries: true,
+  timeoutMs: true,
+  now: true,
+};
+
 export type Endpoint = 'token_endpoint' | 'revocation_endpoint' | 'introspection_endpoint';
 
 /** One kind of request: openid-client makes it, this package sends it and reads the answer. */
@@ -47,13 +59,14 @@ export interface Call {
   readonly endpoint: Endpoint;
   /** For events: the grant type, or what is done instead of a grant. */
   readonly grantType: string;
+  /** What it sends works once: its answer is waited for until the call is over, however short an attempt is. */
+  readonly worksOnce?: boolean;
   /** Whether it may be made again after this failure. */
   repeatable(error: OAuthError): boolean;
   ask(configuration: Configuration): Promise<unknown>;
 }
 
 export interface OAuthClient {
-  readonly server: Server;
   /** The server's. */
   readonly issuer: string;
   readonly clientId: string;
@@ -62,6 +75,8 @@ export interface OAuthClient {
   readonly timeoutMs: number;
   readonly maxRetries: number;
   readonly now: () => number;
+  /** The server's. @throws OAuthError, `ERR_OAUTH_METADATA` when it does not come in time. */
+  metadata(): Promise<ServerMetadata>;
   /** Names the credential, for keys of what it gets. @throws OAuthError `ERR_OAUTH_CREDENTIAL`, in time. */
   identity(): Promise<readonly [method: string, id: string]>;
   /** Ends the wait for what a call needs when the call would be over. @throws OAuthError with `code` */
@@ -76,10 +91,15 @@ export interface ConfiguredClient extends ClientOptions {
   readonly dpop?: DpopOption;
 }
 
+const configured: OptionNames<ConfiguredClient> = { ...clientOptions, dpop: true };
 const clients = new WeakMap<ConfiguredClient, OAuthClient>();
 
+/** @throws TypeError naming the option that is wrong, or that there is not. */
 export function clientFor(options: ConfiguredClient): OAuthClient {
-  const client = clients.get(options) ?? oauthClient(options);
+  const known = clients.get(options);
+  if (known) return known;
+  assertKnown(options, configured);
+  const client = oauthClient(options);
   clients.set(options, client);
   return client;
 }
@@ -91,6 +111,7 @@ export function oauthClient(
   options: ClientOptions & { dpop?: DpopOption | undefined },
 ): OAuthClient {
   const { clientId, clientAuth, now = Date.now } = options;
+  assertClock(now);
   const maxRetries = bound(options, 'retries', 2, 0);
   const timeoutMs = bound(options, 'timeoutMs', 15_000);
   if (typeof clientId !== 'string' || clientId === '') {
@@ -141,7 +162,8 @@ export function oauthClient(
     try {
       const response = await answerTo(
         (sending) => call.ask(configuration(metadata, auth, sending)),
-        (to, init) => send(to, { ...init, headers: { ...init.headers, ...headers }, signal }),
+        (to, { headers: given, ...init }) =>
+          send(to, { ...init, headers: { ...given, ...headers }, signal, patient: call.worksOnce }),
       );
       status = response.status;
       return response;
@@ -219,7 +241,6 @@ export function oauthClient(
   };
 
   return {
-    server,
     issuer,
     clientId,
     clientAuth,
@@ -228,6 +249,7 @@ export function oauthClient(
     now,
     ...(dpop ? { dpop } : {}),
     within,
+    metadata: () => within(server.metadata(), 'ERR_OAUTH_METADATA', 'the metadata'),
     identity: async () => [
       clientAuth.method,
       await within(clientAuth.identity(), 'ERR_OAUTH_CREDENTIAL', 'the credential'),
@@ -241,26 +263,6 @@ export function oauthClient(
       }
     },
   };
-}
-
-/** Ends the wait for what is not this call's alone. Nothing was sent: its code must say so, and not that an answer is due. */
-async function inTime<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-  code: OAuthErrorCode,
-  what: string,
-): Promise<T> {
-  let stop: (() => void) | undefined;
-  const late = new Promise<never>((_, reject) => {
-    stop = () => reject(new OAuthError(code, `${what} did not come in time`));
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    if (stop) signal.removeEventListener('abort', stop);
-  }
 }
 
 /** How long to wait before trying again; forever when another try would end the same way. */

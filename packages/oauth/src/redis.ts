@@ -1,6 +1,9 @@
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { createSeal, type Seal, SealError, type SealKeySource } from '@countersign/seal';
+import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
+import { inTime } from './in-time.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import type { Claim, TokenStore } from './store.ts';
 
 export interface RedisTokenStoreOptions {
@@ -12,6 +15,12 @@ export interface RedisTokenStoreOptions {
   readonly timeoutMs?: number;
 }
 
+const names: OptionNames<RedisTokenStoreOptions> = {
+  encryptionKeys: true,
+  prefix: true,
+  timeoutMs: true,
+};
+
 /**
  * Shares tokens through Redis, Sentinel or Cluster: one key per token, one round trip per operation, Redis' own time.
  * Whoever reads Redis sees no token. For `refreshToken()` the server must persist (AOF) and must not evict: a lost
@@ -20,10 +29,18 @@ export interface RedisTokenStoreOptions {
  * @throws TypeError for a client that is none of ioredis, and for a key that is not 32 bytes.
  */
 export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOptions): TokenStore {
-  const { prefix = 'oauth:', timeoutMs = 1000 } = options;
   assertRedisClient('redis', redis);
+  assertKnown(options, names);
+  const { prefix = 'oauth:' } = options;
+  if (typeof prefix !== 'string') throw new TypeError('prefix must be a string');
+  const timeoutMs = bound(options, 'timeoutMs', 1000);
   const seal = createSeal(options.encryptionKeys);
   const call = { timeoutMs };
+  /** A key that never comes must not hold up what can be done without the store. */
+  const timely = async <T>(work: T | Promise<T>): Promise<T> =>
+    work instanceof Promise
+      ? inTime(work, AbortSignal.timeout(timeoutMs), 'ERR_OAUTH_STORE', 'an encryption key')
+      : work;
 
   const ask = async (
     key: string,
@@ -42,7 +59,7 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
     const value =
       unopened === undefined
         ? undefined
-        : await opened(seal, String(unopened), key).catch(async (error) => {
+        : await timely(opened(seal, String(unopened), key)).catch(async (error) => {
             // An intent that is never followed would have the grant ambiguous for a month.
             await releaseScript(redis, [prefix + key], [owner, '', 0, 0], call);
             throw error;
@@ -78,11 +95,11 @@ export function redisTokenStore(redis: RedisClient, options: RedisTokenStoreOpti
   return {
     claim: async (key, request) => {
       // Who could not store the replacement must not ask for one.
-      await seal.ready();
+      await timely(seal.ready());
       return ask(key, request, request.generation);
     },
     complete: async (key, { owner, value, ttlMs, generation }) => {
-      const sealed = await seal.seal(Buffer.from(value), key);
+      const sealed = await timely(seal.seal(Buffer.from(value), key));
       const args = [owner, sealed.toString('base64url'), Math.ceil(ttlMs), generation] as const;
       const stored = await completeScript(redis, [prefix + key], args, call);
       return stored === 0 ? undefined : stored;
@@ -146,7 +163,8 @@ redis.call('HSET', key, 'l', owner, 'lu', now + leaseMs)
 -- Longer than the lease: an owner who comes late is welcome while nobody has taken its place.
 keep(key, leaseMs * 6)
 if ARGV[4] == '1' then
-  redis.call('HSET', key, 'i', owner, 'ia', f[7] or now)
+  -- One that is taken over stays what it is: what became of it is known when the claim is completed, and not before.
+  if not f[6] then redis.call('HSET', key, 'i', owner, 'ia', now) end
   -- An intent is evidence: it stays until a person has seen what became of it, or the grant is long dead.
   keep(key, 2592000000)
 end
@@ -163,9 +181,9 @@ const completeScript = script<
   `
 local key, owner, ttlMs = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local f = redis.call('HMGET', key, 'l', 'i', 'g')
-local forgotten = not (f[1] or f[2] or f[3])
-if f[1] ~= owner and f[2] ~= owner and not forgotten then return 0 end
-local generation = math.max(tonumber(f[3] or '0'), tonumber(ARGV[4])) + 1
+local holder, stored, known = f[1] or f[2], tonumber(f[3] or '0'), tonumber(ARGV[4])
+if holder and holder ~= owner or not holder and stored > known then return 0 end
+local generation = math.max(stored, known) + 1
 redis.call('DEL', key)
 redis.call('HSET', key, 'v', ARGV[2], 'g', generation, 'x', now + ttlMs)
 redis.call('PEXPIRE', key, ttlMs)
@@ -181,10 +199,10 @@ const releaseScript = script<
   `
 local key, owner, ttlMs = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local f = redis.call('HMGET', key, 'l', 'i')
-if f[1] ~= owner and f[2] ~= owner then return 0 end
+if (f[1] or f[2]) ~= owner then return 0 end
 redis.call('HDEL', key, 'l', 'lu')
 if ARGV[4] == '1' then return 1 end
-redis.call('HDEL', key, 'i', 'ia')
+if f[2] == owner then redis.call('HDEL', key, 'i', 'ia') end
 if ARGV[2] ~= '' then
   redis.call('HSET', key, 'r', ARGV[2], 'ru', now + ttlMs)
   keep(key, ttlMs)

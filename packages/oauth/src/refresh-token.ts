@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { type SourceOptions, seconds } from './client-credentials.ts';
+import { type SourceOptions, seconds, sourceOptions } from './client-credentials.ts';
 import { canonicalParameters, checkParameters } from './grant.ts';
 import { oauthClient } from './oauth-client.ts';
+import { assertKnown, assertText, type OptionNames } from './options.ts';
 import { rotation } from './rotation.ts';
 import { cacheKey } from './shared-token.ts';
 import type { TokenSource } from './source.ts';
-import type { TokenStore } from './store.ts';
+import { assertStore, type TokenStore } from './store.ts';
 import { tokenCache, variantOf } from './token-cache.ts';
 
 export interface RefreshTokenOptions extends SourceOptions {
@@ -25,22 +26,29 @@ export interface RefreshTokenOptions extends SourceOptions {
   readonly reuseGraceSeconds?: number;
 }
 
+const names: OptionNames<RefreshTokenOptions> = {
+  ...sourceOptions,
+  initial: true,
+  store: true,
+  refreshLifetimeSeconds: true,
+  reuseGraceSeconds: true,
+};
 const GRANT_TYPE = 'refresh_token';
 
 /**
  * Tokens of a grant that a refresh token stands for (RFC 6749 §6), which is replaced at every use (RFC 9700 §4.14).
  * One process at a time uses the refresh token, and before it does it writes down that it will. When an answer is lost,
  * `getToken()` rejects with `ERR_OAUTH_ROTATION_AMBIGUOUS`: the grant must be obtained anew.
- * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
+ * @throws TypeError naming the option that is wrong, or that there is not; OAuthError `ERR_OAUTH_INSECURE_URL`.
  */
 export function refreshToken(options: RefreshTokenOptions): TokenSource {
+  assertKnown(options, names);
+  assertText(options, 'audience');
   const { initial, store, audience, reuseGraceSeconds = 0 } = options;
   if (typeof initial !== 'string' || initial === '') {
     throw new TypeError('initial must be a refresh token');
   }
-  if (typeof store?.claim !== 'function') {
-    throw new TypeError('store must be a TokenStore, like memoryTokenStore()');
-  }
+  assertStore(store);
   if (!(Number.isFinite(reuseGraceSeconds) && reuseGraceSeconds >= 0)) {
     throw new TypeError('reuseGraceSeconds must be a number of seconds, 0 for never');
   }

@@ -41,10 +41,10 @@ async function errorMembers(response: Response): Promise<{ error?: string; descr
   }
 }
 
-/** Some servers quote what they were sent. Nothing as long as a secret gets into a message. */
+/** Some servers quote what they were sent. Nothing as long as a secret gets into a message, nor the part of one that is not cut off. */
 function tame(description: string): string {
   return description
+    .replace(/\S{20,}/g, '[…]')
     .slice(0, 200)
-    .replace(/[^\x20-\x7e]/g, '?')
-    .replace(/[\w.~+/=-]{20,}/g, '[…]');
+    .replace(/[^\x20-\x7e…]/g, '?');
 }

@@ -2,6 +2,7 @@ import { tokenRevocation } from 'openid-client';
 import { AccessToken } from './access-token.ts';
 import { reporting } from './events.ts';
 import { type ConfiguredClient, clientFor } from './oauth-client.ts';
+import { assertKnown } from './options.ts';
 
 export interface RevocationOptions {
   /** What the token is, if that helps the server find it. */
@@ -16,8 +17,10 @@ export interface RevocationOptions {
 export async function revokeToken(
   options: ConfiguredClient,
   token: string | AccessToken,
-  { tokenTypeHint }: RevocationOptions = {},
+  hints: RevocationOptions = {},
 ): Promise<void> {
+  assertKnown(hints, { tokenTypeHint: true });
+  const { tokenTypeHint } = hints;
   const value = token instanceof AccessToken ? token.value : token;
   if (typeof value !== 'string' || value === '') throw new TypeError('token must be a token');
   const client = clientFor(options);

@@ -54,7 +54,7 @@ const saveBackoff = exponentialBackoff({ baseMs: 100, capMs: 10_000 });
 export function rotation(
   options: RotationOptions,
 ): (variant: Variant, generation: number) => Promise<AccessToken> {
-  const { client, store, key, refreshLifetimeMs } = options;
+  const { client, store, key, refreshLifetimeMs, reuseGraceMs } = options;
   // One rotation at a time, whatever the scopes: they share the refresh token.
   let turn: Promise<unknown> = Promise.resolve();
   // A claim whose answer was lost may hold: asking again under its name finds out.
@@ -64,19 +64,28 @@ export function rotation(
   // A refresh token that the server said is no good, as `invalid_grant` always means (RFC 6749 §5.2). This is about that
   // token and this source: a newer one in the store is used, and who proves another key asks for itself.
   let ended: { readonly refreshToken: string; readonly error: OAuthError } | undefined;
-  // The newest refresh token the store or the server has shown this source. It is not used where the store has none: others may have replaced it.
-  let seen: string | undefined;
+  // The newest refresh token that the store or the server has shown this source. Where the store has none, or an older
+  // one, it has lost what replaced it.
+  let seen: { readonly refreshToken: string; readonly generation: number } | undefined;
+  // A refresh token whose answer was lost. The store should know of it too.
+  let doubtful: string | undefined;
+
+  const see = (refreshToken: string, generation: number): void => {
+    if (!seen || generation >= seen.generation) seen = { refreshToken, generation };
+  };
 
   const save = async (): Promise<void> => {
-    if (!unsaved) return;
+    const saving = unsaved;
+    if (!saving) return;
     try {
-      await store.complete(key, unsaved);
+      await store.complete(key, saving);
     } catch (cause) {
       throw new OAuthError('ERR_OAUTH_STORE', 'the store did not take the new refresh token', {
         cause,
       });
     }
-    unsaved = undefined;
+    // What was got meanwhile is not saved yet.
+    if (unsaved === saving) unsaved = undefined;
   };
 
   const saveLater = async (): Promise<void> => {
@@ -93,9 +102,11 @@ export function rotation(
         leaseMs: client.timeoutMs + GRACE_MS,
         generation,
         journal: true,
-        takeOverWithinMs: options.reuseGraceMs,
+        takeOverWithinMs: reuseGraceMs,
       });
     } catch (cause) {
+      // It may hold all the same, and others would take that for a use.
+      await store.release(key, { owner }).catch(() => {});
       if (cause instanceof OAuthError) throw cause;
       const message = 'the store is needed to use a refresh token, and cannot be reached';
       throw new OAuthError('ERR_OAUTH_STORE', message, { cause });
@@ -103,13 +114,16 @@ export function rotation(
   };
 
   /** Ends the claim after a failure, in the way that tells the next one the truth. */
-  const giveUp = async (error: unknown): Promise<OAuthError> => {
+  const giveUp = async (error: unknown, refreshToken: string): Promise<OAuthError> => {
     const startedAt = performance.now();
-    const known = isUnused(error);
+    const known = isUnused(error) && refreshToken !== doubtful;
     const refused = shareable(error);
     const release = { owner, keepIntent: !known, ...(refused ? { refused } : {}) };
     // Whatever the store makes of this: what may have been used is not claimed again under the same name.
-    if (!known) owner = randomUUID();
+    if (!known) {
+      owner = randomUUID();
+      doubtful = reuseGraceMs > 0 ? undefined : refreshToken;
+    }
     await store
       .release(key, release)
       .then(() => {
@@ -136,17 +150,22 @@ export function rotation(
     try {
       grant = parseGrant(claimed.value);
       current = grant?.refreshToken ?? current;
-      const lost = seen === undefined ? claimed.generation > 0 : seen !== current;
+      const older = !grant || claimed.generation < (seen?.generation ?? 0);
+      const lost = seen ? older && seen.refreshToken !== current : older && claimed.generation > 0;
       // Where reuse is detected, sending what was replaced would revoke the grant for all.
-      if (!grant && lost) throw ambiguous('the store has lost what replaced it');
-      seen = grant?.refreshToken ?? seen;
+      if (lost) throw ambiguous('the store has lost what replaced it');
+      if (current === doubtful) throw ambiguous('the store has lost that it was used');
+      if (grant) see(current, claimed.generation);
       if (ended?.refreshToken === current) throw ended.error;
-      response = await tokenGrant(client, 'refresh_token', fields, isRepeatable);
+      response = await tokenGrant(client, 'refresh_token', fields, {
+        repeatable: isRepeatable,
+        worksOnce: true,
+      });
     } catch (error) {
       if (error instanceof OAuthError && error.error === 'invalid_grant') {
         ended = { refreshToken: current, error };
       }
-      throw await giveUp(error);
+      throw await giveUp(error, current);
     }
     const before = Math.max(generation, claimed.generation);
     const fresh = obtained(response, variant, options.defaultExpiresInSeconds);
@@ -154,7 +173,7 @@ export function rotation(
       refreshToken: response.refreshToken ?? current,
       tokens: withToken(grant, tokenKey, { ...fresh, generation: before + 1 }, client.now()),
     };
-    seen = next.refreshToken;
+    see(next.refreshToken, before + 1);
     const value = JSON.stringify(next);
     unsaved = { owner, value, ttlMs: refreshLifetimeMs, generation: before };
     owner = randomUUID();
@@ -170,7 +189,7 @@ export function rotation(
     await save();
     const tokenKey = await options.tokenKey(variant);
     // Failing here is harmless; failing after the claim would look like a lost answer.
-    await client.server.metadata();
+    await client.metadata();
     const startedAt = performance.now();
     let known = generation;
     for (let round = 0; ; round += 1) {
@@ -178,7 +197,7 @@ export function rotation(
       switch (found.status) {
         case 'current': {
           const grant = parseGrant(found.value);
-          seen = grant?.refreshToken;
+          if (grant) see(grant.refreshToken, found.generation);
           const shared = grant?.tokens[tokenKey];
           if (shared && shared.generation > generation && isUsable(client, shared)) {
             reportShared(client, shared.generation, startedAt);
@@ -224,9 +243,7 @@ export function rotation(
 function isUnused(error: unknown): boolean {
   if (!(error instanceof OAuthError)) return false;
   const { code, status } = error;
-  if (status === undefined) {
-    return code === 'ERR_OAUTH_NETWORK' ? neverSent(error) : UNSENT.has(code);
-  }
+  if (status === undefined) return neverSent(error) || UNSENT.has(code);
   if (status >= 500) return status === 503 && error.retryAfterMs !== undefined;
   // Any success, also one that makes no sense here, is no refusal.
   return status >= 300 && status !== 408;

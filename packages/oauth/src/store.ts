@@ -11,7 +11,10 @@ export interface ClaimRequest {
    * nobody else gets a claim until it is completed or released.
    */
   readonly journal?: boolean;
-  /** With `journal`: take over an intent that is younger than this, whose lease has ended; default 0, never. */
+  /**
+   * With `journal`: take over an intent that is younger than this, whose lease has ended; default 0, never. Released
+   * without a replacement it is again what it was.
+   */
   readonly takeOverWithinMs?: number;
 }
 
@@ -41,8 +44,9 @@ export interface TokenStore {
   claim(key: string, request: ClaimRequest): Promise<Claim>;
   /**
    * Stores the replacement for `ttlMs` and ends the claim. Resolves with its generation, which is above `generation`,
-   * or with undefined, having stored nothing, when the claim is no longer the caller's. What a store that lost its data
-   * knows nothing about is taken: the replacement may be the only one there is.
+   * or with undefined, having stored nothing, when the claim is no longer the caller's. Where nobody has one, as after
+   * a loss of data, what replaces the newest there is (its generation is not above `generation`) is taken: it may be
+   * the only one there is.
    */
   complete(
     key: string,
@@ -65,4 +69,11 @@ export interface TokenStore {
       readonly keepIntent?: boolean;
     },
   ): Promise<void>;
+}
+
+/** @throws TypeError when it lacks something: found out later, a refresh token might be used and not kept. */
+export function assertStore(store: TokenStore): void {
+  const calls = [store?.claim, store?.complete, store?.release];
+  if (calls.every((call) => typeof call === 'function')) return;
+  throw new TypeError('store must be a TokenStore, like memoryTokenStore()');
 }

@@ -148,7 +148,12 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
   return {
     getToken: (request) => {
       const startedAt = cacheHits.hasSubscribers ? performance.now() : 0;
-      const slot = request === undefined ? main : slotFor(request);
+      let slot = main;
+      try {
+        if (request !== undefined) slot = slotFor(request);
+      } catch (error) {
+        return Promise.reject(error);
+      }
       const force = request?.forceRenewal;
       if (force === undefined || force === false) {
         const nowMs = now();
@@ -170,14 +175,24 @@ export function tokenCache(options: TokenCacheOptions): TokenSource {
   };
 }
 
-/** Scopes and resources are sets: order and repetition make no other token. */
+/**
+ * Scopes and resources are sets: order and repetition make no other token.
+ * @throws TypeError for what is neither. An empty resource would be none, and the token good for all of them.
+ */
 export function variantOf(
   scope: string | undefined,
   resource: string | readonly string[] | undefined,
 ): Variant {
   const canonical = (values: readonly string[]) => [...new Set(values)].filter(Boolean).sort();
+  if (scope !== undefined && typeof scope !== 'string') {
+    throw new TypeError('scope must be a string, space separated');
+  }
+  const wanted = [resource ?? []].flat();
+  if (wanted.some((one) => typeof one !== 'string' || one === '')) {
+    throw new TypeError('resource must be a URI, or a list of them');
+  }
   const scopes = canonical(scope?.split(' ') ?? []);
-  const resources = canonical([resource ?? []].flat());
+  const resources = canonical(wanted);
   return { ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}), resource: resources };
 }
 

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { type SourceOptions, seconds } from './client-credentials.ts';
+import { type SourceOptions, seconds, sourceOptions } from './client-credentials.ts';
 import { OAuthError } from './errors.ts';
 import { canonicalParameters, checkParameters, form, obtained, tokenGrant } from './grant.ts';
 import { oauthClient } from './oauth-client.ts';
+import { assertKnown, assertText, type OptionNames } from './options.ts';
 import { cacheKey, renewShared } from './shared-token.ts';
 import type { TokenSource } from './source.ts';
-import type { TokenStore } from './store.ts';
+import { assertStore, type TokenStore } from './store.ts';
 import { tokenCache, variantOf } from './token-cache.ts';
 
 /** A token that is exchanged: as it is, with its type if it is no access token, or from a source of its own. */
@@ -25,6 +26,13 @@ export interface TokenExchangeOptions extends SourceOptions {
   readonly store?: TokenStore;
 }
 
+const names: OptionNames<TokenExchangeOptions> = {
+  ...sourceOptions,
+  subjectToken: true,
+  actorToken: true,
+  requestedTokenType: true,
+  store: true,
+};
 const GRANT_TYPE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 /** What may come back and be used as an access token. */
@@ -32,10 +40,14 @@ const USABLE: ReadonlySet<string> = new Set([ACCESS_TOKEN, 'urn:ietf:params:oaut
 
 /**
  * Tokens got in exchange for others (RFC 8693): impersonation without, delegation with an actor token.
- * @throws TypeError naming the option that is wrong; OAuthError `ERR_OAUTH_INSECURE_URL`.
+ * @throws TypeError naming the option that is wrong, or that there is not; OAuthError `ERR_OAUTH_INSECURE_URL`.
  */
 export function tokenExchange(options: TokenExchangeOptions): TokenSource {
+  assertKnown(options, names);
+  assertText(options, 'audience');
+  assertText(options, 'requestedTokenType');
   const { audience, store, requestedTokenType } = options;
+  if (store !== undefined) assertStore(store);
   const subject = exchanged(options.subjectToken, 'subjectToken');
   const actor =
     options.actorToken === undefined ? undefined : exchanged(options.actorToken, 'actorToken');
@@ -78,7 +90,7 @@ export function tokenExchange(options: TokenExchangeOptions): TokenSource {
           }
           return body;
         };
-        const response = await tokenGrant(client, GRANT_TYPE, fields, repeatable);
+        const response = await tokenGrant(client, GRANT_TYPE, fields, { repeatable });
         if (!USABLE.has(response.issuedTokenType ?? '')) {
           throw new OAuthError(
             'ERR_OAUTH_RESPONSE',
@@ -96,7 +108,7 @@ function exchanged(
   token: ExchangedToken,
   option: string,
 ): () => Promise<{ readonly value: string; readonly tokenType: string }> {
-  if (typeof token === 'object' && 'getToken' in token) {
+  if (typeof token === 'object' && token !== null && 'getToken' in token) {
     return async () => ({ value: (await token.getToken()).value, tokenType: ACCESS_TOKEN });
   }
   const fixed = typeof token === 'string' ? { value: token, tokenType: ACCESS_TOKEN } : token;

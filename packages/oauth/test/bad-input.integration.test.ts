@@ -1,3 +1,6 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { inspect } from 'node:util';
 import {
   decompressionBomb,
@@ -18,18 +21,27 @@ import {
   startScriptedServer,
 } from '@countersign/testkit/scripted-server';
 import fc from 'fast-check';
+import { Redis } from 'ioredis';
 import { decodeJwt } from 'jose';
+import { Agent, interceptors } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  accessToken,
+  authorizationCode,
+  authorizationUrl,
   type ClientCredentialsOptions,
   clientCredentials,
   clientSecretPost,
+  introspector,
   memoryTokenStore,
   OAuthError,
   privateKeyJwt,
   refreshToken,
+  revokeToken,
   tokenExchange,
+  workloadIdentity,
 } from '../src/index.ts';
+import { redisTokenStore } from '../src/redis.ts';
 
 const SECRET = 'client-secret-0123456789';
 let server: ScriptedServer;
@@ -190,6 +202,32 @@ describe('the token endpoint', () => {
     await fresh.stop();
   });
 
+  it('that takes connections and says nothing is given up in time, connecting included', async () => {
+    const hole = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+    await once(hole, 'listening');
+    const issuer = `https://127.0.0.1:${(hole.address() as AddressInfo).port}`;
+    const dispatcher = new Agent();
+    const metadata = { issuer, token_endpoint: `${issuer}/token` };
+    const startedAt = performance.now();
+    const pending = source({ server: metadata, dispatcher, attemptTimeoutMs: 100 }).getToken();
+    await expect(pending).rejects.toMatchObject({ code: 'ERR_OAUTH_TIMEOUT' });
+    // Undici alone would be at it for ten seconds.
+    expect(performance.now() - startedAt).toBeLessThan(5000);
+    await dispatcher.destroy();
+    hole.close();
+  });
+
+  it('does not get a credential sent elsewhere, not by a dispatcher that follows redirects either', async () => {
+    const elsewhere = await startScriptedServer({ otherwise: respondJson(good) });
+    const agent = new Agent();
+    const dispatcher = agent.compose(interceptors.redirect({ maxRedirections: 5 }));
+    const redirect = respond({ status: 307, headers: { location: `${elsewhere.origin}/token` } });
+    expect(await outcome(redirect, { dispatcher })).toMatchObject({ code: 'ERR_OAUTH_REDIRECT' });
+    expect(elsewhere.requests).toHaveLength(0);
+    await agent.destroy();
+    await elsewhere.stop();
+  });
+
   it('may send informational responses first', async () => {
     expect(await outcome(informationalFlood(20, respondJson(good)))).toMatchObject({
       type: 'Bearer',
@@ -274,6 +312,17 @@ describe('the token endpoint', () => {
       error: 'invalid_client',
       status: 401,
     });
+    // Neither the beginning of one that is cut off, nor one that is more than letters and digits.
+    for (const [secret, part] of [
+      [SECRET, 'client-sec'],
+      ['q7!k@Wz#9$Lm%2^x&Rb*4(tY', 'q7!k'],
+    ] as const) {
+      const error_description = `${'no '.repeat(63)}${secret}`;
+      const cut = await outcome(
+        respondJson({ error: 'denied', error_description }, { status: 400 }),
+      );
+      expect(cut).toMatchObject({ error: 'denied', message: expect.not.stringContaining(part) });
+    }
     const leak = await outcome(
       respondJson({ ...good, token_type: 'odd', access_token: 'leaked-token' }),
     );
@@ -281,7 +330,13 @@ describe('the token endpoint', () => {
     const body = JSON.stringify({ ...good, access_token: 'leaked-token' });
     const torn = await outcome(rawBytes(`HTTP/1.1 200 OK\r\nwrong header ${body}\r\n\r\n`));
     expect(torn).toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
-    for (const one of [error, leak, torn]) {
+    // So does that of a dispatcher which throws for a status.
+    const agent = new Agent();
+    const dispatcher = agent.compose(interceptors.responseError());
+    const thrown = await outcome(respondJson(echo, { status: 401 }), { dispatcher });
+    expect(thrown).toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
+    await agent.destroy();
+    for (const one of [error, leak, torn, thrown]) {
       const shown = inspect(one, { depth: 9, showHidden: true }) + JSON.stringify(one);
       expect(shown).not.toContain(SECRET);
       expect(shown).not.toContain('leaked-token');
@@ -323,6 +378,24 @@ describe('the metadata', () => {
       ...patient,
     });
     await expect(slow.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_METADATA' });
+    const client = {
+      ...patient,
+      issuer: `${server.origin}/silent`,
+      allowInsecureLoopback: true,
+      clientId: 'client',
+      clientAuth: clientSecretPost(SECRET),
+    };
+    server.enqueue(silence(), silence(), silence());
+    const redirectUri = 'https://app.example.com/callback';
+    const pending = { redirectUri, state: 's', codeVerifier: 'v' };
+    const discoveries = [
+      refreshToken({ ...client, initial: 'r', store: memoryTokenStore() }).getToken(),
+      authorizationUrl({ ...client }, { redirectUri }),
+      authorizationCode({ ...client }, `${redirectUri}?code=c&state=s`, pending),
+    ];
+    for (const outcome of await Promise.allSettled(discoveries)) {
+      expect(outcome).toMatchObject({ reason: { code: 'ERR_OAUTH_METADATA' } });
+    }
     const never = () => new Promise<never>(() => {});
     const elsewhere = {
       ...patient,
@@ -341,6 +414,22 @@ describe('the metadata', () => {
     const clientAuth = clientSecretPost(SECRET);
     const exchange = tokenExchange({ ...elsewhere, clientAuth, subjectToken });
     await expect(exchange.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_TIMEOUT' });
+  });
+
+  it('with challenge methods that are no list, or lack S256, begins no authorization', async () => {
+    const authorization_endpoint = `${server.origin}/authorize`;
+    for (const code_challenge_methods_supported of [5, {}, [], ['plain']]) {
+      const metadata = { issuer: server.origin, authorization_endpoint };
+      server.enqueue(respondJson({ ...metadata, code_challenge_methods_supported }));
+      const client = {
+        issuer: server.origin,
+        allowInsecureLoopback: true,
+        clientId: 'client',
+        clientAuth: clientSecretPost(SECRET),
+      };
+      const started = authorizationUrl(client, { redirectUri: 'https://app.example.com/' });
+      await expect(started).rejects.toMatchObject({ code: 'ERR_OAUTH_METADATA' });
+    }
   });
 
   it('with an endpoint over http elsewhere is an error', async () => {
@@ -362,6 +451,7 @@ describe('the metadata', () => {
 });
 
 describe('options', () => {
+  const createKey = () => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
   const options = { clientId: 'c', clientAuth: clientSecretPost('s') };
   it.each(['retries', 'timeoutMs', 'attemptTimeoutMs', 'maxResponseBytes'] as const)(
     'refuse a %s that bounds nothing',
@@ -396,9 +486,96 @@ describe('options', () => {
     [{ defaultExpiresInSeconds: Number.NaN }, /defaultExpiresInSeconds/],
     [{ parameters: { scope: 'x' } }, /parameters\.scope/],
     [{ dpop: { key: 'no key' } }, /dpop\.key/],
+    [{ dpop: { key: createKey(), thumbprint: 'x' } as never }, /thumbprint/],
+    [{ scope: ['a', 'b'] as never }, /scope/],
+    [{ resource: '' }, /resource/],
+    [{ resource: ['https://a.example', undefined] as never }, /resource/],
+    [{ audience: ['a'] as never }, /audience/],
+    [{ parameters: 'a=b' as never }, /parameters/],
+    [{ now: 5 as never }, /now/],
+    [{ dispatcher: {} as never }, /dispatcher/],
+    [{ store: { claim: () => {} } as never }, /store/],
+    [{ allowInsecureLoopback: 'false' as never }, /allowInsecureLoopback/],
+    [{ scopes: 'a' } as never, /scopes: there is no such option/],
   ])('%j is a TypeError that names the option', (wrong, name) => {
     const build = () => clientCredentials({ ...options, issuer: 'https://a.example', ...wrong });
     expect(build).toThrow(TypeError);
     expect(build).toThrow(name);
+  });
+
+  it('that there are not are refused wherever options are taken', async () => {
+    const client = { ...options, issuer: 'https://a.example' };
+    const redirectUri = 'https://a.example/';
+    const pending = { redirectUri, state: 's', codeVerifier: 'v' };
+    const key = createKey();
+    const wrong = { typo: 1 } as object;
+    const takers: [string, () => unknown][] = [
+      ['clientCredentials', () => clientCredentials({ ...client, ...wrong })],
+      [
+        'refreshToken',
+        () => refreshToken({ ...client, initial: 'r', store: memoryTokenStore(), ...wrong }),
+      ],
+      ['tokenExchange', () => tokenExchange({ ...client, subjectToken: 's', ...wrong })],
+      ['introspector', () => introspector({ ...client, audience: 'a', ...wrong })],
+      ['authorizationUrl', () => authorizationUrl({ ...client, ...wrong }, { redirectUri })],
+      ['its request', () => authorizationUrl({ ...client }, { redirectUri, ...wrong })],
+      ['authorizationCode', () => authorizationCode({ ...client, ...wrong }, 'code=c', pending)],
+      ['revokeToken', () => revokeToken({ ...client, ...wrong }, 't')],
+      ['its options', () => revokeToken({ ...client }, 't', wrong)],
+      ['accessToken', () => accessToken(clientCredentials(client), wrong)],
+      ['memoryTokenStore', () => memoryTokenStore(wrong)],
+      ['redisTokenStore', () => redisTokenStore(new Redis({ lazyConnect: true }), wrong as never)],
+      ['privateKeyJwt', () => privateKeyJwt(key, wrong)],
+      ['workloadIdentity', () => workloadIdentity({ tokenFile: 'f', ...wrong })],
+    ];
+    for (const [taker, take] of takers) {
+      const taken = Promise.resolve().then(take);
+      await expect(taken, taker).rejects.toThrow(TypeError);
+      await expect(taken, taker).rejects.toThrow('typo: there is no such option');
+    }
+  });
+
+  it('of the wrong type are named', async () => {
+    const client = { ...options, issuer: 'https://a.example' };
+    const wrong = 5 as never;
+    const redirectUri = 'https://a.example/';
+    const takers: [RegExp, () => unknown][] = [
+      [/subjectToken/, () => tokenExchange({ ...client, subjectToken: null as never })],
+      [
+        /requestedTokenType/,
+        () => tokenExchange({ ...client, subjectToken: 's', requestedTokenType: wrong }),
+      ],
+      [/scope/, () => introspector({ ...client, audience: 'a', scope: wrong })],
+      [/origins/, () => accessToken(clientCredentials(client), { origins: 'https://a' as never })],
+      [/scope/, () => accessToken(clientCredentials(client), { scope: wrong })],
+      [/resource/, () => accessToken(clientCredentials(client), { resource: '' })],
+      [/scope/, () => authorizationUrl({ ...client }, { redirectUri, scope: wrong })],
+      [
+        /parameters\.prompt/,
+        () => authorizationUrl({ ...client }, { redirectUri, parameters: { prompt: wrong } }),
+      ],
+      [/now/, () => memoryTokenStore({ now: wrong })],
+      [
+        /prefix/,
+        () => redisTokenStore(new Redis({ lazyConnect: true }), { prefix: wrong } as never),
+      ],
+      [
+        /timeoutMs/,
+        () => redisTokenStore(new Redis({ lazyConnect: true }), { timeoutMs: Number.NaN } as never),
+      ],
+    ];
+    for (const [name, take] of takers) {
+      const taken = Promise.resolve().then(take);
+      await expect(taken, String(name)).rejects.toThrow(TypeError);
+      await expect(taken, String(name)).rejects.toThrow(name);
+    }
+  });
+
+  it('of a call that are wrong reject it, and nothing is asked', async () => {
+    const before = server.requests.length;
+    for (const wrong of [{ scope: ['a'] }, { resource: '' }, { resource: [5] }]) {
+      await expect(source().getToken(wrong as never)).rejects.toThrow(/^(scope|resource) must/);
+    }
+    expect(server.requests).toHaveLength(before);
   });
 });

@@ -61,7 +61,7 @@ const who = {
   clientId,
   clientAuth:
     'key' in client
-      ? privateKeyJwt(importKey(client.key), client)
+      ? privateKeyJwt(importKey(client.key), { keyId: client.keyId })
       : clientSecretBasic(client.clientSecret),
   ...(dpopKey ? { dpop: { key: importKey(dpopKey) } } : {}),
 };

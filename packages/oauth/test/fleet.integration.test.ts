@@ -8,7 +8,13 @@ import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-s
 import { type RedisServer, startRedis } from '@countersign/testkit/redis';
 import { decodeJwt } from 'jose';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type ClientCredentialsOptions, clientCredentials, privateKeyJwt } from '../src/index.ts';
+import {
+  type ClientCredentialsOptions,
+  clientCredentials,
+  clientSecretBasic,
+  privateKeyJwt,
+  refreshToken,
+} from '../src/index.ts';
 import { redisTokenStore } from '../src/redis.ts';
 import type { WorkerOptions, WorkerResult } from './fleet-worker.ts';
 
@@ -178,6 +184,53 @@ describe('a process that is killed', () => {
       failures: ['ERR_OAUTH_ROTATION_AMBIGUOUS'],
     });
     expect(server.count('token')).toBe(1);
+  });
+});
+
+describe('a failover to a replica that fell behind', () => {
+  it.each([
+    ['after a rotation', undefined, 'ERR_OAUTH_ROTATION_AMBIGUOUS'],
+    ['during a rotation', 2, undefined],
+  ])('%s has no refresh token used twice', async (_, promotedAt, code) => {
+    const replica = await startRedis();
+    const [master, copy] = [redis.client(), replica.client()];
+    await copy.replicaof('127.0.0.1', redis.port);
+    await expect.poll(() => copy.info('replication')).toContain('master_link_status:up');
+    const storeOf = (client: typeof master) =>
+      redisTokenStore(client, { encryptionKeys: [encryptionKey], timeoutMs: 20_000 });
+    let store = storeOf(master);
+    let completions = 0;
+    const { clientId, clientSecret } = server.clients.web;
+    const source = refreshToken({
+      issuer: server.issuer,
+      allowInsecureLoopback: true,
+      clientId,
+      clientAuth: clientSecretBasic(clientSecret),
+      initial: await server.mintRefreshToken(),
+      store: {
+        claim: (...args) => store.claim(...args),
+        complete: (...args) => {
+          completions += 1;
+          if (completions === promotedAt) store = storeOf(copy);
+          return store.complete(...args);
+        },
+        release: (...args) => store.release(...args),
+      },
+    });
+    await source.getToken();
+    const copied = async () => copy.hget((await copy.keys('oauth:*'))[0] ?? '', 'g');
+    await expect.poll(copied).toBe('1');
+    await copy.replicaof('NO', 'ONE');
+    // The second rotation is one that the replica never hears of, or hears the end of and not the beginning.
+    await source.getToken({ forceRenewal: 1 });
+    store = storeOf(copy);
+    const third = source.getToken({ forceRenewal: 2 });
+    if (code) await expect(third).rejects.toMatchObject({ code });
+    else expect((await third).generation).toBe(3);
+    const used = server.requests.flatMap(({ params }) => params['refresh_token'] ?? []);
+    expect(used).toHaveLength(code ? 2 : 3);
+    expect(new Set(used).size).toBe(used.length);
+    await replica.stop();
   });
 });
 

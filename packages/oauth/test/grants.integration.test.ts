@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import {
   startOAuthServer,
 } from '@countersign/testkit/oauth-server';
 import { respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
-import { decodeJwt } from 'jose';
+import { calculateJwkThumbprint, decodeJwt, type JWK } from 'jose';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   authorizationCode,
@@ -89,6 +89,48 @@ describe('token exchange', () => {
       'orders:write',
     ]);
     expect(server.count('token')).toBe(4);
+  });
+
+  it('binds the token to a key, with the server’s nonce and a fresh proof and assertion each time', async () => {
+    await start({ dpopNonceRequired: true, defaultResource: 'https://front.example.com' });
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const jkt = await calculateJwkThumbprint(publicKey.export({ format: 'jwk' }) as JWK);
+    const options = { ...keyClient(), dpop: { key: privateKey }, scope: 'orders:read' };
+    const front = clientCredentials(options);
+    const store = memoryTokenStore();
+    const exchange = (key = privateKey) =>
+      tokenExchange({
+        ...options,
+        dpop: { key },
+        store,
+        subjectToken: front,
+        actorToken: front,
+        resource: 'https://back.example.com',
+      });
+    const source = exchange();
+    const first = await source.getToken();
+    const second = await source.getToken({ forceRenewal: true });
+    expect(second.value).not.toBe(first.value);
+    for (const token of [first, second]) {
+      expect(token.type).toBe('DPoP');
+      expect(decodeJwt(token.value)).toMatchObject({ cnf: { jkt }, act: { sub: 'service' } });
+      const url = 'https://back.example.com/orders?page=1';
+      const proof = decodeJwt(String(await token.proof({ method: 'GET', url })));
+      expect(proof['ath']).toBe(createHash('sha256').update(token.value).digest('base64url'));
+    }
+    // Whoever has the key shares the token, and nobody else.
+    expect((await exchange().getToken()).value).toBe(second.value);
+    const another = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+    const other = await exchange(another).getToken();
+    expect(decodeJwt(other.value)['cnf']).not.toEqual({ jkt });
+
+    const asked = server.requests.filter(({ endpoint }) => endpoint === 'token');
+    const exchanges = asked.filter(({ params }) => 'subject_token' in params);
+    expect(exchanges.map(({ status }) => status)).toEqual([400, 200, 200, 400, 200]);
+    // The server itself takes no proof twice; assertions it must not see twice either.
+    const proofs = asked.map(({ headers }) => decodeJwt(String(headers['dpop'])));
+    expect(new Set(proofs.map(({ jti }) => jti)).size).toBe(asked.length);
+    expect(new Set(asked.map(({ params }) => params['client_assertion'])).size).toBe(asked.length);
   });
 
   it('refuses what is no access token, coming or going', async () => {

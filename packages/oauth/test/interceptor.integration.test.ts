@@ -130,6 +130,19 @@ describe('a request', () => {
     expect(api.connections).toBe(0);
   });
 
+  it.each([
+    [undefined],
+    ['token'],
+    [{ access_token: 'x', token_type: 'Bearer' }],
+    [{ value: '', type: 'Bearer' }],
+    [{ value: 'x', type: 'Basic' }],
+  ])('is not sent with what is no token either: %j', async (token) => {
+    const odd = accessToken({ getToken: async () => token as never });
+    const pending = request(api.origin, { dispatcher: agent.compose(odd) });
+    await expect(pending).rejects.toThrow(TypeError);
+    expect(api.connections).toBe(0);
+  });
+
   it('that is aborted while its token is on the way ends at once, and is never sent', async () => {
     const aborter = new AbortController();
     let asked: AbortSignal | undefined;
@@ -277,6 +290,44 @@ describe('invalid_token', () => {
       await body.dump();
     }
     expect(server.count('token')).toBe(1 + 6);
+  });
+
+  it('is not a storm either where no new token can be had', async () => {
+    await source.getToken();
+    await api.stop();
+    api = await startScriptedServer({ otherwise: refused() });
+    server.intercept('token', { status: 403, body: '<html>' }, 6);
+    const outcomes: unknown[] = [];
+    for (let attempt = 0; attempt < 30; attempt += 1) {
+      outcomes.push(
+        await get().then(
+          ({ statusCode, body }) => body.dump().then(() => statusCode),
+          ({ code }: OAuthError) => code,
+        ),
+      );
+    }
+    expect(outcomes).toEqual([...Array(6).fill('ERR_OAUTH_RESPONSE'), ...Array(24).fill(401)]);
+    expect(server.count('token')).toBe(1 + 6);
+  });
+
+  it('is not a storm either where the source has the same token every time', async () => {
+    await api.stop();
+    api = await startScriptedServer({ otherwise: refused() });
+    const parts = { value: 'same', type: 'Bearer', expiresAtMs: 0, scope: '' } as const;
+    for (const generation of [0, 1]) {
+      let renewals = 0;
+      const same = accessToken({
+        getToken: async (wanted) => {
+          if (wanted?.forceRenewal !== undefined) renewals += 1;
+          return new AccessToken({ ...parts, generation });
+        },
+      });
+      const stubborn = agent.compose(same);
+      for (let attempt = 0; attempt < 10; attempt += 1) {
+        await (await get({ dispatcher: stubborn } as object)).body.dump();
+      }
+      expect(renewals).toBe(6);
+    }
   });
 
   it('does not send a stream twice', async () => {

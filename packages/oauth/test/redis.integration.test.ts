@@ -132,6 +132,19 @@ describe('redisTokenStore', () => {
     expect(await later.claim('k', claim)).toMatchObject({ value: 'the-secret-token' });
   });
 
+  it('waits for a key no longer than for Redis', async () => {
+    const never = () => new Promise<Buffer>(() => {});
+    const late = { code: 'ERR_OAUTH_STORE' };
+    const closing = redisTokenStore(redis, { encryptionKeys: [never], timeoutMs: 50 });
+    await expect(closing.claim('k', { ...claim, journal: true })).rejects.toMatchObject(late);
+    expect(await redis.exists('oauth:k')).toBe(0);
+    const store = redisTokenStore(redis, { encryptionKeys: [randomBytes(32)] });
+    await store.claim('k', claim);
+    await store.complete('k', completion);
+    const opening = redisTokenStore(redis, { encryptionKeys: [key, never], timeoutMs: 50 });
+    await expect(opening.claim('k', claim)).rejects.toMatchObject(late);
+  });
+
   it('refuses keys that are no keys', () => {
     expect(() => redisTokenStore(redis, { encryptionKeys: [] })).toThrow(TypeError);
     expect(() => redisTokenStore(redis, { encryptionKeys: [randomBytes(16)] })).toThrow(TypeError);

@@ -1,9 +1,21 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer as createTlsServer } from 'node:https';
+import { type AddressInfo, createServer } from 'node:net';
 import { inspect } from 'node:util';
+import { testCertificate } from '@countersign/testkit/certificate';
 import { fakeClock } from '@countersign/testkit/clock';
 import { type OAuthServer, startOAuthServer } from '@countersign/testkit/oauth-server';
-import { respond, respondJson, startScriptedServer } from '@countersign/testkit/scripted-server';
+import {
+  drip,
+  respond,
+  respondJson,
+  retryAfter,
+  silence,
+  startScriptedServer,
+} from '@countersign/testkit/scripted-server';
 import { decodeJwt } from 'jose';
+import { Agent, interceptors } from 'undici';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   clientSecretBasic,
@@ -194,6 +206,55 @@ it('takes from the store no token that would not survive the request', async () 
   expect(token.expiresAtMs).toBeGreaterThan(expiresAtMs);
 });
 
+interface Unreachable {
+  readonly origin: string;
+  readonly code: string;
+  readonly options?: Partial<RefreshTokenOptions>;
+  stop(): Promise<unknown>;
+}
+
+async function refusing(): Promise<Unreachable> {
+  const { origin, stop } = await startScriptedServer();
+  await stop();
+  return { origin, code: 'ERR_OAUTH_NETWORK', stop: async () => {} };
+}
+
+async function blackHole(): Promise<Unreachable> {
+  const hole = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+  await once(hole, 'listening');
+  const { port } = hole.address() as AddressInfo;
+  const dispatcher = new Agent();
+  return {
+    origin: `https://127.0.0.1:${port}`,
+    code: 'ERR_OAUTH_TIMEOUT',
+    options: { dispatcher },
+    stop: async () => {
+      await dispatcher.destroy();
+      hole.close();
+    },
+  };
+}
+
+async function untrusted(): Promise<Unreachable> {
+  const { cert, key } = testCertificate();
+  const strange = createTlsServer({ cert, key }).listen(0, '127.0.0.1');
+  strange.on('tlsClientError', () => {});
+  await once(strange, 'listening');
+  const { port } = strange.address() as AddressInfo;
+  return {
+    origin: `https://127.0.0.1:${port}`,
+    code: 'ERR_OAUTH_NETWORK',
+    stop: async () => strange.close(),
+  };
+}
+
+async function closed(): Promise<Unreachable> {
+  const { origin, stop } = await startScriptedServer();
+  const dispatcher = new Agent();
+  await dispatcher.close();
+  return { origin, code: 'ERR_OAUTH_NETWORK', options: { dispatcher }, stop };
+}
+
 describe('a lost answer', () => {
   it('is reported and never followed by a second use, in any process, until the grant is new', async () => {
     server.intercept('token', 'lose-response');
@@ -246,15 +307,24 @@ describe('a lost answer', () => {
     expect(server.count('token')).toBe(2);
   });
 
-  it('is not a request that never left', async () => {
-    const closed = await startScriptedServer();
-    await closed.stop();
+  it.each<[string, () => Promise<Unreachable>]>([
+    ['refuses connections', refusing],
+    ['takes connections and says nothing, not even of TLS', blackHole],
+    ['shows a certificate nobody trusts', untrusted],
+    ['is asked through a dispatcher that was closed', closed],
+  ])('is not a request that never left: a server that %s', async (_, start) => {
+    const { origin, code, options, stop } = await start();
     const unreachable = grant({
-      server: { issuer: server.issuer, token_endpoint: `${closed.origin}/token` },
+      server: { issuer: server.issuer, token_endpoint: `${origin}/token` },
+      attemptTimeoutMs: 200,
+      timeoutMs: 1000,
+      retries: 0,
+      ...options,
     });
-    await expect(unreachable.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_NETWORK' });
+    await expect(unreachable.getToken()).rejects.toMatchObject({ code });
     // Its claim and its intent are gone: the grant can be used.
     expect((await grant().getToken()).generation).toBe(1);
+    await stop();
   });
 
   it('may be tried again by servers that say so, and not for longer', async () => {
@@ -278,6 +348,52 @@ describe('a lost answer', () => {
     expect(api.requests).toHaveLength(3);
     await api.stop();
   });
+});
+
+it('is waited for as long as the call may take once the token is sent, however short an attempt is', async () => {
+  const api = await startScriptedServer();
+  const good = { access_token: 'a', token_type: 'Bearer', expires_in: 60, refresh_token: 'r2' };
+  const json = { headers: { 'content-type': 'application/json' }, body: JSON.stringify(good) };
+  api.enqueue(drip(5, json));
+  const metadata = { issuer: api.origin, token_endpoint: `${api.origin}/token` };
+  const source = grant({ server: metadata, attemptTimeoutMs: 200, timeoutMs: 30_000 });
+  expect((await source.getToken()).value).toBe('a');
+  api.enqueue(silence());
+  const brief = grant({ server: metadata, attemptTimeoutMs: 100, timeoutMs: 200 });
+  await expect(brief.getToken({ forceRenewal: 1 })).rejects.toMatchObject({
+    code: 'ERR_OAUTH_ROTATION_AMBIGUOUS',
+  });
+  expect(api.requests).toHaveLength(2);
+  await api.stop();
+});
+
+it('is sent once, through a dispatcher that repeats what others send through it too', async () => {
+  const api = await startScriptedServer({ otherwise: respond({ status: 500 }) });
+  const agent = new Agent();
+  const retry = { methods: ['POST'], statusCodes: [500], minTimeout: 1 } as const;
+  const source = grant({
+    server: { issuer: api.origin, token_endpoint: `${api.origin}/token` },
+    dispatcher: agent.compose(interceptors.retry(retry as never)),
+  });
+  await expect(source.getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+  expect(api.requests).toHaveLength(1);
+  await agent.destroy();
+  await api.stop();
+});
+
+it('taken over in time and not used after all stays one whose outcome is not known', async () => {
+  const api = await startScriptedServer();
+  const metadata = { issuer: api.origin, token_endpoint: `${api.origin}/token` };
+  const of = () => grant({ server: metadata, initial: 'first', reuseGraceSeconds: 30, retries: 0 });
+  api.enqueue(respond({ status: 500 }), retryAfter('1', 503));
+  await expect(of().getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+  clock.advance(10_000);
+  await expect(of().getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_UNAVAILABLE' });
+  // The first use may have replaced it, and by now the server would take a second for theft.
+  clock.advance(30_000);
+  await expect(of().getToken()).rejects.toMatchObject({ code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' });
+  expect(api.requests).toHaveLength(2);
+  await api.stop();
 });
 
 it('takes as long as its caller allows before others take it for lost', async () => {
@@ -305,6 +421,34 @@ describe('a store that fails', () => {
       release: guarded('release'),
     };
     return { broken, proxy };
+  };
+
+  const lost = { code: 'ERR_OAUTH_ROTATION_AMBIGUOUS' };
+
+  /** A store with a copy that may fall behind and take its place. */
+  const replicated = () => {
+    let behind = false;
+    const copy = memoryTokenStore({ now: clock.now });
+    let current = store;
+    const replica = {
+      promoteBefore: undefined as keyof TokenStore | undefined,
+      freeze: () => {
+        behind = true;
+      },
+      promote: () => {
+        current = copy;
+      },
+    };
+    const both = <K extends keyof TokenStore>(name: K): TokenStore[K] =>
+      (async (...args: never[]) => {
+        if (replica.promoteBefore === name) replica.promote();
+        const call = (one: TokenStore) =>
+          (one[name] as (...all: never[]) => Promise<never>)(...args);
+        if (!behind) await call(copy);
+        return call(current);
+      }) as TokenStore[K];
+    const proxy = { claim: both('claim'), complete: both('complete'), release: both('release') };
+    return { replica, proxy };
   };
 
   it('before the use prevents it: without a store nobody knows who else uses the token', async () => {
@@ -380,6 +524,80 @@ describe('a store that fails', () => {
     expect(new Set(used()).size).toBe(2);
   });
 
+  it('and goes back to an older one, as after a failover, is no reason either', async () => {
+    const { replica, proxy } = replicated();
+    const source = grant({ store: proxy });
+    await source.getToken();
+    replica.freeze();
+    await source.getToken({ forceRenewal: true });
+    replica.promote();
+    await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject(lost);
+    await expect(source.getToken({ scope: 'orders:read' })).rejects.toMatchObject(lost);
+    expect(used()).toHaveLength(2);
+    expect(new Set(used()).size).toBe(2);
+  });
+
+  it('and goes back to an older one while the next is got takes the next', async () => {
+    const { replica, proxy } = replicated();
+    const source = grant({ store: proxy });
+    await source.getToken();
+    replica.freeze();
+    replica.promoteBefore = 'complete';
+    await source.getToken({ forceRenewal: true });
+    expect((await grant({ store: proxy }).getToken({ forceRenewal: 2 })).generation).toBe(3);
+    expect(new Set(used()).size).toBe(3);
+  });
+
+  it('and forgets that an answer was lost is told again', async () => {
+    const { replica, proxy } = replicated();
+    replica.freeze();
+    server.intercept('token', 'lose-response');
+    const source = grant({ store: proxy });
+    await expect(source.getToken()).rejects.toMatchObject(lost);
+    replica.promote();
+    await expect(source.getToken()).rejects.toMatchObject(lost);
+    await expect(grant({ store: proxy }).getToken()).rejects.toMatchObject(lost);
+    expect(used()).toEqual([initial]);
+  });
+
+  it('to say that it granted a claim has nobody take that for a use', async () => {
+    const { proxy, broken } = failing();
+    const claim: TokenStore['claim'] = async (...args) => {
+      const granted = await store.claim(...args);
+      if (broken.has('claim')) throw new Error('the answer was lost');
+      return granted;
+    };
+    broken.add('claim');
+    await expect(grant({ store: { ...proxy, claim } }).getToken()).rejects.toMatchObject({
+      code: 'ERR_OAUTH_STORE',
+    });
+    clock.advance(60_000);
+    expect((await grant().getToken()).generation).toBe(1);
+  });
+
+  it('late to take one refresh token does not have the next one forgotten', async () => {
+    let calls = 0;
+    let arrive = () => {};
+    const late = new Promise<void>((resolve) => {
+      arrive = resolve;
+    });
+    const complete: TokenStore['complete'] = async (...args) => {
+      calls += 1;
+      // What is saved in the background takes long; what is saved in between fails.
+      if (calls === 2) await late;
+      else if (calls !== 3 && calls < 5) throw new Error('store down');
+      return store.complete(...args);
+    };
+    const source = grant({ store: { ...store, complete } });
+    await source.getToken();
+    await expect.poll(() => calls).toBe(2);
+    expect((await source.getToken({ forceRenewal: true })).generation).toBe(2);
+    arrive();
+    await new Promise((next) => setImmediate(next));
+    expect((await source.getToken({ forceRenewal: true })).generation).toBe(3);
+    expect(new Set(used()).size).toBe(3);
+  });
+
   it('and knows only that there was a grant does not make the first token usable again', async () => {
     const brief = grant({ refreshLifetimeSeconds: 1 });
     await brief.getToken();
@@ -429,7 +647,9 @@ describe('a store that fails', () => {
 it('refuses options it cannot work with', () => {
   expect(() => grant({ initial: '' })).toThrow(/initial/);
   expect(() => grant({ store: {} as never })).toThrow(/store/);
-  expect(() => grant({ refreshLifetimeSeconds: -1 })).toThrow(/refreshLifetimeSeconds/);
+  for (const refreshLifetimeSeconds of [-1, 1e15]) {
+    expect(() => grant({ refreshLifetimeSeconds })).toThrow(/refreshLifetimeSeconds/);
+  }
   for (const reuseGraceSeconds of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
     expect(() => grant({ reuseGraceSeconds })).toThrow(/reuseGraceSeconds/);
   }

@@ -112,6 +112,13 @@ export function tokenStoreContract(
       expect(await claim(b, 'b')).toMatchObject({ status: 'current', value: 'value' });
     });
 
+    test('takes what replaces the newest that it knows of, though it has forgotten the claim', async () => {
+      expect(await complete(a, 'a', 'first')).toBe(1);
+      expect(await complete(b, 'b', 'second', 1)).toBe(2);
+      expect(await complete(a, 'a', 'older', 1)).toBeUndefined();
+      expect(await claim(b, 'b', { generation: 1 })).toMatchObject({ value: 'second' });
+    });
+
     test('forgets values that expired', async () => {
       await claim(a, 'a');
       await complete(a, 'a', 'value');
@@ -162,8 +169,15 @@ export function tokenStoreContract(
         status: 'claimed',
       });
       expect(await complete(a, 'a', 'late')).toBeUndefined();
+      // Not used by its second owner: what became of it with the first is as little known as before.
       await b.release('key', { owner: 'b' });
-      expect(await claim(a, 'a2', { journal: true })).toMatchObject({ status: 'claimed' });
+      expect(await claim(a, 'a2', { journal: true })).toMatchObject({ status: 'ambiguous' });
+      const again = { journal: true, takeOverWithinMs: 300_000 };
+      expect(await claim(a, 'a2', again)).toMatchObject({ status: 'claimed' });
+      expect(await complete(a, 'a2', 'known')).toBe(1);
+      expect(await claim(b, 'b', { generation: 1, journal: true })).toMatchObject({
+        status: 'claimed',
+      });
     });
 
     test('keeps keys apart', async () => {

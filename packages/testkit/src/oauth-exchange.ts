@@ -1,5 +1,5 @@
 import { createLocalJWKSet, decodeJwt, type JSONWebKeySet, jwtVerify, SignJWT } from 'jose';
-import { errors, type Provider } from 'oidc-provider';
+import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider';
 import { TOKEN_EXCHANGE } from './oauth-clients.ts';
 import type { SigningKey } from './oauth-keys.ts';
 
@@ -15,7 +15,27 @@ const PARAMETERS = [
   'scope',
 ];
 
-/** Token exchange (RFC 8693), which oidc-provider leaves to its users: own JWT access tokens in, a JWT access token out. */
+interface Proof {
+  readonly thumbprint: string;
+}
+
+/** What oidc-provider's own grants check a DPoP proof with, nonce and replay included. It has no types for it. */
+const { default: validateProof, checkDpopReplay: assertFresh } = (await import(
+  String('oidc-provider/lib/helpers/validate_dpop.js')
+)) as {
+  default: (provider: Provider, ctx: KoaContextWithOIDC) => Promise<Proof | undefined>;
+  checkDpopReplay: (
+    provider: Provider,
+    ctx: KoaContextWithOIDC,
+    proof: Proof | undefined,
+    clientId: string,
+  ) => Promise<void>;
+};
+
+/**
+ * Token exchange (RFC 8693), which oidc-provider leaves to its users: own JWT access tokens in, a JWT access token out,
+ * bound to a DPoP key that is proved.
+ */
 export function registerTokenExchange(
   provider: Provider,
   keys: { jwks: () => JSONWebKeySet; current: () => SigningKey },
@@ -37,6 +57,8 @@ export function registerTokenExchange(
     TOKEN_EXCHANGE,
     async (ctx) => {
       const { params, client } = ctx.oidc;
+      const proof = await validateProof(provider, ctx);
+      await assertFresh(provider, ctx, proof, client.clientId);
       if (params['subject_token_type'] !== ACCESS_TOKEN) {
         throw new errors.InvalidRequest('subject_token_type must be an access token');
       }
@@ -53,6 +75,7 @@ export function registerTokenExchange(
         client_id: client.clientId,
         jti: crypto.randomUUID(),
         ...(scope ? { scope } : {}),
+        ...(proof ? { cnf: { jkt: proof.thumbprint } } : {}),
         ...(actor ? { act: { sub: actor.sub, client_id: actor['client_id'] } } : {}),
       })
         .setProtectedHeader({ alg: 'RS256', typ: 'at+jwt', kid })
@@ -65,7 +88,7 @@ export function registerTokenExchange(
       ctx.body = {
         access_token: token,
         issued_token_type: ACCESS_TOKEN,
-        token_type: 'Bearer',
+        token_type: proof ? 'DPoP' : 'Bearer',
         expires_in: lifetimeSeconds,
         ...(decodeJwt(token)['scope'] ? { scope } : {}),
       };
