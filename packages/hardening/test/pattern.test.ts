@@ -22,6 +22,8 @@ describe('patternSteps', () => {
     /^(?:\p{L}|é)+$/u,
     /^(?:[^\p{N}]|a)+$/u,
     /^(?:[^é]|k)+$/i,
+    // Without the flag `u` this is an u, repeated.
+    /^(?:\u{1}|u)+$/,
   ])('finds %s exponential', (pattern) => {
     expect(patternSteps(pattern, 230)).toBe(Number.POSITIVE_INFINITY);
   });
@@ -33,6 +35,10 @@ describe('patternSteps', () => {
     new RegExp('^[a--b]$', setNotation),
     /a(?<!b)/,
     /(?i:a)/,
+    // Octal numbers, and a backslash that stands for itself: readings from before there were rules.
+    ...[String.raw`^(?:\012|\n)+$`, String.raw`^(?:[\12]|\n)+$`, String.raw`^(?:\c|\\c)+$`].map(
+      (source) => new RegExp(source),
+    ),
   ])('cannot tell for %s', (pattern) => {
     expect(patternSteps(pattern, 10)).toBe(Number.POSITIVE_INFINITY);
   });
