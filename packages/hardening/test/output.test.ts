@@ -232,9 +232,25 @@ describe('what does not match', () => {
   });
 
   test('also where a check would have to be waited for', () => {
-    const exact = output(z.string().refine(async () => true));
+    const exact = output(z.string().refine((() => Promise.resolve(true)) as () => never));
     expect(refusal(() => exact.stringify('x')).code).toBe('ERR_HARDENING_OUTPUT_MISMATCH');
   });
+});
+
+test.each<[string, z.ZodType]>([
+  ['refinement', z.string().refine(async () => true)],
+  [
+    'transformation',
+    z.object({
+      a: z
+        .string()
+        .transform(async (value) => value)
+        .pipe(z.string()),
+    }),
+  ],
+])('an async %s, which nobody would wait for, is refused when the output is built', (_, schema) => {
+  expect(() => output(schema)).toThrow(TypeError);
+  expect(() => output(schema)).toThrow('async');
 });
 
 describe('a schema that does not say what leaves', () => {
