@@ -1,6 +1,9 @@
 import type * as z from 'zod';
 import { pointer as pointerTo } from './field-error.ts';
 
+/** Deeper than anybody writes a schema; only one that makes a new schema at each level gets there. */
+const MAX_LEVELS = 100;
+
 /** What a schema can let out. */
 export interface OutputFields {
   /** The names of all members it declares, at any level. */
@@ -60,6 +63,7 @@ export function outputFields(schema: z.core.$ZodType): OutputFields {
   const seen = new Set<z.core.$ZodType>();
   const walk = (at: z.core.$ZodType, pointer: string): void => {
     if (seen.has(at)) return;
+    if (seen.size > MAX_LEVELS) throw new TypeError('output: schema without end');
     seen.add(at);
     const def = at._zod.def as unknown as Definition;
     const objection = objectionTo(def);

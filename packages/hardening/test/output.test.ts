@@ -120,6 +120,16 @@ describe('what leaves', () => {
     expect(output(z.string()).stringify('"\\\n\u2028\ud800')).toBe('"\\"\\\\\\n\u2028\\ud800"');
   });
 
+  test('cannot be described by a schema that has no end', () => {
+    const next = (): z.ZodType =>
+      z.lazy(() => z.object({ a: z.string(), next: next().optional() }));
+    expect(() => output(next())).toThrow(TypeError);
+    expect(() => output(next())).toThrow('without end');
+    const branching = (): z.ZodType =>
+      z.object({ left: z.lazy(branching), right: z.lazy(branching) });
+    expect(() => output(branching())).toThrow('without end');
+  });
+
   test('can be described by a schema that contains itself', () => {
     const Node = z.object({
       name: z.string(),
