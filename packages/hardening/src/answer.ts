@@ -1,4 +1,5 @@
 import type { HeaderEntry, Reply } from '@countersign/guard';
+import { assertKnown } from './options.ts';
 import type { Output } from './output.ts';
 
 /** What a handler answers besides its result. */
@@ -43,9 +44,10 @@ export class Refusal {
 /**
  * What a handler returns to give its result a status or headers: `answer(payment, { status: 201, headers: [['location', url]] })`. The result is held to the
  * output's schema as any other.
- * @throws TypeError for a status that is no success or redirection.
+ * @throws TypeError for a status that is no success or redirection, and for an unknown option.
  */
 export function answer<Result>(result: Result, options: AnswerOptions = {}): Answer<Result> {
+  assertKnown('answer', options, ['status', 'headers']);
   const { status = 200 } = options;
   if (!Number.isInteger(status) || status < 200 || status > 399) {
     throw new TypeError(

@@ -314,6 +314,7 @@ describe('a handler', () => {
   test('makes no answer of an error’s status, and no refusal of a success’s', () => {
     expect(() => answer(1, { status: 500 })).toThrow(TypeError);
     expect(() => answer(1, { status: 101 })).toThrow(TypeError);
+    expect(() => answer(1, { code: 201 } as never)).toThrow('unknown option "code"');
     expect(() => refuse({ ...problem({ status: 400 }), status: 200 })).toThrow(TypeError);
     expect(() => refuse(undefined as never)).toThrow(TypeError);
   });
