@@ -320,6 +320,18 @@ describe('a handler', () => {
   });
 });
 
+test.each([
+  [[['location', '/a\r\nset-cookie: b=c']]],
+  [[['set-cookie: b=c\r\nlocation', '/a']]],
+  [[['location', undefined]]],
+  [{ location: '/a' }],
+])('headers %j cannot be sent, which the handler is told', (headers) => {
+  expect(() => answer(1, { headers: headers as never })).toThrow(TypeError);
+  expect(() => refuse({ ...problem({ status: 409 }), headers: headers as never })).toThrow(
+    TypeError,
+  );
+});
+
 describe('at start-up', () => {
   const whole = {
     method: 'GET',
