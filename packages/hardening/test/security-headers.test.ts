@@ -252,6 +252,14 @@ describe('securityHeaders', () => {
       expect(at('/docs/private/1')['Content-Security-Policy']).toContain("default-src 'none'");
     });
 
+    test.each(['/a/b', '/a/'])('%s alone counts more than all below /a', (exact) => {
+      const { at: set } = securityHeaders({
+        profile: 'api',
+        routes: { '/a/*': { frameOptions: false }, [exact]: { frameOptions: 'SAMEORIGIN' } },
+      });
+      expect(Object.fromEntries(set(exact).insecure)['X-Frame-Options']).toBe('SAMEORIGIN');
+    });
+
     test.each([
       '/',
       '/docs2',
