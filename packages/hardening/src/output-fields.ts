@@ -57,6 +57,7 @@ const scalars: ReadonlySet<string> = new Set([
  * @throws TypeError that names every such place.
  */
 export function outputFields(schema: z.core.$ZodType): OutputFields {
+  if (schema?._zod === undefined) throw new TypeError('output: expected a schema of zod 4');
   const names = new Set<PropertyKey>();
   const pointers = new Set<string>();
   const open: string[] = [];

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import * as z from 'zod';
+import * as zod3 from 'zod/v3';
 import { type Output, output } from '../src/index.ts';
 import { refusal } from './refusal.ts';
 
@@ -262,6 +263,13 @@ test.each<[string, z.ZodType]>([
   expect(() => output(schema)).toThrow(TypeError);
   expect(() => output(schema)).toThrow('async');
 });
+
+test.each([undefined, null, {}, zod3.object({ a: zod3.string() })])(
+  'refuses %j, which is no schema',
+  (schema) => {
+    expect(() => output(schema as never)).toThrow('output: expected a schema of zod 4');
+  },
+);
 
 describe('a schema that does not say what leaves', () => {
   test.each<[why: string, schema: z.ZodType, inside?: string]>([

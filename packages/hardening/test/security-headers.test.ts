@@ -324,6 +324,8 @@ describe('securityHeaders', () => {
     [{ profile: 'api', contentSecurityPolicy: 'img-src *.*.example' }, /neither/],
     [{ profile: 'api', contentSecurityPolicy: 'img-src a..example' }, /neither/],
     [{ profile: 'api', contentSecurityPolicy: "script-src 'script'" }, /no keyword/],
+    [{ profile: 'api', contentSecurityPolicy: "frame-ancestors 'unsafe-inline'" }, /no keyword/],
+    [{ profile: 'api', contentSecurityPolicy: "__proto__ 'self'; img-src 'self'" }, /__proto__/],
     [{ profile: 'api', contentSecurityPolicy: "script-src 'sha256-'" }, /no keyword/],
     [{ profile: 'api', contentSecurityPolicy: 'sandbox allow-script' }, /sandbox/],
     [{ profile: 'api', contentSecurityPolicy: "sandbox 'none'" }, /sandbox/],
