@@ -1,6 +1,7 @@
 import { reportGuardFailure, reportSettleFailure } from './events.ts';
 import { problem, refusalOf } from './problem.ts';
 import type { GuardRequest } from './request.ts';
+import { assertSendable } from './sendable.ts';
 import { joined } from './static-headers.ts';
 import {
   type Failure,
@@ -124,9 +125,17 @@ function decide(
 }
 
 function checked(guard: string, verdict: Verdict<unknown>): Verdict<unknown> {
-  return isVerdict(verdict)
-    ? verdict
-    : failed(guard, new TypeError('a guard must return a Pass or a Reply'));
+  if (!isVerdict(verdict)) {
+    return failed(guard, new TypeError('a guard must return a Pass or a Reply'));
+  }
+  try {
+    // Here, so that the answer in its place has the headers of those that passed, and is the one that they learn of.
+    assertSendable(verdict);
+    return verdict;
+  } catch (error) {
+    const reply = failed(guard, error);
+    return !verdict.pass && verdict.handled ? { ...reply, handled: verdict.handled } : reply;
+  }
 }
 
 /** A body that cannot be read is the caller's doing; whatever else a guard throws is ours, and nobody else's business. */

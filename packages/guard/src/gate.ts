@@ -1,9 +1,4 @@
-import {
-  type IncomingMessage,
-  ServerResponse,
-  validateHeaderName,
-  validateHeaderValue,
-} from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
 import { assertKnown, type OptionNames } from '@countersign/options';
 import { awaitsInvitation } from './body.ts';
 import { explanationOf, retold } from './chain.ts';
@@ -12,16 +7,10 @@ import { reportGuardFailure, reportHandlerFailure } from './events.ts';
 import { hasBody, heldResponse, holdResponse } from './held-response.ts';
 import { NodeRequest, pathOf } from './node-request.ts';
 import { problem, refusalOf } from './problem.ts';
-import { addHeaders, staticBlock } from './response-headers.ts';
+import { addHeaders } from './response-headers.ts';
+import { assertSendable } from './sendable.ts';
 import { trustOf } from './trusted-proxies.ts';
-import {
-  type Guard,
-  type HeaderEntry,
-  isVerdict,
-  type Pass,
-  type Reply,
-  type Verdict,
-} from './verdict.ts';
+import { type Guard, isVerdict, type Pass, type Reply, type Verdict } from './verdict.ts';
 
 /** What every adapter may be told. */
 export interface AdapterOptions {
@@ -249,21 +238,12 @@ function nonsense(): Reply {
   );
 }
 
-/** What node:http would refuse to send (a line break in a value, say) is refused here, where it crashes nobody. */
 function valid<V extends Verdict<unknown>>(verdict: V): V | Reply {
   try {
-    const headers = verdict.headers ?? [];
-    // A block has been found valid when it was made.
-    for (let at = staticBlock(headers)?.length ?? 0; at < headers.length; at += 1) {
-      const [name, value] = headers[at] as HeaderEntry;
-      validateHeader(name, value);
-    }
-    if (verdict.pass || isFinalStatus(verdict.status)) return verdict;
-    throw new GuardError('ERR_GUARD_INVALID_VERDICT', `no final status: ${verdict.status}`);
-  } catch (cause) {
-    return broken(
-      new GuardError('ERR_GUARD_INVALID_VERDICT', 'a guard decided what cannot be sent', { cause }),
-    );
+    assertSendable(verdict);
+    return verdict;
+  } catch (error) {
+    return broken(error);
   }
 }
 
@@ -279,21 +259,6 @@ function misdirected<C>(verdict: Verdict<C>): Verdict<C> {
   if (!verdict.pass) return verdict;
   const { headers, ...reply } = problem({ status: 400 });
   return { ...reply, headers: [...(verdict.headers ?? []), ...headers] };
-}
-
-/** Names that were found valid. There are few of them, but somebody might make them up from what a caller sent. */
-const validNames = new Set<string>();
-
-function validateHeader(name: HeaderEntry[0], value: HeaderEntry[1]): void {
-  if (!validNames.has(name)) {
-    validateHeaderName(name);
-    if (validNames.size < 1000) validNames.add(name);
-  }
-  validateHeaderValue(name, value);
-}
-
-function isFinalStatus(status: number): boolean {
-  return Number.isInteger(status) && status >= 200 && status <= 599;
 }
 
 function atLeastZero(option: string, value: number): number {

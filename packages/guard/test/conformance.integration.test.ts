@@ -507,13 +507,41 @@ describe.each(Object.entries(servers))('%s', (adapter, start) => {
           const response = await ask({ guard: () => verdict }, get('/hello'));
           expectProblem(response, 500);
           expect(response.header('x-evil')).toBeUndefined();
+
+          const settled = vi.fn<(outcome: Outcome) => void>();
+          const before = chain().use('first', settling(settled)).use('mark', marking);
+          const behind = await ask({ guard: before.use('last', () => verdict) }, get('/hello'));
+          expectProblem(behind, 500);
+          expect(behind.header('x-evil')).toBeUndefined();
+          expect(behind.header('x-guard')).toBe('yes');
+          expect(settled.mock.calls).toMatchObject([[{ status: 500 }]]);
         }
+        const error = { code: 'ERR_GUARD_INVALID_VERDICT' };
         expect(guardFailures).toMatchObject([
-          { error: { code: 'ERR_GUARD_INVALID_VERDICT' } },
-          { error: { code: 'ERR_GUARD_INVALID_VERDICT' } },
+          { guard: '', error },
+          { guard: 'last', error },
+          { guard: '', error },
+          { guard: 'last', error },
         ]);
       },
     );
+
+    test('that a handler made and cannot be sent are its failure, and no refusal', async () => {
+      const settled = vi.fn<(outcome: Outcome) => void>();
+      const answer = {
+        pass: false as const,
+        status: 201,
+        headers: [['location', 'a\r\nb']] as const,
+        handled: {},
+      };
+      const guard = chain()
+        .use('first', settling(settled))
+        .use('handler', () => answer);
+      expectProblem(await ask({ guard }, get('/hello')), 500);
+      expect(settled).toHaveBeenCalledOnce();
+      expect(settled.mock.calls[0]?.[0]).toMatchObject({ status: 500 });
+      expect(settled.mock.calls[0]?.[0]).not.toHaveProperty('refused');
+    });
 
     describe.each(['at once', 'later'])('that are none, decided %s, are a 500', (when) => {
       test.each([

@@ -1,4 +1,6 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { HeaderEntry, Reply } from '@countersign/guard';
+import { assertKnown } from './options.ts';
 import type { Output } from './output.ts';
 
 /** What a handler answers besides its result. */
@@ -43,27 +45,39 @@ export class Refusal {
 /**
  * What a handler returns to give its result a status or headers: `answer(payment, { status: 201, headers: [['location', url]] })`. The result is held to the
  * output's schema as any other.
- * @throws TypeError for a status that is no success or redirection.
+ * @throws TypeError for a status that is no success or redirection, for an unknown option, and for headers that HTTP does not allow.
  */
 export function answer<Result>(result: Result, options: AnswerOptions = {}): Answer<Result> {
+  assertKnown('answer', options, ['status', 'headers']);
   const { status = 200 } = options;
   if (!Number.isInteger(status) || status < 200 || status > 399) {
     throw new TypeError(
       'answer: status: expected 200 to 399; a handler refuses with refuse(problem(…))',
     );
   }
+  assertSendable('answer', options.headers ?? []);
   return new Answer(result, options);
 }
 
 /**
  * What a handler returns in place of a result: `refuse(problem({ status: 409, title: 'Paid already' }))`. It is sent as it is.
- * @throws TypeError for a reply that is no error.
+ * @throws TypeError for a reply that is no error, and for headers that HTTP does not allow.
  */
 export function refuse(reply: Reply): Refusal {
   if (!(reply?.pass === false && reply.status >= 400 && reply.status <= 599)) {
     throw new TypeError('refuse: expected a problem with a status from 400 to 599');
   }
+  assertSendable('refuse', reply.headers);
   return new Refusal(reply);
+}
+
+/** Here, where the handler is that made them of something: what is found out later would take the place of all that the guards say. */
+function assertSendable(what: string, headers: readonly HeaderEntry[]): void {
+  if (!Array.isArray(headers)) throw new TypeError(`${what}: headers: expected a list of lines`);
+  for (const [name, value] of headers) {
+    validateHeaderName(name);
+    validateHeaderValue(name, value);
+  }
 }
 
 /** What a handler may return. */

@@ -20,11 +20,14 @@ const linearFormats = ['lowercase', 'uppercase'];
 /** A character of a URL's host can become three bytes, each percent-encoded. */
 const MAX_HOST_GROWTH = 9;
 
+/** What `normalize('NFKC')` can make of one character, the most of all that zod changes a text with. */
+const MAX_OVERWRITE_GROWTH = 18;
+
 /**
  * Walks a schema when the service starts and names each part without a bound: strings without a maximum length, numbers without both ends, lists without a
  * maximum, objects that take any key, and schemas that take anything; each coercion (`z.coerce.number()` turns `''` and `null` into 0); and each regular
- * expression that runs before the length is known to be bounded (`.max(n, { abort: true })`, `text()`), or that could take longer than 5 ms within it. The
- * expressions of zod's own formats are taken as they are; what a transformation or a refinement of your own does is not seen. A part that occurs in
+ * expression that runs before the length is known to be bounded (`.max(n, { abort: true })`, `text()`), or that could take longer than 5 ms within it; what
+ * changes a text (`.normalize()`, `.toUpperCase()`) may make it 18 times as long. The expressions of zod's own formats are taken as they are; what a transformation or a refinement of your own does is not seen. A part that occurs in
  * several places is named once, and again where a pipe around it makes a difference.
  * @throws TypeError that names them all, at most 50.
  */
@@ -32,11 +35,14 @@ export function assertBounded(schema: z.core.$ZodType): void {
   if (schema?._zod === undefined) throw new TypeError('expected a schema of zod 4');
   const findings: Finding[] = [];
   walk(schema, { path: '#', level: 0, maxLength: undefined, isPiped: false }, findings, new Map());
-  if (findings.length === 0) return;
+  if (findings.length > 0) throw unbounded(findings);
+}
+
+function unbounded(findings: readonly Finding[]): TypeError {
   const lines = findings.slice(0, MAX_NAMED).map(({ path, problem }) => `  ${path}: ${problem}`);
   const rest = findings.length - lines.length;
   if (rest > 0) lines.push(`  and ${rest} more`);
-  throw new TypeError(`the schema is not bounded:\n${lines.join('\n')}`);
+  return new TypeError(`the schema is not bounded:\n${lines.join('\n')}`);
 }
 
 /** Where the walk is. */
@@ -49,6 +55,8 @@ interface Place {
   readonly isPiped: boolean;
 }
 
+type Report = (problem: string) => void;
+
 /** Reports what is wrong below, and returns the maximum length that what comes out is known to have. */
 function walk(
   schema: z.core.$ZodType,
@@ -59,6 +67,30 @@ function walk(
   const report = (problem: string): void => {
     findings.push({ path: place.path, problem });
   };
+  if (place.level > MAX_LEVELS) {
+    report('schema without end');
+    // Each of its branches would be as deep, and there may be more of them than can be counted.
+    throw unbounded(findings);
+  }
+  const maxLength = walkKind(schema, place, findings, seen, report);
+  // The checks of a text run in turn with those of its length; those of a union or an optional behind all that is inside.
+  if (!measuresItself.has(kindOf(schema))) {
+    for (const check of checksOf(schema)) {
+      if (check.check === 'string_format') checkFormat(check, lengthOf({ maxLength }), report);
+    }
+  }
+  return maxLength;
+}
+
+const measuresItself: ReadonlySet<string> = new Set(['string', 'template_literal']);
+
+function walkKind(
+  schema: z.core.$ZodType,
+  place: Place,
+  findings: Finding[],
+  seen: Seen,
+  report: Report,
+): number | true | undefined {
   const inside = (part: z.core.$ZodType, segment: string, isPiped = false): void => {
     const below = { path: `${place.path}/${segment}`, level: place.level + 1 };
     walk(part, { ...below, maxLength: undefined, isPiped }, findings, seen);
@@ -66,10 +98,6 @@ function walk(
   const same = (part: z.core.$ZodType, change: Partial<Place> = {}): number | true | undefined =>
     walk(part, { ...place, level: place.level + 1, ...change }, findings, seen);
 
-  if (place.level > MAX_LEVELS) {
-    report('schema without end');
-    return undefined;
-  }
   const { def } = (schema as z.core.$ZodTypes)._zod;
   if ('coerce' in def && def.coerce === true) report('coerces what is of another type');
   switch (def.type) {
@@ -83,8 +111,15 @@ function walk(
       return true;
     case 'any':
     case 'unknown':
+      if (!place.isPiped) report('takes anything');
+      return undefined;
     case 'custom':
       if (!place.isPiped && !hasMaximum(checksOf(schema))) report('takes anything');
+      return undefined;
+    case 'transform':
+      // In a wrapper: one that stands in a pipe by itself is the pipe's.
+      if (place.maxLength !== undefined) return true;
+      if (!place.isPiped) report('takes anything');
       return undefined;
     case 'array':
       if (!hasMaximum(leadingSizes(checksOf(schema))) && place.maxLength === undefined) {
@@ -108,6 +143,7 @@ function walk(
       });
       return true;
     case 'record':
+      if (def.mode === 'loose') report('takes keys of any name');
       inside(def.keyType, '{key}');
       inside(def.valueType, '{}');
       return true;
@@ -164,11 +200,7 @@ function walkPipe(
   return same(def.out, { maxLength, isPiped: false });
 }
 
-function walkString(
-  schema: z.core.$ZodString,
-  place: Place,
-  report: (problem: string) => void,
-): number | undefined {
+function walkString(schema: z.core.$ZodString, place: Place, report: Report): number | undefined {
   const before = lengthOf(place);
   let measured = before;
   let shortest = before;
@@ -176,6 +208,10 @@ function walkString(
     const maximum = maximumOf(check);
     if (maximum !== undefined) shortest = Math.min(shortest, maximum);
     if (maximum !== undefined && check.abort === true) measured = Math.min(measured, maximum);
+    if (check.check === 'overwrite') {
+      measured *= MAX_OVERWRITE_GROWTH;
+      shortest *= MAX_OVERWRITE_GROWTH;
+    }
     if (check.check === 'string_format') checkFormat(check, measured, report);
   }
   if (shortest === Number.POSITIVE_INFINITY) report('string without a maximum length');
@@ -185,7 +221,7 @@ function walkString(
 function walkTemplate(
   schema: z.core.$ZodTemplateLiteral,
   place: Place,
-  report: (problem: string) => void,
+  report: Report,
 ): number | true {
   const measured = lengthOf(place);
   if (measured === Number.POSITIVE_INFINITY) report(unmeasured('a template'));
@@ -193,11 +229,11 @@ function walkTemplate(
   return place.maxLength ?? true;
 }
 
-function lengthOf({ maxLength }: Place): number {
+function lengthOf({ maxLength }: Pick<Place, 'maxLength'>): number {
   return typeof maxLength === 'number' ? maxLength : Number.POSITIVE_INFINITY;
 }
 
-function checkFormat(check: Check, measured: number, report: (problem: string) => void): void {
+function checkFormat(check: Check, measured: number, report: Report): void {
   const { format = '', pattern, hostname, protocol } = check;
   const isOwn = isOfZod(check);
   if (check.fn === undefined && formatsWithoutPattern.includes(format)) return;
@@ -216,12 +252,7 @@ function checkFormat(check: Check, measured: number, report: (problem: string) =
   }
 }
 
-function checkPattern(
-  name: string,
-  pattern: RegExp,
-  length: number,
-  report: (problem: string) => void,
-): void {
+function checkPattern(name: string, pattern: RegExp, length: number, report: Report): void {
   if (patternSteps(pattern, length) <= MAX_PATTERN_STEPS) return;
   report(`${name} may take too long on ${length} characters`);
 }

@@ -111,15 +111,15 @@ export function serialiseContentSecurityPolicy(
 }
 
 function parsed(text: string): Readonly<Record<string, readonly string[]>> {
-  const found: Record<string, readonly string[]> = {};
+  const found = new Map<string, readonly string[]>();
   for (const line of text.split(';')) {
     const [directive = '', ...values] = line.trim().split(/ +/);
     if (directive === '') continue;
     // Browsers go by the first and ignore every other.
-    if (Object.hasOwn(found, directive)) throw refusal(`${directive} occurs twice`);
-    found[directive] = values;
+    if (found.has(directive)) throw refusal(`${directive} occurs twice`);
+    found.set(directive, values);
   }
-  return found;
+  return Object.fromEntries(found);
 }
 
 function serialised(directive: string, values: readonly string[]): string {
@@ -169,8 +169,10 @@ function checkSource(directive: string, value: string): void {
   } else if (/^nonce-/i.test(quoted)) {
     throw refusal(`${directive}: a nonce that is the same in every response protects nothing`);
   } else if (
-    !keywords.includes(quoted) &&
-    !/^sha(?:256|384|512)-[A-Za-z0-9+/_-]+={0,2}$/.test(quoted)
+    // About who may frame a page there is nothing else to say (CSP §6.4.2).
+    directive === 'frame-ancestors'
+      ? !['none', 'self'].includes(quoted)
+      : !keywords.includes(quoted) && !/^sha(?:256|384|512)-[A-Za-z0-9+/_-]+={0,2}$/.test(quoted)
   ) {
     throw refusal(`${directive}: there is no keyword ${value}`);
   }

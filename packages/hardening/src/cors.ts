@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { assertKnown } from './options.ts';
 import { frozen, type HeaderEntry } from './security-headers.ts';
 
@@ -172,6 +173,12 @@ function admission(rules: readonly (string | SubdomainsOf)[]): (origin: string) 
       const { protocol, hostname, port } = new URL(
         checkedOrigin(rule?.subdomainsOf, 'origins.subdomainsOf'),
       );
+      assertKnown('cors: origins', rule, ['subdomainsOf']);
+      if (isIP(hostname.replace(/^\[|\]$/g, '')) !== 0) {
+        throw new TypeError(
+          `cors: origins.subdomainsOf: the address ${hostname} has no subdomains`,
+        );
+      }
       suffixes.push({ scheme: protocol, hostSuffix: `.${hostname}`, port });
     }
   }
@@ -188,9 +195,10 @@ function admission(rules: readonly (string | SubdomainsOf)[]): (origin: string) 
 }
 
 function checkedOrigin(text: string, option: string): string {
-  if (typeof text !== 'string' || text === 'null' || !isOrigin(text)) {
+  // A URL may have a host with an asterisk in it, and no page ever comes from there.
+  if (typeof text !== 'string' || text === 'null' || text.includes('*') || !isOrigin(text)) {
     throw new TypeError(
-      `cors: ${option}: ${JSON.stringify(text)} is not an origin such as "https://app.example.com"`,
+      `cors: ${option}: ${JSON.stringify(text)} is not an origin such as "https://app.example.com"; for all hosts below one there is { subdomainsOf }`,
     );
   }
   return text;

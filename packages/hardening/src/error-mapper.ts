@@ -1,7 +1,7 @@
 import type { Failure, Guard, Reply } from '@countersign/guard';
 import { HardeningError } from './errors.ts';
 import { publish } from './events.ts';
-import { assertKnown } from './options.ts';
+import { assertFunction, assertKnown } from './options.ts';
 import { problem } from './problem.ts';
 
 /** What a caller is told of an error, as a problem (RFC 9457). */
@@ -80,13 +80,15 @@ const statuses: Readonly<Record<string, number>> = {
  * A guard that decides what callers are told when a request fails behind it, on every adapter: a problem with the status and the request's id, and
  * nothing of what was thrown. Errors of this project's packages get the status that is the caller's business (400, 409, 429, 502, 503 …), those that `map`
  * knows what it says, all others a 500; what the framework answers by itself (404, malformed JSON) keeps its status.
- * @throws TypeError for an unknown option.
+ * @throws TypeError for an unknown option, and one that is no function.
  */
 export function errorMapper<In = object>(
   options: ErrorMapperOptions<In> = {},
 ): Guard<undefined, In> {
   assertKnown('errorMapper', options, ['map', 'requestId']);
   const { map, requestId } = options;
+  if (map !== undefined) assertFunction('errorMapper: map', map);
+  if (requestId !== undefined) assertFunction('errorMapper: requestId', requestId);
   return (_request, context) => ({
     pass: true,
     context: undefined,

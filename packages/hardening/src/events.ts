@@ -38,7 +38,7 @@ export interface RequestLogEntry {
 export interface HardeningEvents {
   /** `input` refused what was sent. */
   'input-refused': { readonly code: HardeningErrorCode; readonly errors: readonly FieldError[] };
-  /** A refinement or transformation of yours threw on what was sent, which was refused. The error is as it was thrown: it may quote what was sent. */
+  /** A refinement, transformation or message of yours threw on what was sent, which was refused. The error is as it was thrown: it may quote what was sent. */
   'input-check-failed': { readonly error: unknown };
   /** Somebody tried to set fields that `writable` does not let in. */
   'privileged-fields': {

@@ -68,6 +68,7 @@ const details = new Map(
     too_many_bytes: 'takes too many bytes',
     type_mismatch: 'is not of the type it is declared as',
     refused_by_scan: 'was not accepted by the scan',
+    check_failed: 'could not be checked',
     invalid_characters: 'has characters it may not have',
   }),
 );

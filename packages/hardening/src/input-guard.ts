@@ -1,5 +1,6 @@
 import type { Guard, GuardRequest, Reply } from '@countersign/guard';
 import type * as z from 'zod';
+import { compiled } from './compiled.ts';
 import { HardeningError, type HardeningErrorCode } from './errors.ts';
 import { publish } from './events.ts';
 import { type InputOptions, queryShape, input as reader } from './input.ts';
@@ -21,7 +22,7 @@ export type InputGuard<Value> = Guard<Value> & {
 /**
  * A guard that lets a request pass with what `input` makes of its JSON body, or of its query, and answers 400 otherwise: which fields, which rules, no
  * values. A body that is too large is 413, one that is not declared as JSON is 415.
- * @throws TypeError for what `input` refuses to be built with.
+ * @throws TypeError for what `input` refuses to be built with, and for a schema with an async function in it: nobody waits for it.
  */
 export function input<Schema extends z.ZodType>(
   schema: Schema,
@@ -31,6 +32,7 @@ export function input<Schema extends z.ZodType>(
     throw new TypeError('input: from must be "body" or "query"');
   }
   const read = reader(schema, options);
+  compiled('input', schema);
   if (from === 'query') queryShape(read.schema);
   const guard: Guard<z.output<Schema>> = async (request) =>
     answering(async () => {
@@ -56,7 +58,7 @@ export function upload(options: UploadOptions = {}): InputGuard<UploadedFile> {
       checkLength(request, maxBytes);
       checkMediaType(request, FILE_TYPE);
       const [type = ''] = (request.headers.get('content-type') ?? '').split(';');
-      const bytes = await request.rawBody();
+      const bytes = await bodyOf(request, maxBytes);
       return read.checkAsync({ type: type.trim().toLowerCase(), bytes });
     });
   return Object.assign(guard, { from: 'body' } as const);

@@ -98,7 +98,6 @@ function validate<Schema extends z.ZodType>(schema: Schema, value: unknown): z.o
   return accepted(checked(schema, value));
 }
 
-/** A check of yours that throws has met something that it was not made for: what was sent is to blame, and refused. */
 function checked<Schema extends z.ZodType>(
   schema: Schema,
   value: unknown,
@@ -106,17 +105,24 @@ function checked<Schema extends z.ZodType>(
   try {
     return schema.safeParse(value);
   } catch (error) {
-    if (error instanceof z.core.$ZodAsyncError) {
-      throw new TypeError('the schema has to wait for something: use checkAsync', { cause: error });
-    }
-    publish('input-check-failed', () => ({ error }));
-    throw invalid([{ pointer: '#', code: 'check_failed', detail: 'could not be checked' }]);
+    if (!(error instanceof z.core.$ZodAsyncError)) throw error;
+    throw new TypeError('the schema has to wait for something: use checkAsync', { cause: error });
   }
 }
 
 function accepted<Value>(result: z.ZodSafeParseResult<Value>): Value {
   if (result.success) return result.data;
-  throw invalid(fieldErrors(result.error.issues));
+  throw invalid(fieldErrors(issuesOf(result)));
+}
+
+/** zod makes the messages when it is asked for the issues, and what makes one of yours may throw as well. */
+function issuesOf(result: { readonly error: z.ZodError }): readonly z.core.$ZodIssue[] {
+  try {
+    return result.error.issues;
+  } catch (error) {
+    publish('input-check-failed', () => ({ error }));
+    return [{ code: 'custom', params: { code: 'check_failed' }, path: [], message: '' }];
+  }
 }
 
 function invalid(errors: readonly FieldError[]): HardeningError {

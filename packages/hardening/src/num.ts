@@ -32,7 +32,7 @@ const known: readonly string[] = [
 ] satisfies readonly (keyof NumFromTextOptions)[];
 
 /**
- * A finite number between two bounds. Nothing is turned into a number unless `from: 'text'` says so: `''`, `null` and `false` are refused, not 0.
+ * A finite number between two bounds; -0 is 0. Nothing is turned into a number unless `from: 'text'` says so: `''`, `null` and `false` are refused, not 0.
  * @throws TypeError for bounds that are missing or no bounds.
  */
 export function num(options: NumFromTextOptions): NumFromText;
@@ -48,10 +48,11 @@ export function num(options: NumOptions | NumFromTextOptions): NumFromText | z.Z
   }
   const number = (integer ? z.int({ abort: true }) : z.number())
     .min(min, { abort: true })
-    .max(max, { abort: true });
+    .max(max, { abort: true })
+    .overwrite((value) => value + 0); // -0 is 0
   if (!('from' in options)) return number;
   if (options.from !== 'text') throw new TypeError('num: from must be "text"');
   return text({ max: 32, trim: false, pattern: /^-?(?:0|[1-9]\d*)(?:\.\d+)?$/ })
-    .transform((digits) => Number(digits) + 0) // -0 is 0
+    .transform(Number)
     .pipe(number);
 }

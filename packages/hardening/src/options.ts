@@ -4,3 +4,7 @@ export function assertKnown(what: string, options: object, names: readonly strin
     if (!names.includes(name)) throw new TypeError(`${what}: unknown option "${name}"`);
   }
 }
+
+export function assertFunction(what: string, value: unknown): void {
+  if (typeof value !== 'function') throw new TypeError(`${what}: expected a function`);
+}

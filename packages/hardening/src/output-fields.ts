@@ -1,6 +1,9 @@
 import type * as z from 'zod';
 import { pointer as pointerTo } from './field-error.ts';
 
+/** Deeper than anybody writes a schema; only one that makes a new schema at each level gets there. */
+const MAX_LEVELS = 100;
+
 /** What a schema can let out. */
 export interface OutputFields {
   /** The names of all members it declares, at any level. */
@@ -54,12 +57,14 @@ const scalars: ReadonlySet<string> = new Set([
  * @throws TypeError that names every such place.
  */
 export function outputFields(schema: z.core.$ZodType): OutputFields {
+  if (schema?._zod === undefined) throw new TypeError('output: expected a schema of zod 4');
   const names = new Set<PropertyKey>();
   const pointers = new Set<string>();
   const open: string[] = [];
   const seen = new Set<z.core.$ZodType>();
   const walk = (at: z.core.$ZodType, pointer: string): void => {
     if (seen.has(at)) return;
+    if (seen.size > MAX_LEVELS) throw new TypeError('output: schema without end');
     seen.add(at);
     const def = at._zod.def as unknown as Definition;
     const objection = objectionTo(def);

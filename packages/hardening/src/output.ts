@@ -1,4 +1,5 @@
-import * as z from 'zod';
+import type * as z from 'zod';
+import { compiled } from './compiled.ts';
 import { type FieldError, HardeningError } from './errors.ts';
 import { fieldErrors } from './field-error.ts';
 import { outputFields } from './output-fields.ts';
@@ -18,17 +19,17 @@ export interface Output<Value> {
  * Parses, then serialises: what the schema does not declare never leaves, at any level (OWASP API3:2023). The schema is compiled once
  * (`z.compile`); where the process forbids code generation zod interprets it instead, with the same results.
  * @throws TypeError when the schema lets through what it does not describe (`any`, `unknown`, a loose object, a `transform` that no schema
- * follows …) or what JSON cannot say (`bigint`, `map` …).
+ * follows …), what JSON cannot say (`bigint`, `map` …), or has an async function in it.
  */
 export function output<Schema extends z.ZodType>(schema: Schema): Output<z.input<Schema>> {
   const { names, pointers } = outputFields(schema);
-  const compiled = z.compile(schema);
+  const parser = compiled('output', schema);
   return {
     fields: pointers,
     stringify(value) {
       let issues: readonly z.core.$ZodIssue[];
       try {
-        const parsed = compiled.safeParse(value);
+        const parsed = parser.safeParse(value);
         if (parsed.success) return JSON.stringify(parsed.data);
         ({ issues } = parsed.error);
       } catch (error) {

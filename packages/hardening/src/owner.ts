@@ -1,6 +1,6 @@
 import type { Guard, GuardRequest, Reply } from '@countersign/guard';
 import { type OwnerRefused, publish } from './events.ts';
-import { assertKnown } from './options.ts';
+import { assertFunction, assertKnown } from './options.ts';
 import { problem } from './problem.ts';
 
 /** A resource, and whose it is. */
@@ -175,10 +175,6 @@ function principalOf(context: unknown): string | undefined {
 
 function isName(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
-}
-
-function assertFunction(what: string, value: unknown): void {
-  if (typeof value !== 'function') throw new TypeError(`${what}: expected a function`);
 }
 
 function assertRefusal(what: string, status: number): void {

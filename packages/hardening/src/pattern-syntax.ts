@@ -38,7 +38,7 @@ const escapes: Readonly<Record<string, bigint>> = {
   0: bit('\0'),
 };
 
-/** Reads a pattern. Undefined for what has no bound that can be told: lookaround, backreferences, modifiers, the flag `v`. */
+/** Reads a pattern. Undefined for what has no bound that can be told: lookaround, backreferences, modifiers, octal escapes, the flag `v`. */
 export function parsePattern(pattern: RegExp): Expression | undefined {
   if (pattern.unicodeSets) return undefined;
   try {
@@ -127,12 +127,14 @@ class Reader {
   #escapeOrCharacter(place?: 'class'): bigint {
     const property = this.#flags.unicode && this.#match(/\\[pP]\{[^}]*\}/y);
     if (property) return ALL;
-    const [, hex, long, braced] =
-      this.#match(/\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]+)\})/y) ?? [];
+    const [, hex, long] = this.#match(/\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))/y) ?? [];
+    const [, braced] = (this.#flags.unicode && this.#match(/\\u\{([0-9a-fA-F]+)\}/y)) || [];
     const code = hex ?? long ?? braced;
     if (code !== undefined) return bitOf(Number.parseInt(code, 16));
     const [, control] = this.#match(/\\c([a-zA-Z])/y) ?? [];
     if (control !== undefined) return bitOf(control.charCodeAt(0) % 32);
+    // Octal numbers, and a backslash that is one (ECMA-262 §B.1.2).
+    if (this.#match(/\\(?:[1-9]|0\d|c)/y)) throw new Unsupported();
     if (place === 'class' && this.#match(/\\b/y)) return bit('\b');
     const [, escaped] = this.#match(/\\(.)/sy) ?? [];
     if (escaped !== undefined) return escapes[escaped] ?? bit(escaped);

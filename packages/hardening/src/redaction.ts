@@ -7,7 +7,7 @@ const secretNames =
 
 /** What is a secret wherever it stands: a scheme with credentials, a JSON Web Token, a key with a telling prefix. */
 const secretValues =
-  /^(?:basic|bearer|dpop|apikey|digest|negotiate)\s|eyJ[\w-]{4,}\.[\w-]+\.|\b(?:sk|rk|pk|whsec|whsk|ghp|gho|xox[a-z])[-_][\w-]{16}/i;
+  /^(?:basic|bearer|dpop|apikey|digest|negotiate)\s|eyJ[\w-]{4,}\.|\b(?:sk|rk|pk|whsec|whsk|ghp|gho|xox[a-z])[-_][\w-]{16}/i;
 
 /** What of one request may be written down. */
 export interface Redaction {

@@ -1,6 +1,6 @@
 import type { Guard, GuardRequest, Pass } from '@countersign/guard';
 import { isHeard, publish, type RequestLogEntry } from './events.ts';
-import { assertKnown } from './options.ts';
+import { assertFunction, assertKnown } from './options.ts';
 import { redaction } from './redaction.ts';
 
 /** What `requestLog` takes. `In` is what the guards before it found out. */
@@ -25,12 +25,14 @@ const untouched: Pass<undefined> = { pass: true, context: undefined };
 /**
  * A guard that reports every request with its outcome, those that are refused behind it included. Mount it first, behind the one that finds the id.
  * Nothing is read, and no response held back, while nobody listens.
- * @throws TypeError for an unknown option, and names that are none.
+ * @throws TypeError for an unknown option, names that are none, and what is no function where one is expected.
  */
 export function requestLog<In = object>(options: RequestLogOptions<In> = {}): Guard<undefined, In> {
   const known = ['headers', 'redact', 'requestId', 'now'];
   assertKnown('requestLog', options, known);
   const { requestId, now = Date.now } = options;
+  assertFunction('requestLog: now', now);
+  if (requestId !== undefined) assertFunction('requestLog: requestId', requestId);
   const names = fieldNames('headers', options.headers ?? usualHeaders);
   const redact = redaction(fieldNames('redact', options.redact ?? []));
   const describe = (

@@ -173,7 +173,8 @@ export function securityHeaders(options: SecurityHeadersOptions): SecurityHeader
   const overrides = Object.entries(routes)
     .map(([pattern, override]) => ({
       fits: pathMatch(pattern),
-      length: pattern.length,
+      // What the asterisk stands for has not been said: one character that has, counts more.
+      length: pattern.replace(/\/\*$/, '').length,
       headers: headerSet({ ...base, ...override }),
     }))
     .sort((one, other) => other.length - one.length);

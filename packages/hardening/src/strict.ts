@@ -1,8 +1,9 @@
 import * as z from 'zod';
+import { caught } from './caught.ts';
 
 /**
  * A copy of a schema in which every object refuses the keys it does not name, at every level. `z.object` drops them in silence, which hides
- * mistakes and attempts alike. An object with a `catchall` of its own keeps it: it names what it takes.
+ * mistakes and attempts alike. An object with a `catchall` of its own keeps it: it names what it takes. What a check throws is refused where it stands.
  */
 export function strict<Schema extends z.core.$ZodType>(schema: Schema): Schema {
   return copyOf(schema, new Map()) as Schema;
@@ -16,7 +17,9 @@ function copyOf(schema: z.core.$ZodType, copies: Copies): z.core.$ZodType {
   const inner = (part: z.core.$ZodType): z.core.$ZodType => copyOf(part, copies);
   const { def } = (schema as z.core.$ZodTypes)._zod;
   const changes = changesOf(def, inner);
-  const copy = changes ? z.clone(schema, withChanges(def, changes) as typeof def) : schema;
+  const copy = caught(
+    changes ? z.clone(schema, withChanges(def, changes) as typeof def) : z.clone(schema),
+  );
   copies.set(schema, copy);
   return copy;
 }

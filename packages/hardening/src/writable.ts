@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { publish } from './events.ts';
+import { assertKnown } from './options.ts';
 
 /** What `writable` takes besides the fields. */
 export interface WritableOptions {
@@ -22,8 +23,10 @@ export type Writable<
 export function writable<Shape extends z.core.$ZodShape, const Field extends keyof Shape & string>(
   schema: z.ZodObject<Shape>,
   fields: readonly Field[],
-  { privileged = 'refuse' }: WritableOptions = {},
+  options: WritableOptions = {},
 ): Writable<Shape, Field> {
+  assertKnown('writable', options, ['privileged']);
+  const { privileged = 'refuse' } = options;
   if (schema?._zod?.def?.type !== 'object') {
     throw new TypeError('writable: the schema must be an object');
   }

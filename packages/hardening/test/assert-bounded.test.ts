@@ -39,6 +39,14 @@ describe('assertBounded', () => {
       'a codec',
       z.codec(text({ max: 40 }), z.date(), { decode: (value) => new Date(value), encode: String }),
     ],
+    ['a transformation of what is bounded', text().pipe(z.transform(String).optional())],
+    ['a transformation that a later schema reads', z.transform(String).optional().pipe(text())],
+    [
+      'measured again behind a change',
+      text({ max: 500 }).normalize('NFKC').max(500, { abort: true }).regex(/\s+$/),
+    ],
+    ['a pattern on a union', z.union([text({ max: 9 }), text({ max: 5 })]).check(z.regex(/^a+$/))],
+    ['bytes', z.instanceof(Uint8Array).check(z.maxLength(5))],
     ['a big integer', z.bigint().min(0n).max(9n)],
     ['starts with', text().startsWith('a').endsWith('z').includes('m').lowercase()],
     ['unknown that a later schema replaces', z.unknown().pipe(text())],
@@ -89,6 +97,14 @@ describe('assertBounded', () => {
     [z.object({ a: z.unknown() }), '#/a: takes anything'],
     [z.custom(() => true), '#: takes anything'],
     [z.unknown().transform(String), '#: takes anything'],
+    [z.object({ a: z.transform((value) => value) }), '#/a: takes anything'],
+    [z.transform((value) => value).optional(), '#: takes anything'],
+    [z.unknown().pipe(z.transform((value) => value).optional()), '#: takes anything'],
+    [z.preprocess((value) => value, z.transform(String)), '#: takes anything'],
+    // zod measures only what has a length, and nothing that is in it.
+    [z.any().check(z.maxLength(5)), '#: takes anything'],
+    [z.object({ a: z.unknown().check(z.maxSize(5)) }), '#/a: takes anything'],
+    [z.looseRecord(text({ max: 20, pattern: /^x-/ }), z.null()), '#: takes keys of any name'],
     [z.record(z.string(), z.null()), '#/{key}: string without a maximum length'],
     [z.record(text(), z.string()), '#/{}: string without a maximum length'],
     [z.map(text(), z.null()), '#: map without a maximum size'],
@@ -115,6 +131,24 @@ describe('assertBounded', () => {
     [text({ max: 230 }).regex(/^(a+)+$/), '#: /^(a+)+$/ may take too long on 230 characters'],
     [text().regex(/\s+$/), '#: /\\s+$/ may take too long on 10000 characters'],
     [text().pipe(z.string().regex(/(x+x+)+y/)), '#: /(x+x+)+y/ may take too long'],
+    [
+      text({ max: 500 }).normalize('NFKC').regex(/\s+$/),
+      '#: /\\s+$/ may take too long on 9000 characters',
+    ],
+    [
+      text({ max: 500 }).normalize('NFKC').pipe(z.string().regex(/\s+$/)),
+      '#: /\\s+$/ may take too long on 9000 characters',
+    ],
+    [
+      z.union([text({ max: 230 }), text({ max: 23 })]).check(z.regex(/^(a+)+$/)),
+      '#: /^(a+)+$/ may take too long on 230 characters',
+    ],
+    [
+      text({ max: 230 })
+        .optional()
+        .check(z.regex(/^(a+)+$/) as never),
+      '#: /^(a+)+$/ may take too long on 230 characters',
+    ],
     ...[
       z.email({ pattern: /^(a+)+$/ }),
       z.stringFormat('x', /^(a+)+$/),
@@ -217,6 +251,9 @@ describe('assertBounded', () => {
     expect(() => assertBounded(node)).not.toThrow();
     const endless = (): z.ZodType => z.lazy(() => z.object({ next: endless() }));
     expect(failure(endless()).message).toContain('schema without end');
+    const branching = (): z.ZodType =>
+      z.lazy(() => z.object({ left: branching(), right: branching() }));
+    expect(failure(branching()).message).toContain('schema without end');
   });
 });
 

@@ -123,6 +123,13 @@ describe('num', () => {
     expect(count.safeParse(0.5).success).toBe(false);
   });
 
+  test('knows one zero', () => {
+    const amount = num({ min: -1, max: 1 });
+    expect(amount.parse(JSON.parse('-0'))).toBe(0);
+    expect(num({ min: 0, max: 1, integer: true }).parse(-0)).toBe(0);
+    expect(amount.parse(-0.5)).toBe(-0.5);
+  });
+
   test('reads canonical decimals from text, when told to', () => {
     const fromText = num({ min: -100, max: 100, from: 'text' });
     for (const [value, number] of [

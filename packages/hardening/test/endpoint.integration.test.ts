@@ -14,6 +14,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import * as z from 'zod';
 import {
   answer,
+  cors,
   endpoint,
   endpoints,
   errorMapper,
@@ -66,6 +67,13 @@ const api = endpoints([
     handler: ({ note }, { resource }) => {
       if (note === 'throw') throw new Error('secret reason');
       if (note === 'decline') throw new Declined('secret reason');
+      if (note === 'inject') {
+        return answer({ ...resource, note }, { headers: [['location', '/a\r\nset-cookie: b=c']] });
+      }
+      if (note === 'keep') {
+        const headers = [['cache-control', 'private, max-age=60']] as const;
+        return answer({ ...resource, note }, { headers });
+      }
       if (note === 'refuse') return refuse(problem({ status: 409, title: 'Closed' }));
       if (note === 'number') return { ...resource, note: 42 as never };
       return answer({ ...resource, note }, { status: 202, headers: [['x-note', note]] });
@@ -89,6 +97,7 @@ const watching: Guard<undefined> = () => ({
 });
 const whole = chain()
   .use('headers', securityHeaders({ profile: 'api' }))
+  .use('cors', cors({ origins: ['https://app.example.com'] }))
   .use(
     'errors',
     errorMapper({
@@ -229,6 +238,23 @@ describe.each(Object.entries(servers))('endpoints on %s', (_name, start) => {
     expect(events).toMatchObject([{ event: { status: 402 } }]);
     expect(outcomes).toMatchObject([{ status: 402 }]);
     expect(outcomes[0]).not.toHaveProperty('refused');
+  });
+
+  test('fail with every header there must be where an answer has one that cannot be sent', async () => {
+    const { status, headers } = await patch({ note: 'inject' });
+    expect(status).toBe(500);
+    expect(headers).toMatchObject({ 'x-content-type-options': 'nosniff', vary: 'Origin' });
+    expect(headers).not.toHaveProperty('set-cookie');
+    expect(events).toMatchObject([{ name: 'countersign:guard:handler-error' }]);
+    expect(outcomes).toMatchObject([{ status: 500, aborted: false }]);
+    expect(outcomes[0]).not.toHaveProperty('refused');
+  });
+
+  test('say something else than the guards before them where their answer does', async () => {
+    const { lines } = await patch({ note: 'keep' });
+    expect(lines.filter(([name]) => name === 'cache-control')).toEqual([
+      ['cache-control', 'private, max-age=60'],
+    ]);
   });
 
   test('refuse what the handler refuses', async () => {

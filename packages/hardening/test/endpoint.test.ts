@@ -314,9 +314,22 @@ describe('a handler', () => {
   test('makes no answer of an error’s status, and no refusal of a success’s', () => {
     expect(() => answer(1, { status: 500 })).toThrow(TypeError);
     expect(() => answer(1, { status: 101 })).toThrow(TypeError);
+    expect(() => answer(1, { code: 201 } as never)).toThrow('unknown option "code"');
     expect(() => refuse({ ...problem({ status: 400 }), status: 200 })).toThrow(TypeError);
     expect(() => refuse(undefined as never)).toThrow(TypeError);
   });
+});
+
+test.each([
+  [[['location', '/a\r\nset-cookie: b=c']]],
+  [[['set-cookie: b=c\r\nlocation', '/a']]],
+  [[['location', undefined]]],
+  [{ location: '/a' }],
+])('headers %j cannot be sent, which the handler is told', (headers) => {
+  expect(() => answer(1, { headers: headers as never })).toThrow(TypeError);
+  expect(() => refuse({ ...problem({ status: 409 }), headers: headers as never })).toThrow(
+    TypeError,
+  );
 });
 
 describe('at start-up', () => {

@@ -15,6 +15,13 @@ afterEach(() => {
 const cycle: Record<string, unknown> = {};
 cycle['self'] = cycle;
 
+test.each([{ map: 'map' }, { map: {} }, { requestId: 'r1' }, { mapp: () => undefined }])(
+  'cannot be built with %j',
+  (options) => {
+    expect(() => errorMapper(options as never)).toThrow(TypeError);
+  },
+);
+
 describe('what map says and JSON cannot', () => {
   test.each<[string, MappedError]>([
     ['a bigint', { status: 402, balance: 1n }],

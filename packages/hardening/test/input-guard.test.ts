@@ -1,13 +1,13 @@
 import { GuardError, type GuardRequest, type Reply } from '@countersign/guard';
 import { expect, test } from 'vitest';
 import * as z from 'zod';
-import { input } from '../src/guard.ts';
-import { num } from '../src/index.ts';
+import { input, upload } from '../src/guard.ts';
+import { list, num, text } from '../src/index.ts';
 
 const order = z.object({ amount: num({ min: 0, max: 1000 }) });
 
-function sending(rawBody: GuardRequest['rawBody']): GuardRequest {
-  const headers = new Map([['content-type', 'application/json']]);
+function sending(rawBody: GuardRequest['rawBody'], type = 'application/json'): GuardRequest {
+  const headers = new Map([['content-type', type]]);
   return {
     method: 'POST',
     path: '/orders',
@@ -35,6 +35,31 @@ test('no more of a body is read than is taken', async () => {
     context: { amount: 5 },
   });
   expect(asked).toEqual([50]);
+});
+
+test('no more of a file is read than is taken', async () => {
+  const asked: unknown[] = [];
+  const request = sending(async (maxBytes) => {
+    asked.push(maxBytes);
+    return Buffer.from('%PDF-1.7');
+  }, 'application/pdf');
+  expect(await upload({ maxBytes: 50 })(request, {})).toMatchObject({ pass: true });
+  expect(asked).toEqual([50]);
+});
+
+test.each<[string, z.ZodType]>([
+  ['refinement', text().refine(async () => true)],
+  ['check', text().check(async () => {})],
+  ['transformation', text().transform(async (value) => value)],
+  ['preparation', z.preprocess(async (value) => value, text())],
+  ['change', text().overwrite((async (value: string) => value) as never)],
+  [
+    'check of a part',
+    z.object({ a: list(z.union([num({ min: 0, max: 1 }), text().refine(async () => true)])) }),
+  ],
+])('an async %s, which nobody would wait for, is refused when the guard is built', (_, schema) => {
+  expect(() => input(schema)).toThrow(TypeError);
+  expect(() => input(schema)).toThrow('async');
 });
 
 test('a body that is refused while it is read is too large an input', async () => {

@@ -186,7 +186,8 @@ describe.each(Object.entries(servers))('%s', (_adapter, start) => {
       413,
     );
     const inChunks = await ask(port, { ...post, headers, body: ['%PDF-', 'x'.repeat(100)] });
-    expect(inChunks.status).toBe(400);
+    expect(inChunks.status).toBe(413);
+    expect(JSON.parse(inChunks.body)).toMatchObject({ code: 'ERR_HARDENING_INPUT_TOO_LARGE' });
     const asText = { 'content-type': 'text/html' };
     expect((await ask(port, { ...post, headers: asText, body: '<html>' })).status).toBe(400);
   });

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import * as z from 'zod';
+import * as zod3 from 'zod/v3';
 import { type Output, output } from '../src/index.ts';
 import { refusal } from './refusal.ts';
 
@@ -120,6 +121,16 @@ describe('what leaves', () => {
     expect(output(z.string()).stringify('"\\\n\u2028\ud800')).toBe('"\\"\\\\\\n\u2028\\ud800"');
   });
 
+  test('cannot be described by a schema that has no end', () => {
+    const next = (): z.ZodType =>
+      z.lazy(() => z.object({ a: z.string(), next: next().optional() }));
+    expect(() => output(next())).toThrow(TypeError);
+    expect(() => output(next())).toThrow('without end');
+    const branching = (): z.ZodType =>
+      z.object({ left: z.lazy(branching), right: z.lazy(branching) });
+    expect(() => output(branching())).toThrow('without end');
+  });
+
   test('can be described by a schema that contains itself', () => {
     const Node = z.object({
       name: z.string(),
@@ -232,10 +243,33 @@ describe('what does not match', () => {
   });
 
   test('also where a check would have to be waited for', () => {
-    const exact = output(z.string().refine(async () => true));
+    const exact = output(z.string().refine((() => Promise.resolve(true)) as () => never));
     expect(refusal(() => exact.stringify('x')).code).toBe('ERR_HARDENING_OUTPUT_MISMATCH');
   });
 });
+
+test.each<[string, z.ZodType]>([
+  ['refinement', z.string().refine(async () => true)],
+  [
+    'transformation',
+    z.object({
+      a: z
+        .string()
+        .transform(async (value) => value)
+        .pipe(z.string()),
+    }),
+  ],
+])('an async %s, which nobody would wait for, is refused when the output is built', (_, schema) => {
+  expect(() => output(schema)).toThrow(TypeError);
+  expect(() => output(schema)).toThrow('async');
+});
+
+test.each([undefined, null, {}, zod3.object({ a: zod3.string() })])(
+  'refuses %j, which is no schema',
+  (schema) => {
+    expect(() => output(schema as never)).toThrow('output: expected a schema of zod 4');
+  },
+);
 
 describe('a schema that does not say what leaves', () => {
   test.each<[why: string, schema: z.ZodType, inside?: string]>([

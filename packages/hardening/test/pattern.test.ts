@@ -5,6 +5,8 @@ import { type Expression, parsePattern } from '../src/pattern-syntax.ts';
 
 // Written out: the type check's target does not know the flag yet.
 const setNotation = 'v';
+/** As it stands, because it means a code point to whoever forgot the flag `u`. */
+const repeatedU = String.raw`^(?:\u{1}|u)+$`;
 
 describe('patternSteps', () => {
   test.each([
@@ -22,6 +24,7 @@ describe('patternSteps', () => {
     /^(?:\p{L}|é)+$/u,
     /^(?:[^\p{N}]|a)+$/u,
     /^(?:[^é]|k)+$/i,
+    new RegExp(repeatedU),
   ])('finds %s exponential', (pattern) => {
     expect(patternSteps(pattern, 230)).toBe(Number.POSITIVE_INFINITY);
   });
@@ -33,6 +36,10 @@ describe('patternSteps', () => {
     new RegExp('^[a--b]$', setNotation),
     /a(?<!b)/,
     /(?i:a)/,
+    // Octal numbers, and a backslash that stands for itself: readings from before there were rules.
+    ...[String.raw`^(?:\012|\n)+$`, String.raw`^(?:[\12]|\n)+$`, String.raw`^(?:\c|\\c)+$`].map(
+      (source) => new RegExp(source),
+    ),
   ])('cannot tell for %s', (pattern) => {
     expect(patternSteps(pattern, 10)).toBe(Number.POSITIVE_INFINITY);
   });

@@ -43,6 +43,8 @@ describe('redaction', () => {
     'Bearer abc',
     'basic YTpi',
     'x eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.sig',
+    // Encrypted directly: there is no key in it.
+    'eyJhbGciOiJkaXIifQ..iv.ciphertext.tag',
     'key=sk-live-0123456789abcdef0123',
     'whsec_0123456789abcdef0123',
     'ghp_0123456789abcdef0123456789',
@@ -50,6 +52,13 @@ describe('redaction', () => {
     expect(value('note', text)).toBe('[redacted]');
     expect(path(`/a/${text}/b`)).toBe('/a/[redacted]/b');
     expect(name(text)).toBe('[redacted]');
+  });
+
+  test('a token is not written down when what is looked at ends within it', () => {
+    const long = `eyJhbGciOiJIUzI1NiJ9.eyJ${'a'.repeat(600)}.sig`;
+    expect(value('note', long)).toBe('[redacted]');
+    expect(path(`/a/${long}`)).toBe('/a/[redacted]');
+    expect(name(long)).toBe('[redacted]');
   });
 
   test.each([

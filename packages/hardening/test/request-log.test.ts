@@ -102,3 +102,13 @@ describe('requestLog', () => {
     );
   });
 });
+
+test.each([
+  { requestId: 'r1' },
+  { now: 0 },
+  { headers: 'accept' },
+  { redact: [1] },
+  { header: [] },
+])('cannot be built with %j', (options) => {
+  expect(() => requestLog(options as never)).toThrow(TypeError);
+});

@@ -252,6 +252,14 @@ describe('securityHeaders', () => {
       expect(at('/docs/private/1')['Content-Security-Policy']).toContain("default-src 'none'");
     });
 
+    test.each(['/a/b', '/a/'])('%s alone counts more than all below /a', (exact) => {
+      const { at: set } = securityHeaders({
+        profile: 'api',
+        routes: { '/a/*': { frameOptions: false }, [exact]: { frameOptions: 'SAMEORIGIN' } },
+      });
+      expect(Object.fromEntries(set(exact).insecure)['X-Frame-Options']).toBe('SAMEORIGIN');
+    });
+
     test.each([
       '/',
       '/docs2',
@@ -316,6 +324,8 @@ describe('securityHeaders', () => {
     [{ profile: 'api', contentSecurityPolicy: 'img-src *.*.example' }, /neither/],
     [{ profile: 'api', contentSecurityPolicy: 'img-src a..example' }, /neither/],
     [{ profile: 'api', contentSecurityPolicy: "script-src 'script'" }, /no keyword/],
+    [{ profile: 'api', contentSecurityPolicy: "frame-ancestors 'unsafe-inline'" }, /no keyword/],
+    [{ profile: 'api', contentSecurityPolicy: "__proto__ 'self'; img-src 'self'" }, /__proto__/],
     [{ profile: 'api', contentSecurityPolicy: "script-src 'sha256-'" }, /no keyword/],
     [{ profile: 'api', contentSecurityPolicy: 'sandbox allow-script' }, /sandbox/],
     [{ profile: 'api', contentSecurityPolicy: "sandbox 'none'" }, /sandbox/],

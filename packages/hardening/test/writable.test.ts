@@ -100,6 +100,7 @@ describe('writable', () => {
         ),
     ],
     ['a choice that is none', () => writable(user, ['name'], { privileged: 'drop' as never })],
+    ['a misspelt option', () => writable(user, ['name'], { privilege: 'ignore' } as never)],
     ['an inherited name', () => writable(user, ['toString' as never])],
   ])('cannot be built with %s', (_, build) => {
     expect(build).toThrow(TypeError);

@@ -133,7 +133,7 @@ describe('what zod lets pass', () => {
     const error = refusal(() => input(schema).check({ url: 'secret' }));
     unsubscribe('countersign:hardening:input-check-failed', listener);
     expect(error.errors).toEqual([
-      { pointer: '#', code: 'check_failed', detail: 'could not be checked' },
+      { pointer: '#/url', code: 'check_failed', detail: 'could not be checked' },
     ]);
     expect(error.cause).toBeUndefined();
     expect(thrown).toEqual([expect.any(TypeError)]);
