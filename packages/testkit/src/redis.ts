@@ -49,7 +49,7 @@ export interface RedisServer {
 /** Starts a single redis-server. */
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
   const dir = await mkdtemp(join(tmpdir(), 'countersign-redis-'));
-  return await launch({ dir, ownsDir: true, args: serverArguments(options) });
+  return await launch({ dir, args: serverArguments(options) });
 }
 
 export interface RedisClusterOptions {
@@ -127,7 +127,7 @@ export async function startRedisCluster(
         ['--cluster-enabled', 'yes', '--cluster-port', String(node.busPort)],
         ['--cluster-node-timeout', String(nodeTimeoutMs), '--cluster-config-file', 'nodes.conf'],
       ].flat();
-      return await launch({ dir: node.dir, ownsDir: false, args, port: node.port });
+      return await launch({ dir: node.dir, within: root, args, port: node.port });
     }),
   );
   const admins = servers.map((server) => server.client({ lazyConnect: false }));
@@ -248,7 +248,7 @@ export async function startRedisSentinel(): Promise<RedisSentinelServers> {
       '',
     ].join('\n'),
   );
-  const sentinel = await launch({ dir, ownsDir: true, args: [], conf });
+  const sentinel = await launch({ dir, args: [], conf });
   const clients = new Set<Redis>();
   const watcher = sentinel.client();
   const masterPort = async (): Promise<number> =>
@@ -331,14 +331,15 @@ function serverArguments({ persistence = 'none', settings = {} }: RedisServerOpt
 
 interface Launch {
   readonly dir: string;
-  readonly ownsDir: boolean;
+  /** The directory that `dir` is in, when whoever started several servers there removes it. */
+  readonly within?: string;
   readonly args: readonly string[];
   readonly port?: number;
   /** A sentinel's configuration file. */
   readonly conf?: string;
 }
 
-async function launch({ dir, ownsDir, args, port: wanted, conf }: Launch): Promise<RedisServer> {
+async function launch({ dir, within, args, port: wanted, conf }: Launch): Promise<RedisServer> {
   const clients = new Set<Redis>();
   let running: Running | undefined;
   let port = wanted ?? 0;
@@ -348,7 +349,13 @@ async function launch({ dir, ownsDir, args, port: wanted, conf }: Launch): Promi
     for (let attempt = 1; ; attempt += 1) {
       if (!settled) [port] = (await freePorts(1)) as [number];
       try {
-        running = await spawnServer({ dir, port, args, ...(conf && { conf }) });
+        running = await spawnServer({
+          dir,
+          port,
+          args,
+          ...(within && { within }),
+          ...(conf && { conf }),
+        });
         return;
       } catch (error) {
         // Somebody else may have taken the free port between our look and redis-server's.
@@ -403,7 +410,7 @@ async function launch({ dir, ownsDir, args, port: wanted, conf }: Launch): Promi
       for (const client of clients) client.disconnect();
       clients.clear();
       await kill();
-      if (ownsDir) await rm(dir, { recursive: true, force: true });
+      if (within === undefined) await rm(dir, { recursive: true, force: true });
     },
   };
 }
@@ -416,14 +423,15 @@ interface Running {
 
 async function spawnServer({
   dir,
+  within,
   port,
   args,
   conf,
-}: Omit<Launch, 'ownsDir'> & { port: number }): Promise<Running> {
+}: Launch & { port: number }): Promise<Running> {
   const argv = [conf ?? [], '--port', String(port), '--bind', host, '--dir', dir, args].flat();
   if (conf) argv.push('--sentinel');
   const child = await spawnFirst(['redis-server', 'valkey-server'], argv);
-  const guard = watchdog(child.pid as number, dir);
+  const guard = watchdog(child.pid as number, dir, within);
   const kill = async (): Promise<void> => {
     child.ref();
     const exited = child.exitCode ?? child.signalCode ?? once(child, 'exit');
@@ -459,10 +467,11 @@ async function spawnFirst(
 
 /**
  * Kills the server and removes its directory when this process is gone, even by SIGKILL (a test runner does that to
- * its workers): the pipe's end tells.
+ * its workers): the pipe's end tells. Of several servers in one directory the last one takes that with it.
  */
-function watchdog(pid: number, dir: string): ChildProcess {
-  const child = spawn('sh', ['-c', 'read -r _; kill -9 "$0"; rm -rf "$1"', String(pid), dir], {
+function watchdog(pid: number, dir: string, within = ''): ChildProcess {
+  const program = 'read -r _; kill -9 "$0"; rm -rf "$1"; [ -z "$2" ] || rmdir "$2" 2>/dev/null';
+  const child = spawn('sh', ['-c', program, String(pid), dir, within], {
     stdio: ['pipe', 'ignore', 'ignore'],
     detached: true,
   });
