@@ -2,10 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 
 const host = '127.0.0.1';
@@ -48,8 +47,7 @@ export interface RedisServer {
 
 /** Starts a single redis-server. */
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
-  const dir = await mkdtemp(join(tmpdir(), 'countersign-redis-'));
-  return await launch({ dir, args: serverArguments(options) });
+  return await inDirectory('redis', (dir) => launch({ dir, args: serverArguments(options) }));
 }
 
 export interface RedisClusterOptions {
@@ -93,13 +91,19 @@ export interface SlotMigration {
 export async function startRedisCluster(
   options: RedisClusterOptions = {},
 ): Promise<RedisClusterServers> {
+  return await inDirectory('redis-cluster', (root) => startClusterIn(root, options));
+}
+
+async function startClusterIn(
+  root: string,
+  options: RedisClusterOptions,
+): Promise<RedisClusterServers> {
   const {
     masters: masterCount = 3,
     replicas: replicaCount = 0,
     spares: spareCount = 0,
     nodeTimeoutMs = 1000,
   } = options;
-  const root = await mkdtemp(join(tmpdir(), 'countersign-redis-cluster-'));
   const serving = masterCount * (1 + replicaCount);
   const total = serving + spareCount;
   const ports = await freePorts(total * 2);
@@ -231,13 +235,25 @@ export interface RedisSentinelServers {
 
 /** Starts a master, its replica, and one sentinel that watches them. */
 export async function startRedisSentinel(): Promise<RedisSentinelServers> {
-  const name = 'primary';
   const [master, replica] = await allOrNone([startRedis(), startRedis()] as const);
-  const dir = await mkdtemp(join(tmpdir(), 'countersign-redis-sentinel-'));
+  try {
+    const admin = replica.client();
+    await admin.replicaof(host, master.port);
+    await until(() => isReplicating(admin), 'the replica follows its master');
+    return await inDirectory('redis-sentinel', (dir) => watch(master, replica, dir));
+  } catch (error) {
+    await Promise.all([replica.stop(), master.stop()]);
+    throw error;
+  }
+}
+
+async function watch(
+  master: RedisServer,
+  replica: RedisServer,
+  dir: string,
+): Promise<RedisSentinelServers> {
+  const name = 'primary';
   const conf = join(dir, 'sentinel.conf');
-  const admin = replica.client();
-  await admin.replicaof(host, master.port);
-  await until(() => isReplicating(admin), 'the replica follows its master');
   await writeFile(
     conf,
     [
@@ -264,7 +280,7 @@ export async function startRedisSentinel(): Promise<RedisSentinelServers> {
   try {
     await until(knowsReplica, 'the sentinel knows the replica');
   } catch (error) {
-    await stop();
+    await sentinel.stop();
     throw error;
   }
   return {
@@ -454,7 +470,7 @@ async function spawnFirst(
   argv: readonly string[],
 ): Promise<ChildProcess> {
   for (const command of commands) {
-    const child = spawn(command, argv, { stdio: ['ignore', 'pipe', 'ignore'] });
+    const child = spawn(command, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
     try {
       await once(child, 'spawn');
       return child;
@@ -481,23 +497,24 @@ function watchdog(pid: number, dir: string, within = ''): ChildProcess {
   return child;
 }
 
+/** Rejects with what the server said when it ends instead. */
 async function untilReady(child: ChildProcess): Promise<void> {
-  if (!child.stdout) throw new TypeError('redis-server was started without a stdout pipe');
-  const output: string[] = [];
-  const lines = createInterface({ input: child.stdout });
-  const ready = new Promise<void>((resolve, reject) => {
-    lines.on('line', (line) => {
-      output.push(line);
-      if (/Ready to accept connections|Sentinel ID is/.test(line)) resolve();
-    });
-    child.once('exit', () => lines.once('close', () => reject(new Error(output.join('\n')))));
-    child.once('exit', () => lines.close());
+  const streams = [child.stdout, child.stderr] as Socket[];
+  let output = '';
+  await new Promise<void>((resolve, reject) => {
+    for (const stream of streams) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+        if (/Ready to accept connections|Sentinel ID is/.test(output)) resolve();
+      });
+    }
+    child.once('close', (code) => reject(new Error(`redis-server ended (${code}): ${output}`)));
   });
-  await ready;
-  lines.close();
-  // Unread, the pipe would fill up and block the server.
-  child.stdout.resume();
-  (child.stdout as unknown as { unref(): void }).unref();
+  for (const stream of streams) {
+    // Unread, the pipe would fill up and block the server.
+    stream.removeAllListeners('data').resume();
+    stream.unref();
+  }
 }
 
 async function freePorts(count: number): Promise<number[]> {
@@ -548,6 +565,17 @@ async function until(condition: () => Promise<boolean>, what: string): Promise<v
     if (held) return;
     if (performance.now() > giveUpAt) throw new Error(`waited in vain until ${what}`, { cause });
     await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** Starts something in a temporary directory, which goes again when that fails. */
+async function inDirectory<T>(name: string, start: (dir: string) => Promise<T>): Promise<T> {
+  const dir = await mkdtemp(join(tmpdir(), `countersign-${name}-`));
+  try {
+    return await start(dir);
+  } catch (error) {
+    await rm(dir, { recursive: true, force: true });
+    throw error;
   }
 }
 

@@ -1,8 +1,10 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { afterEach, expect, test } from 'vitest';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startRedis, startRedisCluster, startRedisSentinel } from '../src/redis.ts';
 
 const running: { stop(): Promise<void> }[] = [];
@@ -80,6 +82,30 @@ test.each([
     await expect.poll(() => isAlive(pid) || existsSync(rootOf(dir)), { timeout: 5000 }).toBe(false);
   },
 );
+
+describe('what cannot be started', () => {
+  let temporary: string;
+  beforeEach(async () => {
+    temporary = await mkdtemp(join(tmpdir(), 'countersign-testkit-'));
+    vi.stubEnv('TMPDIR', temporary);
+  });
+  afterEach(async () => {
+    vi.unstubAllEnvs();
+    await rm(temporary, { recursive: true });
+  });
+
+  const settings = { 'no-such-setting': 'yes' };
+  test.each([
+    ['a server', () => startRedis({ settings })],
+    ['a cluster', () => startRedisCluster({ settings })],
+  ])(
+    'fails in the words of redis-server and leaves no directory behind: %s',
+    async (_what, start) => {
+      await expect(start()).rejects.toThrow('no-such-setting');
+      expect(await readdir(temporary)).toEqual([]);
+    },
+  );
+});
 
 test('starts a cluster of three masters that serves every slot', async () => {
   const cluster = kept(await startRedisCluster());
