@@ -3,8 +3,7 @@ import { record, table } from './expectations.ts';
 import { runScenario } from './scenario.ts';
 import { startSystem } from './system.ts';
 
-const { values } = parseArgs({ options: { once: { type: 'boolean' } }, allowNegative: true });
-const once = values.once ?? !process.stdout.isTTY;
+const once = asked() ?? !process.stdout.isTTY;
 const redisUrl = process.env['REDIS_URL'] || undefined;
 
 console.log(
@@ -47,4 +46,15 @@ if (!once) {
     console.log(`  ${name.padEnd(14)} ${url}  (process ${pid})`);
   }
   console.log(`Order again: curl -X POST ${checkout.url}/orders`);
+}
+
+/** Whether to end after the scenario, where the command line says so. */
+function asked(): boolean | undefined {
+  try {
+    const options = { once: { type: 'boolean' } } as const;
+    return parseArgs({ options, allowNegative: true }).values.once;
+  } catch (error) {
+    console.error(`✗ ${(error as Error).message}. There are --once and --no-once.`);
+    return process.exit(2);
+  }
 }

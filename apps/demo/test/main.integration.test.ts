@@ -45,6 +45,13 @@ test('goes on serving until it is told to end, however often it is told', async 
   expect(pids.filter(isThere)).toEqual([]);
 });
 
+test('an option that there is not is named, and nothing is started', async () => {
+  const { child, output } = demo(['--onec']);
+  expect(await once(child, 'close')).toEqual([2, null]);
+  expect(output()).toContain("'--onec'");
+  expect(output()).not.toContain('Starting');
+});
+
 function isThere(pid: number): boolean {
   try {
     return process.kill(pid, 0);
