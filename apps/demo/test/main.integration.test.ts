@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
 
+/** Seven processes start; on a machine that is busy with something else that takes its time. */
+const patienceMs = 120_000;
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const running: ChildProcess[] = [];
 afterEach(() => {
@@ -24,10 +26,12 @@ function demo(args: readonly string[], redisUrl = '') {
   return { child, output: () => output };
 }
 
-test('goes on serving until it is told to end, however often it is told', async () => {
+test('goes on serving until it is told to end, however often it is told', {
+  timeout: 2 * patienceMs,
+}, async () => {
   const { child, output } = demo(['--no-once']);
   const said = await expect
-    .poll(() => /curl -X POST (\S+)/.exec(output()), { timeout: 40_000 })
+    .poll(() => /curl -X POST (\S+)/.exec(output()), { timeout: patienceMs })
     .toBeTruthy()
     .then(() => output());
   expect(said).toContain('all in memory');
