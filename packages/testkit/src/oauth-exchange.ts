@@ -1,4 +1,4 @@
-import { createLocalJWKSet, type JSONWebKeySet, jwtVerify, SignJWT } from 'jose';
+import { createLocalJWKSet, decodeJwt, type JSONWebKeySet, jwtVerify, SignJWT } from 'jose';
 import { errors, type Provider } from 'oidc-provider';
 import { TOKEN_EXCHANGE } from './oauth-clients.ts';
 import type { SigningKey } from './oauth-keys.ts';
@@ -67,7 +67,7 @@ export function registerTokenExchange(
         issued_token_type: ACCESS_TOKEN,
         token_type: 'Bearer',
         expires_in: lifetimeSeconds,
-        ...(scope ? { scope } : {}),
+        ...(decodeJwt(token)['scope'] ? { scope } : {}),
       };
     },
     PARAMETERS,
