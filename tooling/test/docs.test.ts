@@ -1,6 +1,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { published } from '../workspace.ts';
 
 const tables = globSync('docs/conformance/*.md').sort();
 
@@ -51,14 +52,38 @@ function isThere(reference: string): boolean {
   return existsSync(path) && title !== '' && readFileSync(path, 'utf8').includes(title);
 }
 
-test.each([
-  'docs/conformance.md',
-  'docs/storage.md',
-  'docs/architecture.md',
-  'README.md',
-  'CONTRIBUTING.md',
-])('the links of %s lead somewhere', (page) => {
-  const links = [...readFileSync(page, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)\)/g)];
-  const targets = links.map(([, target = '']) => join(dirname(page), target));
-  expect(targets.filter((target) => !existsSync(target))).toEqual([]);
+const pages = globSync(['*.md', 'docs/**/*.md', '{packages,apps}/*/README.md']).sort();
+
+test.each(pages)('the links of %s lead somewhere', (page) => {
+  const links = [...textOf(page).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)];
+  const broken = links.filter(([, path = '', heading]) => {
+    const target = path === '' ? page : join(dirname(page), path);
+    if (!existsSync(target)) return true;
+    return heading !== undefined && !headingsOf(target).includes(heading);
+  });
+  expect(broken.map(([link]) => link)).toEqual([]);
 });
+
+test('the README lists every package, docs/conformance.md every table, docs/storage.md every format', () => {
+  const unlisted = [
+    ...published.map(({ folder }) => ['README.md', folder]),
+    ...tables.map((path) => ['docs/conformance.md', path.replace('docs/', '')]),
+    ...globSync('docs/storage/*.md').map((path) => ['docs/storage.md', path.replace('docs/', '')]),
+  ].filter(([page = '', path]) => !textOf(page).includes(`](${path})`));
+  expect(unlisted).toEqual([]);
+});
+
+/** A page without its code blocks. */
+function textOf(page: string): string {
+  return readFileSync(page, 'utf8').replaceAll(/^```.*?^```/gms, '');
+}
+
+/** What GitHub makes of the headings of a page. */
+function headingsOf(page: string): readonly string[] {
+  return [...textOf(page).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}

@@ -26,11 +26,17 @@ export function memoryLedger(): Ledger {
   };
 }
 
+/** How long the payments of a demo stay in somebody's Redis. */
+const DAY_SECONDS = 86_400;
+
 /** The ledger of instances that share a Redis, which stands in for their database. */
 export function redisLedger(redis: Redis): Ledger {
-  const key = 'demo:payments';
+  const key = 'payments';
   return {
-    pay: async (payment) => void (await redis.hset(key, payment.id, JSON.stringify(payment))),
+    async pay(payment) {
+      await redis.hset(key, payment.id, JSON.stringify(payment));
+      await redis.expire(key, DAY_SECONDS);
+    },
     find: async (id) => {
       const text = await redis.hget(key, id);
       return text === null ? undefined : (JSON.parse(text) as Payment);

@@ -3,9 +3,8 @@ import { record, table } from './expectations.ts';
 import { runScenario } from './scenario.ts';
 import { startSystem } from './system.ts';
 
-const { values } = parseArgs({ options: { once: { type: 'boolean' } } });
-const once = values.once ?? !process.stdout.isTTY;
-const redisUrl = process.env['REDIS_URL'];
+const once = asked() ?? !process.stdout.isTTY;
+const redisUrl = process.env['REDIS_URL'] || undefined;
 
 console.log(
   redisUrl
@@ -33,12 +32,29 @@ console.log(held ? 'Every expectation held.' : 'NOT every expectation held.');
 process.exitCode = held ? 0 : 1;
 
 if (!once) {
+  // Ctrl-C comes twice: from the terminal, to all of its processes, and from the process that started this one.
+  const stop = (): void => void system.stop().then(() => process.exit());
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   console.log(`\nStill serving; Ctrl-C ends it.`);
-  for (const name of ['authorization', 'checkout', 'payments', 'merchant'] as const) {
-    console.log(`  ${name.padEnd(14)} ${system[name].url}`);
+  const { authorization, checkout, payments: gateway, instances, merchant } = system;
+  const services = { authorization, checkout, gateway, merchant };
+  const rows = [
+    ...Object.entries(services),
+    ...instances.map((each) => ['payments', each] as const),
+  ];
+  for (const [name, { url, pid }] of rows) {
+    console.log(`  ${name.padEnd(14)} ${url}  (process ${pid})`);
   }
-  console.log(`Order again: curl -X POST ${system.checkout.url}/orders`);
-  process.once('SIGINT', () => {
-    void system.stop().then(() => process.exit());
-  });
+  console.log(`Order again: curl -X POST ${checkout.url}/orders`);
+}
+
+/** Whether to end after the scenario, where the command line says so. */
+function asked(): boolean | undefined {
+  try {
+    const options = { once: { type: 'boolean' } } as const;
+    return parseArgs({ options, allowNegative: true }).values.once;
+  } catch (error) {
+    console.error(`✗ ${(error as Error).message}. There are --once and --no-once.`);
+    return process.exit(2);
+  }
 }

@@ -13,6 +13,8 @@ export interface Service {
 /** A service process, seen from the one that started it. */
 export interface Running {
   readonly url: string;
+  readonly pid: number;
+  /** Rejects when the service cannot answer, because it has ended for instance. */
   ask<Answer>(question: string, argument?: unknown): Promise<Answer>;
   stop(): Promise<void>;
 }
@@ -29,31 +31,43 @@ export async function launch(service: string, configuration: unknown): Promise<R
   const child = fork(file, { serialization: 'advanced' });
   const waiting = new Map<number, (response: Response) => void>();
   let lastId = 0;
-  let ended = false;
+  let stopping = false;
+  let ending: string | undefined;
 
-  child.on('message', (response: Response) => {
+  const settle = (response: Response): void => {
     waiting.get(response.id)?.(response);
     waiting.delete(response.id);
-  });
-  child.on('exit', (code) => {
-    ended = true;
-    for (const [id, settle] of waiting) settle({ id, error: `${service} exited with ${code}` });
-    waiting.clear();
+  };
+  child.on('message', settle);
+  child.on('exit', (code, signal) => {
+    ending = `ended (${signal ?? code})`;
+    if (!stopping) console.error(`${service} ${ending}`);
+    for (const id of waiting.keys()) settle({ id, error: ending });
   });
 
   const ask = <Answer>(question: string, argument?: unknown): Promise<Answer> => {
     lastId += 1;
     const request: Request = { id: lastId, question, argument };
     return new Promise((resolve, reject) => {
-      if (ended) return reject(new Error(`${service} has ended`));
       waiting.set(request.id, ({ answer, error }) =>
-        error === undefined ? resolve(answer as Answer) : reject(new Error(error)),
+        error === undefined ? resolve(answer as Answer) : reject(new Error(`${service}: ${error}`)),
       );
-      child.send(request);
+      if (ending !== undefined) return settle({ id: request.id, error: ending });
+      // A service that is gone without having ended yet: its end tells why.
+      child.send(request, () => undefined);
     });
   };
-  const url = await ask<string>('start', configuration);
-  return { url, ask, stop: () => stop(child) };
+  const stop = async (): Promise<void> => {
+    stopping = true;
+    await end(child);
+  };
+  try {
+    const url = await ask<string>('start', configuration);
+    return { url, pid: child.pid as number, ask, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
 /** The other side: runs in the service's process and answers its parent until that goes away. */
@@ -89,7 +103,7 @@ function describe(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-async function stop(child: ChildProcess): Promise<void> {
+async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');

@@ -16,9 +16,16 @@ export interface Stores {
   close(): Promise<void>;
 }
 
+/** The Redis that instances share. */
+export interface SharedRedis {
+  readonly url: string;
+  /** Begins every key, so that demos can run side by side on one Redis. */
+  readonly keyPrefix: string;
+}
+
 /** In memory for an instance that is alone; in Redis for instances that share. */
-export async function openStores(redisUrl: string | undefined): Promise<Stores> {
-  if (redisUrl === undefined) {
+export async function openStores(shared: SharedRedis | undefined): Promise<Stores> {
+  if (shared === undefined) {
     return {
       apiKeys: memoryApiKeyStore(),
       idempotency: memoryIdempotencyStore(),
@@ -27,13 +34,18 @@ export async function openStores(redisUrl: string | undefined): Promise<Stores> 
       close: async () => undefined,
     };
   }
-  const redis = new Redis(redisUrl, { lazyConnect: true });
-  // Whoever asks Redis learns that it is away; there is nothing to do about it here.
-  redis.on('error', () => undefined);
-  await redis.connect().catch(() => {
+  const { url, keyPrefix } = shared;
+  const redis = new Redis(url, { keyPrefix, lazyConnect: true });
+  let trouble: Error | undefined;
+  // Whoever asks Redis later learns that it is away; there is nothing to do about it here.
+  redis.on('error', (error) => {
+    trouble = error;
+  });
+  await redis.connect().catch((error: Error) => {
     redis.disconnect();
     // Not the URL: it may hold a password.
-    throw new Error(`no Redis answers at ${redis.options.host}:${redis.options.port}`);
+    const { host, port } = redis.options;
+    throw new Error(`Redis at ${host}:${port} cannot be used: ${(trouble ?? error).message}`);
   });
   return {
     apiKeys: redisApiKeyStore(redis),

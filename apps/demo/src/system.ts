@@ -30,14 +30,15 @@ const gatewayLosses = 1;
 
 /** Starts the system: with a Redis, two instances of the payment service share it. */
 export async function startSystem(redisUrl: string | undefined): Promise<System> {
-  const running: Running[] = [];
-  const start = async <C>(service: string, configuration: C): Promise<Running> => {
-    const process = await launch(service, configuration);
-    running.push(process);
+  const launched: Promise<Running>[] = [];
+  const start = <C>(service: string, configuration: C): Promise<Running> => {
+    const process = launch(service, configuration);
+    launched.push(process);
     return process;
   };
   const stop = async (): Promise<void> => {
-    await Promise.all(running.map((process) => process.stop()));
+    // Those that are still starting, too; one that could not start is gone already.
+    await Promise.allSettled(launched.map(async (process) => (await process).stop()));
   };
   try {
     const webhookSecret = generateSecret();
@@ -47,6 +48,9 @@ export async function startSystem(redisUrl: string | undefined): Promise<System>
       }),
       start<MerchantConfiguration>('merchant', { webhookSecret, failures: merchantFailures }),
     ]);
+    const pepper = randomBytes(32).toString('base64');
+    const keyPrefix = `demo:${randomBytes(4).toString('hex')}:`;
+    const redis = redisUrl === undefined ? undefined : { url: redisUrl, keyPrefix };
     const startInstance = () =>
       start<PaymentsConfiguration>('payments', {
         issuer: authorization.url,
@@ -55,9 +59,8 @@ export async function startSystem(redisUrl: string | undefined): Promise<System>
         webhookSecret,
         webhookEndpoint: `${merchant.url}/webhooks/payments`,
         webhookScheduleMs: [0, 100, 200, 400],
-        ...(redisUrl !== undefined && { redisUrl }),
+        ...(redis && { redis }),
       });
-    const pepper = randomBytes(32).toString('base64');
     const first = await startInstance();
     const others = redisUrl === undefined ? [] : [await startInstance()];
     const payments = await start<GatewayConfiguration>('gateway', {

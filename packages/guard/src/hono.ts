@@ -50,11 +50,11 @@ export function hono<C>(
     try {
       await next();
     } catch (error) {
-      // Hono lets through what is no Error.
-      report(c, error);
+      // Hono lets through what is no Error, past `onError` and its own log.
+      report(c, error, false);
       return responseOf(failureReply(outgoing, 500, error), true);
     }
-    if (c.error) report(c, c.error);
+    if (c.error) report(c, c.error, true);
     if (await isHonoPage(c)) {
       c.res = responseOf(failureReply(outgoing, c.res.status, c.error), true);
     }
@@ -110,9 +110,9 @@ function insistOn(res: ServerResponse, { status, body }: Reply): void {
   };
 }
 
-function report({ req }: Context, error: unknown): void {
+function report({ req }: Context, error: unknown, logged: boolean): void {
   const { method, path } = req;
-  reportHandlerFailure({ method, path, status: statusOf(error), error }, true);
+  reportHandlerFailure({ method, path, status: statusOf(error), error }, logged);
 }
 
 /** What Hono answers when nobody told it otherwise: its own words, or those of the HTTPException that was thrown. */

@@ -577,6 +577,20 @@ describe('Hono', () => {
     expect(failures).toMatchObject([{ status }]);
   });
 
+  test('prints what was thrown and is no Error, of which Hono tells nobody, while nobody listens', async () => {
+    unsubscribe('countersign:guard:handler-error', onFailure);
+    const app = new Hono();
+    app.use(hono(marked));
+    app.get('/', () => {
+      throw 'secret reason';
+    });
+    await ask(await listen(app as never), '/');
+    expect(console.error).toHaveBeenCalledExactlyOnceWith(
+      'countersign:guard:handler-error:',
+      'secret reason',
+    );
+  });
+
   test('tells nothing of a body that fails before it has begun', async () => {
     const app = new Hono();
     app.use(hono(marked));

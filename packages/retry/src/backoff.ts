@@ -51,6 +51,10 @@ export function exponentialBackoff(options: BackoffOptions): Backoff {
     case 'decorrelated':
       return (retry, previousMs = baseMs) => {
         checked(retry);
+        // A wait of NaN would be none at all, to every timer.
+        if (!(typeof previousMs === 'number' && previousMs >= 0)) {
+          throw new TypeError('previousMs must be a number of milliseconds, at least 0');
+        }
         return between(baseMs, Math.min(capMs, Math.max(baseMs, previousMs * 3)));
       };
     case 'none':

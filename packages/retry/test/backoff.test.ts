@@ -84,6 +84,14 @@ describe('exponentialBackoff', () => {
     expect(() => exponentialBackoff(options)).toThrow(message);
   });
 
+  test.each([-1, Number.NaN, '100' as unknown as number])(
+    'refuses %s as the wait before',
+    (previousMs) => {
+      const backoff = exponentialBackoff({ baseMs: 1, capMs: 9, jitter: 'decorrelated' });
+      expect(() => backoff(2, previousMs)).toThrow(/previousMs/);
+    },
+  );
+
   test.each([0, -1, 1.5, Number.NaN])('refuses %s as the number of a retry', (retry) => {
     for (const jitter of ['full', 'decorrelated', 'none'] as const) {
       expect(() => exponentialBackoff({ baseMs: 1, capMs: 2, jitter })(retry)).toThrow(TypeError);

@@ -1,7 +1,10 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { afterEach, expect, test } from 'vitest';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startRedis, startRedisCluster, startRedisSentinel } from '../src/redis.ts';
 
 const running: { stop(): Promise<void> }[] = [];
@@ -59,19 +62,49 @@ test('sleep blocks the server', async () => {
   ).resolves.toBe('asleep');
 });
 
-test('a server does not outlive a process that was killed', async () => {
-  const module = new URL('../src/redis.ts', import.meta.url).href;
-  const program = `const { startRedis } = await import('${module}');
-    const server = await startRedis(); const dir = (await server.client().config('GET', 'dir'))[1];
+test.each([
+  ['a server', `const server = await startRedis();`, (dir: string) => dir],
+  ['a cluster', `const { masters: [server] } = await startRedisCluster();`, dirname],
+])(
+  '%s does not outlive a process that was killed, and leaves nothing behind',
+  async (_what, start, rootOf) => {
+    const module = new URL('../src/redis.ts', import.meta.url).href;
+    const program = `const { startRedis, startRedisCluster } = await import('${module}'); ${start}
+    const dir = (await server.client().config('GET', 'dir'))[1];
     console.log(JSON.stringify({ pid: server.pid, dir })); setInterval(() => {}, 1000);`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [chunk] = (await once(child.stdout, 'data')) as [Buffer];
+    const { pid, dir } = JSON.parse(String(chunk)) as { pid: number; dir: string };
+    expect(isAlive(pid)).toBe(true);
+    child.kill('SIGKILL');
+    await expect.poll(() => isAlive(pid) || existsSync(rootOf(dir)), { timeout: 5000 }).toBe(false);
+  },
+);
+
+describe('what cannot be started', () => {
+  let temporary: string;
+  beforeEach(async () => {
+    temporary = await mkdtemp(join(tmpdir(), 'countersign-testkit-'));
+    vi.stubEnv('TMPDIR', temporary);
   });
-  const [chunk] = (await once(child.stdout, 'data')) as [Buffer];
-  const { pid, dir } = JSON.parse(String(chunk)) as { pid: number; dir: string };
-  expect(isAlive(pid)).toBe(true);
-  child.kill('SIGKILL');
-  await expect.poll(() => isAlive(pid) || existsSync(dir), { timeout: 5000 }).toBe(false);
+  afterEach(async () => {
+    vi.unstubAllEnvs();
+    await rm(temporary, { recursive: true });
+  });
+
+  const settings = { 'no-such-setting': 'yes' };
+  test.each([
+    ['a server', () => startRedis({ settings })],
+    ['a cluster', () => startRedisCluster({ settings })],
+  ])(
+    'fails in the words of redis-server and leaves no directory behind: %s',
+    async (_what, start) => {
+      await expect(start()).rejects.toThrow('no-such-setting');
+      expect(await readdir(temporary)).toEqual([]);
+    },
+  );
 });
 
 test('starts a cluster of three masters that serves every slot', async () => {

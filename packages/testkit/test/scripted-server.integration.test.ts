@@ -60,14 +60,16 @@ it('plays one script per request, on one connection while both sides agree, and 
 
 describe('resets', () => {
   it.each([
-    ['on accept', resetOnAccept()],
-    ['on head', resetOnHead()],
-    ['on request', resetOnRequest()],
-  ])('%s fail the request', async (_, script) => {
+    ['on accept', resetOnAccept(), '', ''],
+    ['on head', resetOnHead(), 'POST', ''],
+    ['on request', resetOnRequest(), 'POST', 'x'],
+  ])('%s fail the request', async (_, script, method, read) => {
     server.enqueue(script);
     await expect(post('x')).rejects.toMatchObject({
       code: expect.stringMatching(/ECONNRESET|UND_ERR_SOCKET/),
     });
+    const [request] = server.requests;
+    expect([request?.method, request?.body.toString()]).toEqual([method, read]);
   });
 
   it.each([

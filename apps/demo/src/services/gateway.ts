@@ -24,7 +24,11 @@ serve<GatewayConfiguration>(async ({ instances, losses }) => {
     const answer = await pool.request({
       method: request.method as 'GET',
       path: request.url ?? '/',
-      headers: [...request.rawHeaders, 'x-forwarded-for', request.socket.remoteAddress ?? ''],
+      headers: [
+        ...forwardable(request.rawHeaders),
+        'x-forwarded-for',
+        request.socket.remoteAddress ?? '',
+      ],
       body: request.method === 'GET' ? null : request,
       responseHeaders: 'raw',
     });
@@ -54,3 +58,13 @@ serve<GatewayConfiguration>(async ({ instances, losses }) => {
     },
   };
 });
+
+/** Fields that are for one connection (RFC 9110 §7.6.1), and `Expect`, which Node.js has answered already. */
+const ofTheConnection =
+  /^(?:connection|expect|keep-alive|proxy-connection|te|transfer-encoding|upgrade)$/i;
+
+function forwardable(rawHeaders: readonly string[]): string[] {
+  return rawHeaders.filter(
+    (_, index) => !ofTheConnection.test(rawHeaders[index - (index % 2)] as string),
+  );
+}

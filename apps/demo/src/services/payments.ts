@@ -29,7 +29,7 @@ import * as z from 'zod';
 import { keyLimits } from '../key-limits.ts';
 import type { Payment } from '../ledger.ts';
 import { serve } from '../process.ts';
-import { openStores } from '../stores.ts';
+import { openStores, type SharedRedis } from '../stores.ts';
 
 /** What the payment service is told. */
 export interface PaymentsConfiguration {
@@ -41,7 +41,7 @@ export interface PaymentsConfiguration {
   readonly webhookEndpoint: string;
   readonly webhookScheduleMs: readonly number[];
   /** Shared by all instances; without it the service is alone and remembers in its own memory. */
-  readonly redisUrl?: string;
+  readonly redis?: SharedRedis;
 }
 
 /** Who calls: a service with an access token, or a partner with an API key. */
@@ -61,7 +61,7 @@ const Endpoint = z.object({ url: text({ max: 500 }).pipe(z.url()) });
 
 /** The callee. */
 serve<PaymentsConfiguration>(async (configuration) => {
-  const stores = await openStores(configuration.redisUrl);
+  const stores = await openStores(configuration.redis);
   const { ledger } = stores;
   const verifier = createJwtVerifier({
     issuer: configuration.issuer,
