@@ -6,6 +6,7 @@ import { publish } from './events.ts';
 import {
   assertDays,
   assertMaxAgeDays,
+  assertNames,
   assertText,
   type CreateKey,
   DAY_MS,
@@ -14,6 +15,7 @@ import {
 import { type CreatedKey, keyIssuer, type RotateOptions, refused } from './issuer.ts';
 import { type KeyFormatOptions, keyFormat } from './key-format.ts';
 import type { ImportHash, Legacy } from './legacy.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import { type Pepper, pepperRing } from './pepper.ts';
 import type { KeyRecord } from './record.ts';
 import type { ApiKeyStore, Page, PageRequest } from './store.ts';
@@ -79,9 +81,33 @@ export interface ApiKeys extends Verifier {
   close(): Promise<void>;
 }
 
+const KNOWN: OptionNames<ApiKeysOptions> = {
+  store: true,
+  peppers: true,
+  prefix: true,
+  environment: true,
+  brand: true,
+  separator: true,
+  maxAgeDays: true,
+  cache: true,
+  legacy: true,
+  audit: true,
+  now: true,
+};
+const REVOKE_OPTIONS: OptionNames<RevokeOptions> = { reason: true, actor: true };
+const LIST_REQUEST: OptionNames<Parameters<ApiKeys['list']>[0]> = {
+  owner: true,
+  limit: true,
+  cursor: true,
+};
+const DUE_REQUEST: OptionNames<DueRequest> = { withinDays: true, limit: true, cursor: true };
+
 /** @throws TypeError for options that cannot work. Starts no timers and opens no connections. */
 export function createApiKeys(options: ApiKeysOptions): ApiKeys {
+  assertKnown(options, KNOWN);
   const { store, now = Date.now, audit = false } = options;
+  assertFunction('now', now);
+  if (options.legacy !== undefined) assertFunction('legacy', options.legacy);
   if (typeof store?.find !== 'function') throw new TypeError('store must be an ApiKeyStore');
   const format = keyFormat(options);
   const peppers = pepperRing(options.peppers);
@@ -130,7 +156,9 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
         cache?.entries.evict(id); // also after an error: the store may have made the change before it failed
       }
     },
-    async revoke(id, { reason, actor }) {
+    async revoke(id, revokeOptions) {
+      assertNames(revokeOptions, REVOKE_OPTIONS);
+      const { reason, actor } = revokeOptions;
       assertText('reason', reason);
       if (actor !== undefined) assertText('actor', actor);
       const atMs = now();
@@ -151,10 +179,15 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       }
     },
     get: async (id) => (await store.find(id))?.record,
-    list({ owner, ...page }) {
+    async list(request) {
+      assertNames(request, LIST_REQUEST);
+      const { owner, ...page } = request;
+      assertText('owner', owner);
       return store.list(owner, page);
     },
-    async dueForRotation({ withinDays = 14, ...page } = {}) {
+    async dueForRotation(request = {}) {
+      assertNames(request, DUE_REQUEST);
+      const { withinDays = 14, ...page } = request;
       assertDays('withinDays', withinDays);
       const nowMs = now();
       const { records, ...rest } = await store.expiring(nowMs, nowMs + withinDays * DAY_MS, page);

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { assertCount, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
 
 /** The cache of keys that were verified a moment ago. */
@@ -41,8 +42,15 @@ export function fingerprintOf(text: string): string {
   return hash('sha256', text, 'hex');
 }
 
-/** @throws TypeError for a number that is not a whole number in its range. */
+const KNOWN: OptionNames<KeyCacheOptions> = {
+  ttlMs: true,
+  maxEntries: true,
+  maxNegativeEntries: true,
+};
+
+/** @throws TypeError for what is no option, and for a number that is not a whole number in its range. */
 export function keyCache(options: KeyCacheOptions): KeyCache {
+  assertKnown(options, KNOWN);
   const ttlMs = assertCount('cache.ttlMs', options.ttlMs ?? 5_000);
   const maxEntries = assertCount('cache.maxEntries', options.maxEntries ?? 10_000);
   const maxNegativeEntries = assertCount(
@@ -99,9 +107,4 @@ function insert<V>(map: Map<string, V>, key: string, value: V, maxEntries: numbe
     map.delete(oldest);
     break;
   }
-}
-
-function assertCount(option: string, value: number): number {
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new TypeError(`${option} must be a whole number, 0 or more`);
 }

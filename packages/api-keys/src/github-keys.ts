@@ -1,5 +1,6 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { ApiKeysError } from './errors.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 
 /** Finds the public key that a report says it is signed with. */
 export type ReportKeys = (identifier: string) => Promise<KeyObject | undefined>;
@@ -15,6 +16,7 @@ export interface GithubKeysOptions {
   readonly now?: () => number;
 }
 
+const KNOWN: OptionNames<GithubKeysOptions> = { url: true, token: true, fetch: true, now: true };
 const GITHUB_KEYS_URL = 'https://api.github.com/meta/public_keys/secret_scanning';
 const MAX_AGE_MS = 3_600_000;
 /** An unknown identifier makes us ask again, at most this often: anybody can send us one. */
@@ -26,7 +28,10 @@ const TIMEOUT_MS = 10_000;
  * The function rejects with `ERR_API_KEYS_REPORT_KEYS` when GitHub cannot be asked and nothing fresh is at hand.
  */
 export function githubKeys(options: GithubKeysOptions = {}): ReportKeys {
+  assertKnown(options, KNOWN);
   const { url = GITHUB_KEYS_URL, token, now = Date.now } = options;
+  assertFunction('now', now);
+  if (options.fetch !== undefined) assertFunction('fetch', options.fetch);
   let known: ReadonlyMap<string, KeyObject> = new Map();
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
   let askedAtMs = Number.NEGATIVE_INFINITY;

@@ -3,7 +3,9 @@ import type { ApiKeys } from './api-keys.ts';
 import { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
 import type { LeakReceiver } from './leak-receiver.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
+import { isGrantableScope } from './scope.ts';
 import type { VerifyResult } from './verify.ts';
 
 export interface ApiKeyGuardOptions<In = object> {
@@ -32,6 +34,15 @@ export interface ApiKeyContext {
   readonly record: KeyRecord;
 }
 
+const KNOWN: OptionNames<ApiKeyGuardOptions> = {
+  scopes: true,
+  resource: true,
+  schemes: true,
+  header: true,
+  realm: true,
+  warnWithinDays: true,
+  now: true,
+};
 const DAY_MS = 86_400_000;
 const REALM = /^[\x20\x21\x23-\x5B\x5D-\x7E]{1,100}$/;
 const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
@@ -45,12 +56,25 @@ export function apiKeyGuard<In = object>(
   keys: ApiKeys,
   options: ApiKeyGuardOptions<In> = {},
 ): Guard<ApiKeyContext, In> {
-  const { scopes, resource, header, now = Date.now } = options;
+  if (typeof keys?.verify !== 'function') throw new TypeError('keys must be made by createApiKeys');
+  assertKnown(options, KNOWN);
+  const { scopes, resource, header, now = Date.now, warnWithinDays = 14 } = options;
   const schemes = options.schemes ?? ['ApiKey'];
-  const warnMs = (options.warnWithinDays ?? 14) * DAY_MS;
   const challenge = challenges(schemes, options.realm ?? 'api');
-  if (header !== undefined && !FIELD_NAME.test(header))
-    throw new TypeError('header must be a field name');
+  if (scopes !== undefined && !(Array.isArray(scopes) && scopes.every(isGrantableScope)))
+    throw new TypeError('scopes must be a list of scopes that a key can be given');
+  if (resource !== undefined) assertFunction('resource', resource);
+  if (
+    header !== undefined &&
+    !(FIELD_NAME.test(header) && header.toLowerCase() !== 'authorization')
+  )
+    throw new TypeError(
+      'header must be a field name other than Authorization, whose keys follow one of schemes',
+    );
+  if (!(warnWithinDays >= 0))
+    throw new TypeError('warnWithinDays must be a number of days, 0 or more');
+  assertFunction('now', now);
+  const warnMs = warnWithinDays * DAY_MS;
   if (schemes.length === 0 && header === undefined)
     throw new TypeError('schemes must not be empty without a header');
 

@@ -3,6 +3,7 @@ import { ApiKeysError, type ApiKeysErrorCode } from './errors.ts';
 import { publish } from './events.ts';
 import {
   assertDays,
+  assertNames,
   type CreateKey,
   type MaxAgeDays,
   newRecord,
@@ -11,6 +12,7 @@ import {
 } from './issue.ts';
 import { ID_LENGTH, type KeyFormat, newId, newSecret } from './key-format.ts';
 import { type ImportHash, importedDigest, legacyId } from './legacy.ts';
+import type { OptionNames } from './options.ts';
 import type { PepperRing } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
 import { type ApiKeyStore, type Rotation, rotationRefusal } from './store.ts';
@@ -30,6 +32,12 @@ export interface RotateOptions {
   readonly expiresInDays?: number | 'never';
   readonly actor?: string;
 }
+
+const ROTATE_OPTIONS: OptionNames<RotateOptions> = {
+  overlapSeconds: true,
+  expiresInDays: true,
+  actor: true,
+};
 
 /** What new keys are made with. */
 export interface IssuerParts {
@@ -121,7 +129,9 @@ export function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: Is
         'no free id was found: is the random generator sound?',
       );
     },
-    async rotate(id, { overlapSeconds, expiresInDays, actor }) {
+    async rotate(id, options) {
+      assertNames(options, ROTATE_OPTIONS);
+      const { overlapSeconds, expiresInDays, actor } = options;
       assertDays('overlapSeconds', overlapSeconds / 86_400);
       const old = await store.find(id);
       if (!old) throw notRotated(id, 'not_found');

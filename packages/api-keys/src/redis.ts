@@ -2,6 +2,7 @@ import { assertRedisClient, type RedisClient, withDeadline } from '@countersign/
 import type { Redis } from 'ioredis';
 import type { AuditEntry } from './audit.ts';
 import { LINEAGE_LENGTH, lineage } from './key-format.ts';
+import { assertCount, assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
 import { redisChanges } from './redis-changes.ts';
 import { fromFields, toFields } from './redis-record.ts';
@@ -29,21 +30,32 @@ export interface RedisApiKeyStore extends ApiKeyStore {
 }
 
 const DAY_MS = 86_400_000;
+const KNOWN: OptionNames<RedisApiKeyStoreOptions> = {
+  prefix: true,
+  timeoutMs: true,
+  retentionMs: true,
+  maxTrail: true,
+  now: true,
+};
 /** An index entry without a record is one being written, unless it is older than this. */
 const ABANDONED_MS = 3_600_000;
 
 /**
  * Keeps records in Redis or Redis Cluster. A key, its trail and all its successors live in one slot; the indexes by
  * owner and by day of expiry are keys of their own, written first and checked against the records when read.
- * @throws TypeError for a client that is none of ioredis.
+ * @throws TypeError for a client that is none of ioredis, and for options that cannot work.
  */
 export function redisApiKeyStore(
   redis: RedisClient,
   options: RedisApiKeyStoreOptions = {},
 ): RedisApiKeyStore {
-  const { prefix = 'ak:', timeoutMs = 1000, retentionMs = 30 * DAY_MS, maxTrail = 100 } = options;
-  const { now = Date.now } = options;
   assertRedisClient('redis', redis);
+  assertKnown(options, KNOWN);
+  const { prefix = 'ak:', timeoutMs = 1000, now = Date.now } = options;
+  const retentionMs = assertCount('retentionMs', options.retentionMs ?? 30 * DAY_MS);
+  const maxTrail = assertCount('maxTrail', options.maxTrail ?? 100, 1);
+  if (typeof prefix !== 'string') throw new TypeError('prefix must be text');
+  assertFunction('now', now);
   const channel = `${prefix}changes`;
   const changes = redisChanges(redis, channel);
   const scripts = redisScripts(timeoutMs);

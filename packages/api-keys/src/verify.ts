@@ -4,6 +4,7 @@ import { publish } from './events.ts';
 import { allowsAddress } from './ip-allowlist.ts';
 import { detached, type KeyFormat, type Misread } from './key-format.ts';
 import { type Legacy, type LegacyClaim, legacyClaim } from './legacy.ts';
+import { noSuchOption, type OptionNames, unknownOption } from './options.ts';
 import { type PepperRing, sameDigest, sha256 } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
 import { matchesResource } from './resource.ts';
@@ -73,6 +74,7 @@ export interface Verifier {
 }
 
 const MAX_LEGACY_LENGTH = 512;
+const KNOWN: OptionNames<VerifyOptions> = { scopes: true, resource: true, ip: true };
 const NO_OPTIONS: VerifyOptions = Object.freeze({});
 const MALFORMED = Object.freeze({ status: 'malformed' } as const);
 const WRONG_ENVIRONMENT = Object.freeze({ status: 'wrong_environment' } as const);
@@ -192,6 +194,9 @@ export function verifier(parts: VerifierParts): Verifier {
   return {
     verify(presented, options = NO_OPTIONS) {
       if (typeof presented !== 'string') return Promise.resolve(MALFORMED);
+      const stray = unknownOption(options, KNOWN);
+      // A misspelt requirement must not be taken for none.
+      if (stray !== undefined) return Promise.resolve(unavailable(noSuchOption(stray)));
       try {
         const result = answer(presented, options);
         return result instanceof Promise ? result.catch(unavailable) : Promise.resolve(result);
