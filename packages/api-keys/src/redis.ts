@@ -1,6 +1,7 @@
 import { assertRedisClient, type RedisClient, withDeadline } from '@countersign/redis';
 import type { Redis } from 'ioredis';
 import type { AuditEntry } from './audit.ts';
+import { ApiKeysError } from './errors.ts';
 import { LINEAGE_LENGTH, lineage } from './key-format.ts';
 import { assertCount, assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
@@ -23,7 +24,10 @@ export interface RedisApiKeyStoreOptions {
 }
 
 export interface RedisApiKeyStore extends ApiKeyStore {
-  /** Goes through all records and enters them in the indexes again. Returns how many there were. */
+  /**
+   * Goes through all records and enters them in the indexes again. Returns how many there were.
+   * @throws ApiKeysError `ERR_API_KEYS_CORRUPT_RECORD`, once all others are entered.
+   */
   repairIndexes(): Promise<number>;
   /** Ends the connection that listens for changes. Your client stays open. */
   close(): Promise<void>;
@@ -113,7 +117,8 @@ export function redisApiKeyStore(
       const { record } = key;
       await index(record);
       const keys = [recordKey(record.id), trailKey(record.id)];
-      const args = [record.id, channel, ttlMs(record), text(audit), maxTrail, ...toFields(key)];
+      const told = record.legacy ? channel : '';
+      const args = [record.id, told, ttlMs(record), text(audit), maxTrail, ...toFields(key)];
       return (await scripts.create(redis, keys, args)) === 1;
     },
     find,
@@ -200,17 +205,28 @@ export function redisApiKeyStore(
     subscribe: changes.subscribe,
     async repairIndexes() {
       let count = 0;
+      let unreadable: ApiKeysError | undefined;
+      await find(''); // a Cluster client knows no node until it has been asked something
       // Unlike other commands, SCAN is not given the client's own prefix by ioredis.
       const begin = `${redis.options.keyPrefix ?? ''}${prefix}k:`;
       for (const node of mastersOf(redis)) {
         for await (const keys of scan(node, `${begin.replace(/[\\*?[\]]/g, '\\$&')}*`, timeoutMs)) {
           const ids = keys.map((key) => key.slice(begin.length).replace(/[{}]/g, ''));
-          const found = await Promise.all(ids.map(find));
+          const found = await Promise.all(
+            ids.map((id) =>
+              find(id).catch((error: unknown) => {
+                if (!(error instanceof ApiKeysError)) throw error;
+                unreadable ??= error;
+                return undefined;
+              }),
+            ),
+          );
           const known = found.filter((stored) => stored !== undefined);
           await Promise.all(known.map(({ record }) => index(record)));
           count += known.length;
         }
       }
+      if (unreadable) throw unreadable;
       return count;
     },
     async close() {

@@ -10,7 +10,7 @@ import {
 } from '@countersign/testkit/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { counted, DAY_MS, guardRequest, PEPPER_1 } from './fixtures.ts';
+import { collect, counted, DAY_MS, guardRequest, PEPPER_1 } from './fixtures.ts';
 import { spreadRevocations } from './revocations.ts';
 
 function service(redis: Redis, options: Partial<ApiKeysOptions> = {}) {
@@ -115,6 +115,21 @@ describe('one Redis', () => {
     for (const { record } of made) expect(due.records.map(({ id }) => id)).toContain(record.id);
   });
 
+  it('repairs what it can before it says which record it cannot read', async () => {
+    const own = { prefix: 'spoilt:' };
+    const store = redisApiKeyStore(redis, own);
+    const { keys } = service(redis, { store });
+    const { id } = (await keys.create({ owner: 'a', scopes: [] })).record;
+    await Promise.all(Array.from({ length: 49 }, () => keys.create({ owner: 'a', scopes: [] })));
+    await redis.hdel(`spoilt:k:${id.slice(0, 8)}{${id.slice(8)}}`, 'c');
+    await redis.del('spoilt:o:a');
+    await expect(store.repairIndexes()).rejects.toMatchObject({
+      code: 'ERR_API_KEYS_CORRUPT_RECORD',
+      message: expect.stringContaining(id),
+    });
+    expect(await redis.zcard('spoilt:o:a')).toBe(49);
+  });
+
   it('works, and repairs, under a key prefix of the client', async () => {
     const client = server.client({ keyPrefix: 'team[1]:' });
     const { keys, store } = service(client);
@@ -183,6 +198,58 @@ describe('one Redis', () => {
     await there.keys.revoke(other.record.id, { reason: 'lost' });
     await expect.poll(async () => (await keys.verify(other.key)).status).toBe('revoked');
     await watching.close();
+  });
+
+  it('hears of changes whatever the options of the client are', async () => {
+    const { keys } = service(redis);
+    const { record } = await keys.create({ owner: 'a', scopes: [] });
+    for (const options of [
+      { enableOfflineQueue: false },
+      { commandTimeout: 500 },
+      { socketTimeout: 500 },
+      { enableReadyCheck: false },
+      { protocol: 2 as const },
+    ]) {
+      const watching = redisApiKeyStore(server.client(options));
+      const heard: unknown[] = [];
+      watching.subscribe?.((change) => heard.push(change));
+      await expect.poll(() => heard.length, { message: JSON.stringify(options) }).toBe(1);
+      await keys.revoke(record.id, { reason: 'lost' });
+      await expect.poll(() => heard).toEqual(['all', { id: record.id }]);
+      await watching.close();
+    }
+  });
+
+  it('says so when it may not listen, and replaces no key when it may not tell of it', async () => {
+    await redis.acl('SETUSER', 'mute', 'on', '>secret', '~*', '+@all', 'resetchannels');
+    const { keys } = service(redis);
+    const { key, record } = await keys.create({ owner: 'a', scopes: [] });
+    const mute = service(server.client({ username: 'mute', password: 'secret' }));
+    const { events, stop } = collect('store-error');
+    expect((await mute.keys.verify(key)).status).toBe('valid');
+    await expect
+      .poll(() => events)
+      .toContainEqual({
+        operation: 'subscribe',
+        error: expect.objectContaining({ message: expect.stringContaining('NOPERM') }),
+      });
+    stop();
+    await expect(mute.keys.rotate(record.id, { overlapSeconds: 60 })).rejects.toMatchObject({
+      code: 'ERR_STORE_FAILED',
+    });
+    await expect(
+      mute.keys.importHash({ owner: 'a', scopes: [], sha256: 'b'.repeat(64) }),
+    ).rejects.toMatchObject({ code: 'ERR_STORE_FAILED' });
+    // Nothing was half done: the key has no successor that nobody holds, and both may be tried again.
+    expect(await keys.get(record.id)).not.toHaveProperty('successorId');
+    await keys.rotate(record.id, { overlapSeconds: 60 });
+    await keys.importHash({ owner: 'a', scopes: [], sha256: 'b'.repeat(64) });
+    // A revocation stands, whoever hears of it.
+    await expect(mute.keys.revoke(record.id, { reason: 'lost' })).rejects.toMatchObject({
+      code: 'ERR_STORE_FAILED',
+    });
+    expect(await keys.get(record.id)).toHaveProperty('revokedReason', 'lost');
+    await mute.store.close();
   });
 
   it('bounds a revocation that nobody hears of by the TTL of the cache', async () => {
@@ -288,6 +355,11 @@ describe('Redis Cluster', () => {
     await here.store.repairIndexes();
     expect((await here.keys.list({ owner: 'clustered' })).records).toHaveLength(12);
     await Promise.all([here.store.close(), there.store.close()]);
+    // Also for a client that knows no node yet.
+    for (const lazyConnect of [false, true])
+      expect(
+        await redisApiKeyStore(cluster.client({ lazyConnect })).repairIndexes(),
+      ).toBeGreaterThanOrEqual(12);
   });
 });
 
