@@ -2,6 +2,7 @@ import type { AuditEntry } from './audit.ts';
 import { background } from './background.ts';
 import { type KeyCacheOptions, keyCache } from './cache.ts';
 import { listening } from './cache-eviction.ts';
+import type { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
 import {
   assertDays,
@@ -13,7 +14,7 @@ import {
   type MaxAgeDays,
 } from './issue.ts';
 import { type CreatedKey, keyIssuer, type RotateOptions, refused } from './issuer.ts';
-import { type KeyFormatOptions, keyFormat } from './key-format.ts';
+import { isId, type KeyFormatOptions, keyFormat } from './key-format.ts';
 import type { ImportHash, Legacy } from './legacy.ts';
 import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import { type Pepper, pepperRing } from './pepper.ts';
@@ -161,6 +162,7 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       const { reason, actor } = revokeOptions;
       assertText('reason', reason);
       if (actor !== undefined) assertText('actor', actor);
+      if (!isId(id)) throw unknownKey(id);
       const atMs = now();
       try {
         const made = entry({
@@ -171,14 +173,14 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
           ...(actor !== undefined && { actor }),
         });
         const record = await store.revoke(id, { atMs, reason, ...(made && { audit: made }) });
-        if (!record) throw refused('ERR_API_KEYS_NOT_FOUND', id, 'does not exist');
+        if (!record) throw unknownKey(id);
         publish('revoked', () => ({ record, reason, ...(actor !== undefined && { actor }) }));
         return record;
       } finally {
         cache?.entries.evict(id);
       }
     },
-    get: async (id) => (await store.find(id))?.record,
+    get: async (id) => (isId(id) ? (await store.find(id))?.record : undefined),
     async list(request) {
       assertNames(request, LIST_REQUEST);
       const { owner, ...page } = request;
@@ -197,11 +199,15 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       return { records: due, ...rest };
     },
     importHash: issuer.importHash,
-    trail: (id, limit = 100) => store.trail(id, limit),
+    trail: async (id, limit = 100) => (isId(id) ? store.trail(id, limit) : []),
     find: format.find,
     async close() {
       cache?.stop();
       await writes.settled();
     },
   };
+}
+
+function unknownKey(id: string): ApiKeysError {
+  return refused('ERR_API_KEYS_NOT_FOUND', id, 'does not exist');
 }

@@ -12,9 +12,13 @@ export interface KeyCacheOptions {
   readonly maxNegativeEntries?: number;
 }
 
-interface Entry {
+/** A key that was verified, and the fingerprint of the text that proved it. */
+export interface Remembered {
   readonly fingerprint: string;
   readonly record: KeyRecord;
+}
+
+interface Entry extends Remembered {
   readonly sinceMs: number;
 }
 
@@ -23,7 +27,8 @@ interface Entry {
  * (SHA-256) of keys, never keys.
  */
 export interface KeyCache {
-  get(id: string, presented: string, nowMs: number): KeyRecord | undefined;
+  /** What is known of this id, to whoever presents a text of that fingerprint. */
+  get(id: string, nowMs: number): Remembered | undefined;
   isUnknown(fingerprint: string, nowMs: number): boolean;
   /** To be taken before the store is read; see `fill`. */
   fence(): number;
@@ -64,14 +69,11 @@ export function keyCache(options: KeyCacheOptions): KeyCache {
   const fresh = (sinceMs: number, nowMs: number): boolean =>
     nowMs >= sinceMs && nowMs - sinceMs < ttlMs;
   return {
-    get(id, presented, nowMs) {
+    get(id, nowMs) {
       const entry = known.get(id);
-      if (!entry) return undefined;
-      if (!fresh(entry.sinceMs, nowMs)) {
-        known.delete(id);
-        return undefined;
-      }
-      return entry.fingerprint === fingerprintOf(presented) ? entry.record : undefined;
+      if (!entry || fresh(entry.sinceMs, nowMs)) return entry;
+      known.delete(id);
+      return undefined;
     },
     isUnknown(fingerprint, nowMs) {
       const sinceMs = unknown.get(fingerprint);

@@ -107,12 +107,14 @@ export function apiKeyGuard<In = object>(
 
 /**
  * Answers every request itself, as a report of leaked keys: 200 with the feedback, 401 for a bad signature, 400 for
- * a bad report, 503 when it has to be sent again. Mount it on a route of its own, for `POST`.
+ * a bad report, 503 when it has to be sent again. Mount it on a route of its own, for `POST`. What the adapter says of a
+ * body that it does not take (413 for instance) is passed on.
  */
 export function leakReportGuard(receiver: LeakReceiver): Guard<never> {
   return async (request) => {
+    const body = await request.rawBody();
     try {
-      const feedback = await receiver.receive(await request.rawBody(), request.headers);
+      const feedback = await receiver.receive(body, request.headers);
       return {
         pass: false,
         status: 200,

@@ -189,8 +189,7 @@ function assertList(name: string, list: unknown, isValid: (item: unknown) => boo
     throw invalid(`${name} must be a list of at most ${MAX_LIST}`);
   }
   const wrong = list.findIndex((item) => !isValid(item));
-  if (wrong !== -1)
-    throw invalid(`${name}[${wrong}] is not valid: ${JSON.stringify(list[wrong])?.slice(0, 80)}`);
+  if (wrong !== -1) throw invalid(`${name}[${wrong}] is not valid`);
 }
 
 function assertRateLimit(rateLimit: unknown): void {
@@ -208,9 +207,8 @@ function assertRateLimit(rateLimit: unknown): void {
 function assertMetadata(metadata: unknown): void {
   if (metadata === undefined) return;
   const sound =
-    typeof metadata === 'object' &&
-    metadata !== null &&
-    Object.values(metadata).every((value) => typeof value === 'string') &&
+    Object.prototype.toString.call(metadata) === '[object Object]' && // a Map would be stored as nothing
+    Object.values(metadata as object).every((value) => typeof value === 'string') &&
     Buffer.byteLength(JSON.stringify(metadata)) <= MAX_METADATA_BYTES;
   if (!sound)
     throw invalid(`metadata must be strings by name, at most ${MAX_METADATA_BYTES} bytes`);

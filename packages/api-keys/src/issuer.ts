@@ -10,7 +10,7 @@ import {
   type Origin,
   sameGrant,
 } from './issue.ts';
-import { ID_LENGTH, type KeyFormat, newId, newSecret } from './key-format.ts';
+import { ID_LENGTH, isId, type KeyFormat, newId, newSecret } from './key-format.ts';
 import { type ImportHash, importedDigest, legacyId } from './legacy.ts';
 import type { OptionNames } from './options.ts';
 import type { PepperRing } from './pepper.ts';
@@ -133,7 +133,7 @@ export function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: Is
       assertNames(options, ROTATE_OPTIONS);
       const { overlapSeconds, expiresInDays, actor } = options;
       assertDays('overlapSeconds', overlapSeconds / 86_400);
-      const old = await store.find(id);
+      const old = isId(id) ? await store.find(id) : undefined;
       if (!old) throw notRotated(id, 'not_found');
       // Stores are shared: a test key must not turn into a live one, nor a public into a secret one.
       const { display, environment: issuedFor, legacy } = old.record;
@@ -211,7 +211,6 @@ function notRotated(id: string, status: keyof typeof ROTATION_REFUSALS): ApiKeys
   return refused(code, id, what);
 }
 
-// The id is shown only when it looks like one: whoever passes a whole key by mistake must not find it in a log.
 export function refused(code: ApiKeysErrorCode, id: string, what: string): ApiKeysError {
-  return new ApiKeysError(code, `key ${/^[0-9A-Za-z]{16}$/.test(id) ? id : '(not an id)'} ${what}`);
+  return new ApiKeysError(code, `key ${isId(id) ? id : '(not an id)'} ${what}`);
 }

@@ -4,6 +4,10 @@ import { ApiKeysError } from './errors.ts';
 import type { CreateKey } from './issue.ts';
 import { ID_LENGTH } from './key-format.ts';
 
+const HEX = /^[0-9a-f]{64}$/i;
+/** Of 32 bytes, in either alphabet, padded or not. `Buffer.from` would pass over whatever else there is. */
+const BASE64 = /^[A-Za-z0-9+/_-]{43}=?$/;
+
 /** What to do with a text that looks like a key of the system being left behind. */
 export interface LegacyClaim {
   /** The part that the old system hashed, where that was not the whole text. Default: the whole text. */
@@ -37,13 +41,12 @@ export function legacyClaim(text: string, claim: LegacyClaim): { id: string; pay
 
 /** @throws ApiKeysError `ERR_API_KEYS_INVALID` for anything but 32 bytes. */
 export function importedDigest(sha256: string): string {
-  const encoding = /^[0-9a-f]{64}$/i.test(sha256) ? 'hex' : 'base64url';
-  const bytes = Buffer.from(sha256.replace(/=+$/, ''), encoding);
-  if (bytes.length !== 32) {
+  const encoding = HEX.test(sha256) ? 'hex' : 'base64url';
+  if (typeof sha256 !== 'string' || !(encoding === 'hex' || BASE64.test(sha256))) {
     throw new ApiKeysError(
       'ERR_API_KEYS_INVALID',
       'sha256 must be 32 bytes as hex, base64 or base64url',
     );
   }
-  return bytes.toString('base64url');
+  return Buffer.from(sha256, encoding).toString('base64url');
 }

@@ -41,6 +41,7 @@ const KNOWN: OptionNames<RedisApiKeyStoreOptions> = {
   maxTrail: true,
   now: true,
 };
+const POSITION = /^[0-9a-z]{9}[0-9A-Za-z]*$/;
 /** An index entry without a record is one being written, unless it is older than this. */
 const ABANDONED_MS = 3_600_000;
 
@@ -162,7 +163,8 @@ export function redisApiKeyStore(
     async list(owner, { limit, cursor }) {
       const size = pageLimit(limit);
       const key = ownerKey(owner);
-      const members = await scripts.range(redis, [key], [after(cursor), '+', size + 1]);
+      const begin = cursor === undefined ? '-' : excluding(asPosition(cursor));
+      const members = await scripts.range(redis, [key], [begin, '+', size + 1]);
       const part = members.slice(0, size);
       const found = await records(part);
       await forgetAbandoned(key, part, found);
@@ -173,23 +175,22 @@ export function redisApiKeyStore(
     },
     async expiring(fromMs, untilMs, { limit, cursor }) {
       const size = pageLimit(limit);
-      const from = cursor ?? position(fromMs, '');
+      const from = position(fromMs, '');
       const due: KeyRecord[] = [];
-      let last: string | undefined;
-      for (let dayMs = startOfDay(positionMs(from)); dayMs < untilMs; dayMs += DAY_MS) {
-        let start = cursor !== undefined || last !== undefined ? `(${last ?? from}` : `[${from}`;
+      // A cursor from before would go through all the days since.
+      let last = cursor !== undefined && asPosition(cursor) > from ? cursor : from;
+      for (let dayMs = startOfDay(positionMs(last)); dayMs < untilMs; dayMs += DAY_MS) {
         for (;;) {
           const wanted = size - due.length;
           if (wanted === 0) return page(due, last);
-          const range = [start, `(${position(untilMs, '')}`, wanted] as const;
-          const members = await scripts.range(redis, [expiryKey(dayMs)], [...range]);
+          const range = [excluding(last), excluding(position(untilMs, '')), wanted];
+          const members = await scripts.range(redis, [expiryKey(dayMs)], range);
           for (const [at, record] of (await records(members)).entries()) {
             last = members[at] as string;
             // Entered under an expiry that a rotation has since brought forward: listed there, not here.
             if (record?.expiresAtMs === positionMs(last)) due.push(record);
           }
           if (members.length < wanted) break;
-          start = `(${last as string}`;
         }
       }
       return page(due, undefined);
@@ -248,8 +249,15 @@ function idOf(member: string): string {
   return member.slice(9);
 }
 
-function after(cursor: string | undefined): string {
-  return cursor === undefined ? '-' : `(${cursor}`;
+/** @throws ApiKeysError `ERR_API_KEYS_INVALID` for a cursor that no page ended with. */
+function asPosition(cursor: unknown): string {
+  if (typeof cursor === 'string' && POSITION.test(cursor)) return cursor;
+  throw new ApiKeysError('ERR_API_KEYS_INVALID', 'cursor must come from a page of this store');
+}
+
+/** A bound of a range of an index, itself outside of it. */
+function excluding(place: string): string {
+  return `(${place}`;
 }
 
 function startOfDay(ms: number): number {

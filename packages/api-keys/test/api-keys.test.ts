@@ -99,6 +99,8 @@ describe('create', () => {
     [{ metadata: { a: 1 } }],
     [{ metadata: { a: 'x'.repeat(5000) } }],
     [{ actor: '' }],
+    [{ metadata: new Map([['a', 'b']]) }],
+    [{ metadata: ['a'] }],
   ])('refuses %j', async (wrong) => {
     const { keys } = managed();
     await expect(
@@ -107,6 +109,18 @@ describe('create', () => {
       name: 'ApiKeysError',
       code: 'ERR_API_KEYS_INVALID',
     });
+  });
+
+  it('refuses what JSON cannot say in the same way, and quotes nothing', async () => {
+    const { keys } = managed();
+    const { key } = await keys.create({ owner: 'a', scopes: [] });
+    for (const wrong of [1n, Symbol('x'), { toString: null }, key]) {
+      const made = keys.create({ owner: 'a', scopes: [], ipAllowlist: [wrong as string] });
+      await expect(made).rejects.toMatchObject({
+        code: 'ERR_API_KEYS_INVALID',
+        message: expect.not.stringContaining(key.slice(24, 56)),
+      });
+    }
   });
 
   it('survives a taken id and gives up when every id is taken', async () => {

@@ -147,8 +147,18 @@ describe('imported hashes', () => {
     await expect(keys.importHash({ ...GRANT, sha256: hash })).rejects.toMatchObject({
       code: 'ERR_API_KEYS_ALREADY_EXISTS',
     });
-    await expect(keys.importHash({ ...GRANT, sha256: 'abc' })).rejects.toMatchObject({
-      code: 'ERR_API_KEYS_INVALID',
-    });
+    const base64 = sha256(OLD_KEY, 'base64');
+    for (const none of [
+      'abc',
+      undefined,
+      5,
+      `${hash.slice(0, -1)}g`,
+      ` ${base64}`,
+      `${base64.slice(0, 20)}*${base64.slice(20)}`,
+      `${base64.slice(0, -1)}==`,
+    ])
+      await expect(keys.importHash({ ...GRANT, sha256: none as never })).rejects.toMatchObject({
+        code: 'ERR_API_KEYS_INVALID',
+      });
   });
 });

@@ -162,6 +162,27 @@ describe('one Redis', () => {
     expect(await redis.zcard('ak:o:abandoned')).toBe(0);
   });
 
+  it('lets no cursor lead outside of what is asked for', async () => {
+    const { keys } = service(redis);
+    const past = service(redis);
+    past.clock.ms -= 30 * DAY_MS;
+    const old = await past.keys.create({ owner: 'paged', scopes: [], expiresInDays: 20 });
+    const begins = Date.now().toString(36).padStart(9, '0');
+    for (const cursor of ['', '!', '-zzzzzzzz', 'zzzzzzzzzz!', '\u0000', 7 as never]) {
+      const refused = { code: 'ERR_API_KEYS_INVALID' };
+      await expect(keys.dueForRotation({ cursor })).rejects.toMatchObject(refused);
+      await expect(keys.list({ owner: 'paged', cursor })).rejects.toMatchObject(refused);
+    }
+    const before = await evalCalls();
+    const { records } = await keys.dueForRotation({ cursor: `000000000${old.record.id}` });
+    expect(records.map(({ id }) => id)).not.toContain(old.record.id);
+    // An index a day, from today on, and the records of each: not from 1970 on.
+    expect((await evalCalls()) - before).toBeLessThan(50);
+    expect((await keys.dueForRotation({ cursor: `${begins}x`, withinDays: 0 })).records).toEqual(
+      [],
+    );
+  });
+
   it('makes verify answer unavailable for a record that it cannot read', async () => {
     const { keys } = service(redis);
     const { key, record } = await keys.create({ owner: 'a', scopes: [] });

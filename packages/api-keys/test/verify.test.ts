@@ -121,6 +121,11 @@ describe('verify', () => {
       'projects/42/../43/x',
       'teams/7/8/logs',
       'teams//logs',
+      // As URL parsers read them (WHATWG URL, "double-dot URL path segment").
+      'projects/42/%2e%2E/43/x',
+      'projects/42/.%2e/43/x',
+      'projects/42/%2e/x',
+      'projects/42/..\\..\\43',
     ]) {
       expect(await status(other)).toBe('insufficient_scope');
     }
