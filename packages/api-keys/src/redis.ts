@@ -90,7 +90,11 @@ export function redisApiKeyStore(
     await Promise.all([owned, indexExpiry(record)]);
   }
 
-  async function indexExpiry({ id, expiresAtMs, createdAtMs }: KeyRecord): Promise<void> {
+  async function indexExpiry({
+    id,
+    expiresAtMs,
+    createdAtMs,
+  }: Pick<KeyRecord, 'id' | 'expiresAtMs' | 'createdAtMs'>): Promise<void> {
     if (expiresAtMs === undefined) return;
     const dayMs = startOfDay(expiresAtMs);
     // Nobody asks for what has expired, but the day must last until its last key has.
@@ -124,7 +128,10 @@ export function redisApiKeyStore(
     },
     find,
     async rotate(id, { successor, atMs, overlapEndsAtMs, audit }) {
-      await index(successor.record);
+      // Whatever may fail comes first: a successor that was made and not told is a key that nobody has. Where the old key
+      // expires before the overlap ends, its entry here is none, and passed over.
+      const overlap = { id, createdAtMs: atMs, expiresAtMs: overlapEndsAtMs };
+      await Promise.all([index(successor.record), indexExpiry(overlap)]);
       const { id: successorId } = successor.record;
       const reply = await scripts.rotate(
         redis,
@@ -144,9 +151,7 @@ export function redisApiKeyStore(
       );
       if (typeof reply === 'string') return { status: reply };
       const { record } = fromFields(id, reply) ?? {};
-      if (!record) return { status: 'not_found' };
-      await indexExpiry(record);
-      return { status: 'rotated', record };
+      return record ? { status: 'rotated', record } : { status: 'not_found' };
     },
     async revoke(id, { atMs, reason, audit }) {
       const args = [id, channel, atMs, reason, text(audit), maxTrail];

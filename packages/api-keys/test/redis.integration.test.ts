@@ -293,6 +293,19 @@ describe('one Redis', () => {
     expect(resurrected).toEqual([]);
   });
 
+  it('has written all that a rotation needs before the key is replaced: a successor made is a successor told', async () => {
+    const { keys, clock } = service(redis);
+    const { record } = await keys.create({ owner: 'a', scopes: [], expiresInDays: 80 });
+    const day = new Date(clock.ms + 40 * DAY_MS).toISOString().slice(0, 10);
+    await redis.set(`ak:e:${day}`, 'no index');
+    const rotating = () => keys.rotate(record.id, { overlapSeconds: 40 * 86_400 });
+    await expect(rotating()).rejects.toMatchObject({ code: 'ERR_STORE_FAILED' });
+    expect(await keys.get(record.id)).toEqual(record);
+    await redis.del(`ak:e:${day}`);
+    await rotating();
+    expect(await redis.zcard(`ak:e:${day}`)).toBe(1);
+  });
+
   it('rotates once when four connections try at the same time', async () => {
     const managers = Array.from({ length: 4 }, () => service(server.client()).keys);
     const [first] = managers as [(typeof managers)[number]];
