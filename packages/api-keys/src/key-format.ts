@@ -104,7 +104,8 @@ export function keyHead(options: KeyFormatOptions): {
  * that it is well-formed says nothing about whether it was ever issued.
  */
 export function parseKey(text: string): ParsedKey | undefined {
-  if (text.length > MAX_CHECKED_LENGTH || text.length <= BODY_LENGTH) return undefined;
+  if (typeof text !== 'string' || text.length > MAX_CHECKED_LENGTH || text.length <= BODY_LENGTH)
+    return undefined;
   const start = text.length - BODY_LENGTH;
   const head = KEY_HEAD.exec(text.slice(0, start));
   if (!head || !endsWithChecksum(text, start)) return undefined;

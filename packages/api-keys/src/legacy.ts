@@ -3,7 +3,9 @@ import { base62OfDigest } from './base62.ts';
 import { ApiKeysError } from './errors.ts';
 import type { CreateKey } from './issue.ts';
 import { ID_LENGTH } from './key-format.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 
+const KNOWN: OptionNames<LegacyClaim> = { hashed: true, lookup: true };
 const HEX = /^[0-9a-f]{64}$/i;
 /** Of 32 bytes, in either alphabet, padded or not. `Buffer.from` would pass over whatever else there is. */
 const BASE64 = /^[A-Za-z0-9+/_-]{43}=?$/;
@@ -33,8 +35,14 @@ export function legacyId(digest: string): string {
   return base62OfDigest(Buffer.from(digest, 'base64url'), ID_LENGTH);
 }
 
-/** The id and the payload of a legacy key. */
+/**
+ * The id and the payload of a legacy key.
+ * @throws TypeError for what is no claim: a promise of one would make every legacy key unknown.
+ */
 export function legacyClaim(text: string, claim: LegacyClaim): { id: string; payload: string } {
+  assertKnown(claim, KNOWN);
+  if (claim instanceof Promise)
+    throw new TypeError('legacy must answer at once: `lookup` may wait');
   const payload = claim.hashed ?? text;
   return { id: legacyId(hash('sha256', payload, 'base64url')), payload };
 }

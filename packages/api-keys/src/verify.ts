@@ -207,6 +207,7 @@ export function verifier(parts: VerifierParts): Verifier {
       }
     },
     async identify(presented) {
+      if (typeof presented !== 'string') return undefined;
       const claim = read(presented);
       return typeof claim === 'string' ? undefined : (await lookUp(claim))?.record;
     },

@@ -88,6 +88,20 @@ describe('legacy keys', () => {
     expect(finds()).toBe(0);
   });
 
+  it.each([
+    ['a promise', async () => ({})],
+    ['a claim misspelt', () => ({ hash: 'x' })],
+  ])(
+    'make verify answer unavailable, not unknown, where `legacy` answers with %s',
+    async (_, legacy) => {
+      const { keys } = managed({ legacy: legacy as never });
+      expect(await keys.verify(OLD_KEY)).toMatchObject({
+        status: 'unavailable',
+        error: expect.any(TypeError),
+      });
+    },
+  );
+
   it('make verify answer unavailable while the old system is down', async () => {
     const legacy: Legacy = () => ({ lookup: () => Promise.reject(new Error('old database down')) });
     const { keys } = managed({ legacy });

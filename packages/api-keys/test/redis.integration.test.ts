@@ -192,11 +192,24 @@ describe('one Redis', () => {
       status: 'unavailable',
       error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
     });
-    await redis.hset(name, { v: '1', x: 'soon' });
-    expect(await keys.verify(key)).toMatchObject({
-      status: 'unavailable',
-      error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
-    });
+    await redis.hset(name, 'v', '1');
+    // What it means must be certain: a restriction read as `null` would be none.
+    for (const [field, value] of [
+      ['g', 'null'],
+      ['g', '{}'],
+      ['g', '[1]'],
+      ['l', 'null'],
+      ['l', '[]'],
+      ['j', '""'],
+      ['x', 'soon'],
+    ] as const) {
+      await redis.hset(name, field, value);
+      expect(await keys.verify(key), `${field} ${value}`).toMatchObject({
+        status: 'unavailable',
+        error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
+      });
+      await redis.hdel(name, field);
+    }
   });
 
   it('makes up for messages lost while nobody listened', async () => {
