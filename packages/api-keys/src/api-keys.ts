@@ -19,7 +19,7 @@ import type { ImportHash, Legacy } from './legacy.ts';
 import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import { type Pepper, pepperRing } from './pepper.ts';
 import type { KeyRecord } from './record.ts';
-import type { ApiKeyStore, Page, PageRequest } from './store.ts';
+import { type ApiKeyStore, type Page, type PageRequest, pageLimit } from './store.ts';
 import { usage } from './usage.ts';
 import { unavailable, type Verifier, verifier } from './verify.ts';
 
@@ -199,7 +199,10 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       return { records: due, ...rest };
     },
     importHash: issuer.importHash,
-    trail: async (id, limit = 100) => (isId(id) ? store.trail(id, limit) : []),
+    async trail(id, limit) {
+      const entries = pageLimit(limit);
+      return isId(id) ? store.trail(id, entries) : [];
+    },
     find: format.find,
     async close() {
       cache?.stop();

@@ -4,6 +4,7 @@ import { publish } from './events.ts';
 import {
   assertDays,
   assertNames,
+  assertText,
   type CreateKey,
   type MaxAgeDays,
   newRecord,
@@ -133,6 +134,7 @@ export function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: Is
       assertNames(options, ROTATE_OPTIONS);
       const { overlapSeconds, expiresInDays, actor } = options;
       assertDays('overlapSeconds', overlapSeconds / 86_400);
+      if (actor !== undefined) assertText('actor', actor);
       const old = isId(id) ? await store.find(id) : undefined;
       if (!old) throw notRotated(id, 'not_found');
       // Stores are shared: a test key must not turn into a live one, nor a public into a secret one.

@@ -321,6 +321,18 @@ describe('upkeep', () => {
     expect(events).toContainEqual({ operation: 'touch', error: new Error('down') });
   });
 
+  it('is asked for by a page of 1 to 1000, and takes no actor that is no text', async () => {
+    const { keys } = managed({ audit: true });
+    const { record } = await keys.create({ owner: 'a', scopes: [] });
+    const invalid = { code: 'ERR_API_KEYS_INVALID' };
+    for (const limit of [0, -1, 1001, Number.NaN, '5' as never])
+      await expect(keys.trail(record.id, limit)).rejects.toMatchObject(invalid);
+    for (const actor of ['', 'a\nb', 'x'.repeat(201), {} as never]) {
+      const options = { overlapSeconds: 0, actor };
+      await expect(keys.rotate(record.id, options)).rejects.toMatchObject(invalid);
+    }
+  });
+
   it('keeps a trail in the store where asked to, and none otherwise', async () => {
     const { keys, clock } = managed({ audit: true });
     const { key, record } = await keys.create({ owner: 'a', scopes: [], actor: 'ada' });
