@@ -62,8 +62,8 @@ describe('timing', () => {
       unknown,
       wrong,
     ]);
-    // Hashing what was presented once more, to compare it with what is cached, would make this 1.5.
-    expect(other / reference).toBeLessThan(1.3);
+    // Hashing what was presented once more, to compare it with what is cached, would make this 1.4.
+    expect(other / reference).toBeLessThan(1.25);
     expect(other / reference).toBeGreaterThan(0.75);
   });
 });

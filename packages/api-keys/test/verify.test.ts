@@ -161,6 +161,7 @@ describe('verify', () => {
       '10.1',
       '::ffff:010.1.2.3',
       '::ffff:0x0a.1.2.3',
+      '::10.1.2.3', // IPv4-compatible, deprecated (RFC 4291 §2.5.5.1): another address than 10.1.2.3
       'junk',
     ]) {
       expect(await status(denied)).toBe('ip_denied');
