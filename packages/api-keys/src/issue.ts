@@ -111,11 +111,12 @@ export function assertMaxAgeDays(maxAgeDays: MaxAgeDays): MaxAgeDays {
   throw new TypeError('maxAgeDays must be a number of days above 0, or "unlimited"');
 }
 
-/** @throws ApiKeysError `ERR_API_KEYS_INVALID` naming what is no option. */
+/** @throws ApiKeysError `ERR_API_KEYS_INVALID` for none at all, and naming what is no option. */
 export function assertNames<Options extends object>(
   options: Options,
   names: OptionNames<Options>,
 ): void {
+  if (typeof options !== 'object' || options === null) throw invalid('options must be an object');
   const name = unknownOption(options, names);
   if (name !== undefined) throw invalid(`${name}: there is no such option`);
 }

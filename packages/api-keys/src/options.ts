@@ -10,8 +10,7 @@ export function unknownOption<Options extends object>(
   options: Options,
   names: OptionNames<Options>,
 ): string | undefined {
-  for (const name in options) if (!Object.hasOwn(names, name)) return name;
-  return undefined;
+  return Object.keys(options).find((name) => !Object.hasOwn(names, name));
 }
 
 /** @throws TypeError naming what is no option. */
@@ -20,11 +19,7 @@ export function assertKnown<Options extends object>(
   names: OptionNames<Options>,
 ): void {
   const name = unknownOption(options, names);
-  if (name !== undefined) throw noSuchOption(name);
-}
-
-export function noSuchOption(name: string): TypeError {
-  return new TypeError(`${name}: there is no such option`);
+  if (name !== undefined) throw new TypeError(`${name}: there is no such option`);
 }
 
 /** @throws TypeError naming the option. */

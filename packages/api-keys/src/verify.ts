@@ -4,7 +4,7 @@ import { publish } from './events.ts';
 import { allowsAddress } from './ip-allowlist.ts';
 import { detached, type KeyFormat, type Misread } from './key-format.ts';
 import { type Legacy, type LegacyClaim, legacyClaim } from './legacy.ts';
-import { noSuchOption, type OptionNames, unknownOption } from './options.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import { type PepperRing, sameDigest, sha256 } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
 import { matchesResource } from './resource.ts';
@@ -196,10 +196,8 @@ export function verifier(parts: VerifierParts): Verifier {
   return {
     verify(presented, options = NO_OPTIONS) {
       if (typeof presented !== 'string') return Promise.resolve(MALFORMED);
-      const stray = unknownOption(options, KNOWN);
-      // A misspelt requirement must not be taken for none.
-      if (stray !== undefined) return Promise.resolve(unavailable(noSuchOption(stray)));
       try {
+        assertKnown(options, KNOWN); // a misspelt requirement must not be taken for none
         const result = answer(presented, options);
         return result instanceof Promise ? result.catch(unavailable) : Promise.resolve(result);
       } catch (error) {

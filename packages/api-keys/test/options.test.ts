@@ -79,6 +79,10 @@ describe('of a call', () => {
     ['create', () => keys.create({ ...grant, ipAllowList: ['10.0.0.0/8'] } as never)],
     ['create', () => keys.create({ ...grant, expiresInDay: 1 } as never)],
     ['create', () => keys.create({ ...grant, rateLimit: { policy: 'p', cost: 2 } } as never)],
+    ['create', () => keys.create(undefined as never)],
+    ['list', () => keys.list(undefined as never)],
+    ['revoke', () => keys.revoke('x', null as never)],
+    ['rotate', () => keys.rotate('x', undefined as never)],
     ['rotate', () => keys.rotate('x', { overlapSeconds: 1, expires: 1 } as never)],
     ['revoke', () => keys.revoke('x', { reason: 'r', by: 'me' } as never)],
     ['list', () => keys.list({ owner: 'a', offset: 5 } as never)],
@@ -101,5 +105,8 @@ describe('of a call', () => {
       });
     }
     expect((await keys.verify(key, {})).status).toBe('valid');
+    expect((await keys.verify(key, null as never)).status).toBe('unavailable');
+    // What every object has, because somebody gave it to Object.prototype, is nobody's mistake here.
+    expect((await keys.verify(key, Object.create({ polluted: true }))).status).toBe('valid');
   });
 });

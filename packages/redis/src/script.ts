@@ -100,6 +100,6 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
 
 /** A misspelt option would leave a call without the deadline that it was to have. */
 function assertKnown(options: object, names: object): void {
-  for (const name in options)
+  for (const name of Object.keys(options))
     if (!Object.hasOwn(names, name)) throw new TypeError(`${name}: there is no such option`);
 }
