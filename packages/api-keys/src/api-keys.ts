@@ -2,21 +2,24 @@ import type { AuditEntry } from './audit.ts';
 import { background } from './background.ts';
 import { type KeyCacheOptions, keyCache } from './cache.ts';
 import { listening } from './cache-eviction.ts';
+import type { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
 import {
   assertDays,
   assertMaxAgeDays,
+  assertNames,
   assertText,
   type CreateKey,
   DAY_MS,
   type MaxAgeDays,
 } from './issue.ts';
 import { type CreatedKey, keyIssuer, type RotateOptions, refused } from './issuer.ts';
-import { type KeyFormatOptions, keyFormat } from './key-format.ts';
+import { isId, type KeyFormatOptions, keyFormat } from './key-format.ts';
 import type { ImportHash, Legacy } from './legacy.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import { type Pepper, pepperRing } from './pepper.ts';
 import type { KeyRecord } from './record.ts';
-import type { ApiKeyStore, Page, PageRequest } from './store.ts';
+import { type ApiKeyStore, type Page, type PageRequest, pageLimit } from './store.ts';
 import { usage } from './usage.ts';
 import { unavailable, type Verifier, verifier } from './verify.ts';
 
@@ -79,9 +82,33 @@ export interface ApiKeys extends Verifier {
   close(): Promise<void>;
 }
 
+const KNOWN: OptionNames<ApiKeysOptions> = {
+  store: true,
+  peppers: true,
+  prefix: true,
+  environment: true,
+  brand: true,
+  separator: true,
+  maxAgeDays: true,
+  cache: true,
+  legacy: true,
+  audit: true,
+  now: true,
+};
+const REVOKE_OPTIONS: OptionNames<RevokeOptions> = { reason: true, actor: true };
+const LIST_REQUEST: OptionNames<Parameters<ApiKeys['list']>[0]> = {
+  owner: true,
+  limit: true,
+  cursor: true,
+};
+const DUE_REQUEST: OptionNames<DueRequest> = { withinDays: true, limit: true, cursor: true };
+
 /** @throws TypeError for options that cannot work. Starts no timers and opens no connections. */
 export function createApiKeys(options: ApiKeysOptions): ApiKeys {
+  assertKnown(options, KNOWN);
   const { store, now = Date.now, audit = false } = options;
+  assertFunction('now', now);
+  if (options.legacy !== undefined) assertFunction('legacy', options.legacy);
   if (typeof store?.find !== 'function') throw new TypeError('store must be an ApiKeyStore');
   const format = keyFormat(options);
   const peppers = pepperRing(options.peppers);
@@ -130,9 +157,12 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
         cache?.entries.evict(id); // also after an error: the store may have made the change before it failed
       }
     },
-    async revoke(id, { reason, actor }) {
+    async revoke(id, revokeOptions) {
+      assertNames(revokeOptions, REVOKE_OPTIONS);
+      const { reason, actor } = revokeOptions;
       assertText('reason', reason);
       if (actor !== undefined) assertText('actor', actor);
+      if (!isId(id)) throw unknownKey(id);
       const atMs = now();
       try {
         const made = entry({
@@ -143,18 +173,23 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
           ...(actor !== undefined && { actor }),
         });
         const record = await store.revoke(id, { atMs, reason, ...(made && { audit: made }) });
-        if (!record) throw refused('ERR_API_KEYS_NOT_FOUND', id, 'does not exist');
+        if (!record) throw unknownKey(id);
         publish('revoked', () => ({ record, reason, ...(actor !== undefined && { actor }) }));
         return record;
       } finally {
         cache?.entries.evict(id);
       }
     },
-    get: async (id) => (await store.find(id))?.record,
-    list({ owner, ...page }) {
+    get: async (id) => (isId(id) ? (await store.find(id))?.record : undefined),
+    async list(request) {
+      assertNames(request, LIST_REQUEST);
+      const { owner, ...page } = request;
+      assertText('owner', owner);
       return store.list(owner, page);
     },
-    async dueForRotation({ withinDays = 14, ...page } = {}) {
+    async dueForRotation(request = {}) {
+      assertNames(request, DUE_REQUEST);
+      const { withinDays = 14, ...page } = request;
       assertDays('withinDays', withinDays);
       const nowMs = now();
       const { records, ...rest } = await store.expiring(nowMs, nowMs + withinDays * DAY_MS, page);
@@ -164,11 +199,18 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
       return { records: due, ...rest };
     },
     importHash: issuer.importHash,
-    trail: (id, limit = 100) => store.trail(id, limit),
+    async trail(id, limit) {
+      const entries = pageLimit(limit);
+      return isId(id) ? store.trail(id, entries) : [];
+    },
     find: format.find,
     async close() {
       cache?.stop();
       await writes.settled();
     },
   };
+}
+
+function unknownKey(id: string): ApiKeysError {
+  return refused('ERR_API_KEYS_NOT_FOUND', id, 'does not exist');
 }

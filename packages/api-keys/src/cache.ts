@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { assertCount, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
 
 /** The cache of keys that were verified a moment ago. */
@@ -11,9 +12,13 @@ export interface KeyCacheOptions {
   readonly maxNegativeEntries?: number;
 }
 
-interface Entry {
+/** A key that was verified, and the fingerprint of the text that proved it. */
+export interface Remembered {
   readonly fingerprint: string;
   readonly record: KeyRecord;
+}
+
+interface Entry extends Remembered {
   readonly sinceMs: number;
 }
 
@@ -22,7 +27,8 @@ interface Entry {
  * (SHA-256) of keys, never keys.
  */
 export interface KeyCache {
-  get(id: string, presented: string, nowMs: number): KeyRecord | undefined;
+  /** What is known of this id, to whoever presents a text of that fingerprint. */
+  get(id: string, nowMs: number): Remembered | undefined;
   isUnknown(fingerprint: string, nowMs: number): boolean;
   /** To be taken before the store is read; see `fill`. */
   fence(): number;
@@ -41,8 +47,15 @@ export function fingerprintOf(text: string): string {
   return hash('sha256', text, 'hex');
 }
 
-/** @throws TypeError for a number that is not a whole number in its range. */
+const KNOWN: OptionNames<KeyCacheOptions> = {
+  ttlMs: true,
+  maxEntries: true,
+  maxNegativeEntries: true,
+};
+
+/** @throws TypeError for what is no option, and for a number that is not a whole number in its range. */
 export function keyCache(options: KeyCacheOptions): KeyCache {
+  assertKnown(options, KNOWN);
   const ttlMs = assertCount('cache.ttlMs', options.ttlMs ?? 5_000);
   const maxEntries = assertCount('cache.maxEntries', options.maxEntries ?? 10_000);
   const maxNegativeEntries = assertCount(
@@ -56,14 +69,11 @@ export function keyCache(options: KeyCacheOptions): KeyCache {
   const fresh = (sinceMs: number, nowMs: number): boolean =>
     nowMs >= sinceMs && nowMs - sinceMs < ttlMs;
   return {
-    get(id, presented, nowMs) {
+    get(id, nowMs) {
       const entry = known.get(id);
-      if (!entry) return undefined;
-      if (!fresh(entry.sinceMs, nowMs)) {
-        known.delete(id);
-        return undefined;
-      }
-      return entry.fingerprint === fingerprintOf(presented) ? entry.record : undefined;
+      if (!entry || fresh(entry.sinceMs, nowMs)) return entry;
+      known.delete(id);
+      return undefined;
     },
     isUnknown(fingerprint, nowMs) {
       const sinceMs = unknown.get(fingerprint);
@@ -99,9 +109,4 @@ function insert<V>(map: Map<string, V>, key: string, value: V, maxEntries: numbe
     map.delete(oldest);
     break;
   }
-}
-
-function assertCount(option: string, value: number): number {
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new TypeError(`${option} must be a whole number, 0 or more`);
 }

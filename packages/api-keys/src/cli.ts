@@ -17,6 +17,8 @@ export interface CliWorld {
   readonly stdin: AsyncIterable<string | Uint8Array>;
   readonly out: (line: string) => void;
   readonly err: (line: string) => void;
+  /** The name of the user; throws where the system has none, as in a container that runs under any number. */
+  readonly user: () => string;
 }
 
 const HELP = `Usage: countersign-api-keys <command> [options]
@@ -32,7 +34,7 @@ const HELP = `Usage: countersign-api-keys <command> [options]
 
   --config <file>  a module that exports \`keys\` (from createApiKeys) and, where a connection
                    must be closed, \`close\`. Default: api-keys.config.{ts,mts,js,mjs}
-  --actor <text>   who does it, for the audit trail. Default: cli:<user name>
+  --actor <text>   who does it, for the audit trail. Default: cli:<user>
   --json           answer in JSON
 
 A new key is the only thing that create and rotate write to standard output.`;
@@ -128,13 +130,21 @@ export async function run(argv: readonly string[], world: CliWorld): Promise<num
         values,
         subject,
         world,
-        actor: values.actor ?? `cli:${userInfo().username}`,
+        actor: values.actor ?? `cli:${userOf(world)}`,
       }),
     );
     return 0;
   } catch (error) {
     world.err(error instanceof Error ? error.message : String(error));
     return isUsageError(error) ? 2 : 1;
+  }
+}
+
+function userOf({ user }: CliWorld): string {
+  try {
+    return user();
+  } catch {
+    return `uid ${process.getuid?.()}`;
   }
 }
 
@@ -311,5 +321,6 @@ if (isProgram()) {
     stdin: process.stdin,
     out: (line) => process.stdout.write(`${line}\n`),
     err: (line) => process.stderr.write(`${line}\n`),
+    user: () => userInfo().username,
   });
 }

@@ -28,7 +28,7 @@ export interface ApiKeysEvents {
     readonly url: string;
     readonly source: string;
   };
-  /** The store failed. `verify` answered `unavailable`, or a background write was lost. */
+  /** The store failed: `verify` answered `unavailable`, a background write was lost, or changes are not heard. */
   'store-error': { readonly operation: string; readonly error: unknown };
 }
 

@@ -1,5 +1,6 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { ApiKeysError } from './errors.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 
 /** Finds the public key that a report says it is signed with. */
 export type ReportKeys = (identifier: string) => Promise<KeyObject | undefined>;
@@ -15,9 +16,10 @@ export interface GithubKeysOptions {
   readonly now?: () => number;
 }
 
+const KNOWN: OptionNames<GithubKeysOptions> = { url: true, token: true, fetch: true, now: true };
 const GITHUB_KEYS_URL = 'https://api.github.com/meta/public_keys/secret_scanning';
 const MAX_AGE_MS = 3_600_000;
-/** An unknown identifier makes us ask again, at most this often: anybody can send us one. */
+/** An unknown identifier, or a failure, makes us ask again, at most this often: anybody can send us one. */
 const MIN_INTERVAL_MS = 60_000;
 const TIMEOUT_MS = 10_000;
 
@@ -26,11 +28,15 @@ const TIMEOUT_MS = 10_000;
  * The function rejects with `ERR_API_KEYS_REPORT_KEYS` when GitHub cannot be asked and nothing fresh is at hand.
  */
 export function githubKeys(options: GithubKeysOptions = {}): ReportKeys {
+  assertKnown(options, KNOWN);
   const { url = GITHUB_KEYS_URL, token, now = Date.now } = options;
+  assertFunction('now', now);
+  if (options.fetch !== undefined) assertFunction('fetch', options.fetch);
   let known: ReadonlyMap<string, KeyObject> = new Map();
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
   let askedAtMs = Number.NEGATIVE_INFINITY;
   let fetching: Promise<void> | undefined;
+  let failure: ApiKeysError | undefined;
 
   async function download(): Promise<void> {
     askedAtMs = now();
@@ -47,11 +53,12 @@ export function githubKeys(options: GithubKeysOptions = {}): ReportKeys {
       known = currentKeys(await response.json());
       fetchedAtMs = now();
     } catch (cause) {
-      throw new ApiKeysError(
+      failure = new ApiKeysError(
         'ERR_API_KEYS_REPORT_KEYS',
         'the public keys for reports cannot be fetched',
         { cause },
       );
+      throw failure;
     }
   }
 
@@ -63,8 +70,11 @@ export function githubKeys(options: GithubKeysOptions = {}): ReportKeys {
   }
 
   return async (identifier) => {
-    if (now() - fetchedAtMs >= MAX_AGE_MS) await refresh();
-    else if (!known.has(identifier) && now() - askedAtMs >= MIN_INTERVAL_MS) await refresh();
+    const nowMs = now();
+    const stale = nowMs - fetchedAtMs >= MAX_AGE_MS;
+    const mayAsk = fetching !== undefined || nowMs - askedAtMs >= MIN_INTERVAL_MS;
+    if (mayAsk && (stale || !known.has(identifier))) await refresh();
+    else if (stale) throw failure;
     return known.get(identifier);
   };
 }
@@ -76,11 +86,20 @@ export function currentKeys(answer: unknown): ReadonlyMap<string, KeyObject> {
   const keys = new Map<string, KeyObject>();
   for (const { key_identifier: identifier, key, is_current: isCurrent } of listed as PublicKey[]) {
     if (isCurrent !== true || typeof identifier !== 'string' || typeof key !== 'string') continue;
-    const publicKey = createPublicKey(key);
-    if (publicKey.asymmetricKeyDetails?.namedCurve === 'prime256v1')
+    const publicKey = readable(key);
+    if (publicKey?.asymmetricKeyDetails?.namedCurve === 'prime256v1')
       keys.set(identifier, publicKey);
   }
   return keys;
+}
+
+// A key of an algorithm that is not known here must not take those with it that are.
+function readable(key: string): KeyObject | undefined {
+  try {
+    return createPublicKey(key);
+  } catch {
+    return undefined;
+  }
 }
 
 interface PublicKey {

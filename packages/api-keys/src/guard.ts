@@ -3,7 +3,9 @@ import type { ApiKeys } from './api-keys.ts';
 import { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
 import type { LeakReceiver } from './leak-receiver.ts';
+import { assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
+import { isGrantableScope } from './scope.ts';
 import type { VerifyResult } from './verify.ts';
 
 export interface ApiKeyGuardOptions<In = object> {
@@ -32,6 +34,15 @@ export interface ApiKeyContext {
   readonly record: KeyRecord;
 }
 
+const KNOWN: OptionNames<ApiKeyGuardOptions> = {
+  scopes: true,
+  resource: true,
+  schemes: true,
+  header: true,
+  realm: true,
+  warnWithinDays: true,
+  now: true,
+};
 const DAY_MS = 86_400_000;
 const REALM = /^[\x20\x21\x23-\x5B\x5D-\x7E]{1,100}$/;
 const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
@@ -45,12 +56,25 @@ export function apiKeyGuard<In = object>(
   keys: ApiKeys,
   options: ApiKeyGuardOptions<In> = {},
 ): Guard<ApiKeyContext, In> {
-  const { scopes, resource, header, now = Date.now } = options;
+  if (typeof keys?.verify !== 'function') throw new TypeError('keys must be made by createApiKeys');
+  assertKnown(options, KNOWN);
+  const { scopes, resource, header, now = Date.now, warnWithinDays = 14 } = options;
   const schemes = options.schemes ?? ['ApiKey'];
-  const warnMs = (options.warnWithinDays ?? 14) * DAY_MS;
   const challenge = challenges(schemes, options.realm ?? 'api');
-  if (header !== undefined && !FIELD_NAME.test(header))
-    throw new TypeError('header must be a field name');
+  if (scopes !== undefined && !(Array.isArray(scopes) && scopes.every(isGrantableScope)))
+    throw new TypeError('scopes must be a list of scopes that a key can be given');
+  if (resource !== undefined) assertFunction('resource', resource);
+  if (
+    header !== undefined &&
+    !(FIELD_NAME.test(header) && header.toLowerCase() !== 'authorization')
+  )
+    throw new TypeError(
+      'header must be a field name other than Authorization, whose keys follow one of schemes',
+    );
+  if (!(warnWithinDays >= 0))
+    throw new TypeError('warnWithinDays must be a number of days, 0 or more');
+  assertFunction('now', now);
+  const warnMs = warnWithinDays * DAY_MS;
   if (schemes.length === 0 && header === undefined)
     throw new TypeError('schemes must not be empty without a header');
 
@@ -83,12 +107,14 @@ export function apiKeyGuard<In = object>(
 
 /**
  * Answers every request itself, as a report of leaked keys: 200 with the feedback, 401 for a bad signature, 400 for
- * a bad report, 503 when it has to be sent again. Mount it on a route of its own, for `POST`.
+ * a bad report, 503 when it has to be sent again. Mount it on a route of its own, for `POST`. What the adapter says of a
+ * body that it does not take (413 for instance) is passed on.
  */
 export function leakReportGuard(receiver: LeakReceiver): Guard<never> {
   return async (request) => {
+    const body = await request.rawBody();
     try {
-      const feedback = await receiver.receive(await request.rawBody(), request.headers);
+      const feedback = await receiver.receive(body, request.headers);
       return {
         pass: false,
         status: 200,

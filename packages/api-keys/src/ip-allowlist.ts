@@ -39,10 +39,12 @@ function parseRange(text: string): Range | undefined {
   return normalized(base, Number(bits));
 }
 
-// `010.0.0.1` is octal to some and decimal to others, `10.1` is `10.0.0.1`: neither belongs in a security check.
+// `010.0.0.1` is octal to some and decimal to others, `10.1` is `10.0.0.1`, and `::10.0.0.1` is read as `::ffff:10.0.0.1` by
+// ipaddr.js, though it is another address (RFC 4291 §2.5.5.1): none of them belongs in a security check.
 function isUnambiguous(address: string): boolean {
   const last = address.slice(address.lastIndexOf(':') + 1);
-  if (last.includes('.') && !ipaddr.IPv4.isValidFourPartDecimal(last)) return false;
+  const misread = address === `::${last}` || !ipaddr.IPv4.isValidFourPartDecimal(last);
+  if (last.includes('.') && misread) return false;
   return address.includes(':')
     ? ipaddr.IPv6.isValid(address)
     : ipaddr.IPv4.isValidFourPartDecimal(address);

@@ -1,6 +1,7 @@
 import { ApiKeysError } from './errors.ts';
 import { isAddressRange } from './ip-allowlist.ts';
 import { ID_LENGTH } from './key-format.ts';
+import { type OptionNames, unknownOption } from './options.ts';
 import type { KeyRateLimit, KeyRecord } from './record.ts';
 import { isResourcePattern } from './resource.ts';
 import { isGrantableScope } from './scope.ts';
@@ -33,6 +34,18 @@ export interface CreateKey {
   /** Who creates it, for the audit trail. */
   readonly actor?: string;
 }
+
+const CREATE_OPTIONS: OptionNames<CreateKey> = {
+  owner: true,
+  scopes: true,
+  resources: true,
+  expiresInDays: true,
+  rateLimit: true,
+  maxUses: true,
+  ipAllowlist: true,
+  metadata: true,
+  actor: true,
+};
 
 /** The longest life that a key may be given, in days. */
 export type MaxAgeDays = number | 'unlimited';
@@ -98,6 +111,16 @@ export function assertMaxAgeDays(maxAgeDays: MaxAgeDays): MaxAgeDays {
   throw new TypeError('maxAgeDays must be a number of days above 0, or "unlimited"');
 }
 
+/** @throws ApiKeysError `ERR_API_KEYS_INVALID` for none at all, and naming what is no option. */
+export function assertNames<Options extends object>(
+  options: Options,
+  names: OptionNames<Options>,
+): void {
+  if (typeof options !== 'object' || options === null) throw invalid('options must be an object');
+  const name = unknownOption(options, names);
+  if (name !== undefined) throw invalid(`${name}: there is no such option`);
+}
+
 /** @throws ApiKeysError `ERR_API_KEYS_INVALID` */
 export function assertText(name: string, value: unknown, maxLength = 200): asserts value is string {
   const sound =
@@ -140,6 +163,7 @@ function tooLong(maxAgeDays: number): ApiKeysError {
 }
 
 function assertOptions(options: CreateKey): void {
+  assertNames(options, CREATE_OPTIONS);
   assertText('owner', options.owner);
   if (options.actor !== undefined) assertText('actor', options.actor);
   assertList('scopes', options.scopes, isGrantableScope);
@@ -166,15 +190,15 @@ function assertList(name: string, list: unknown, isValid: (item: unknown) => boo
     throw invalid(`${name} must be a list of at most ${MAX_LIST}`);
   }
   const wrong = list.findIndex((item) => !isValid(item));
-  if (wrong !== -1)
-    throw invalid(`${name}[${wrong}] is not valid: ${JSON.stringify(list[wrong])?.slice(0, 80)}`);
+  if (wrong !== -1) throw invalid(`${name}[${wrong}] is not valid`);
 }
 
 function assertRateLimit(rateLimit: unknown): void {
   if (rateLimit === undefined) return;
-  const { policy, limit, windowSeconds } = (rateLimit ?? {}) as Record<string, unknown>;
+  const { policy, limit, windowSeconds, ...more } = (rateLimit ?? {}) as Record<string, unknown>;
   if (policy !== undefined) assertText('rateLimit.policy', policy);
-  else if (!isCount(limit) || !isCount(windowSeconds)) {
+  const sound = policy !== undefined || (isCount(limit) && isCount(windowSeconds));
+  if (!sound || Object.keys(more).length > 0) {
     throw invalid(
       'rateLimit must be { policy } or { limit, windowSeconds }, whole numbers above 0',
     );
@@ -184,9 +208,8 @@ function assertRateLimit(rateLimit: unknown): void {
 function assertMetadata(metadata: unknown): void {
   if (metadata === undefined) return;
   const sound =
-    typeof metadata === 'object' &&
-    metadata !== null &&
-    Object.values(metadata).every((value) => typeof value === 'string') &&
+    Object.prototype.toString.call(metadata) === '[object Object]' && // a Map would be stored as nothing
+    Object.values(metadata as object).every((value) => typeof value === 'string') &&
     Buffer.byteLength(JSON.stringify(metadata)) <= MAX_METADATA_BYTES;
   if (!sound)
     throw invalid(`metadata must be strings by name, at most ${MAX_METADATA_BYTES} bytes`);

@@ -3,14 +3,17 @@ import { ApiKeysError, type ApiKeysErrorCode } from './errors.ts';
 import { publish } from './events.ts';
 import {
   assertDays,
+  assertNames,
+  assertText,
   type CreateKey,
   type MaxAgeDays,
   newRecord,
   type Origin,
   sameGrant,
 } from './issue.ts';
-import { ID_LENGTH, type KeyFormat, newId, newSecret } from './key-format.ts';
+import { ID_LENGTH, isId, type KeyFormat, newId, newSecret } from './key-format.ts';
 import { type ImportHash, importedDigest, legacyId } from './legacy.ts';
+import type { OptionNames } from './options.ts';
 import type { PepperRing } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
 import { type ApiKeyStore, type Rotation, rotationRefusal } from './store.ts';
@@ -30,6 +33,12 @@ export interface RotateOptions {
   readonly expiresInDays?: number | 'never';
   readonly actor?: string;
 }
+
+const ROTATE_OPTIONS: OptionNames<RotateOptions> = {
+  overlapSeconds: true,
+  expiresInDays: true,
+  actor: true,
+};
 
 /** What new keys are made with. */
 export interface IssuerParts {
@@ -121,9 +130,12 @@ export function keyIssuer({ store, format, peppers, maxAgeDays, now, entry }: Is
         'no free id was found: is the random generator sound?',
       );
     },
-    async rotate(id, { overlapSeconds, expiresInDays, actor }) {
+    async rotate(id, options) {
+      assertNames(options, ROTATE_OPTIONS);
+      const { overlapSeconds, expiresInDays, actor } = options;
       assertDays('overlapSeconds', overlapSeconds / 86_400);
-      const old = await store.find(id);
+      if (actor !== undefined) assertText('actor', actor);
+      const old = isId(id) ? await store.find(id) : undefined;
       if (!old) throw notRotated(id, 'not_found');
       // Stores are shared: a test key must not turn into a live one, nor a public into a secret one.
       const { display, environment: issuedFor, legacy } = old.record;
@@ -201,7 +213,6 @@ function notRotated(id: string, status: keyof typeof ROTATION_REFUSALS): ApiKeys
   return refused(code, id, what);
 }
 
-// The id is shown only when it looks like one: whoever passes a whole key by mistake must not find it in a log.
 export function refused(code: ApiKeysErrorCode, id: string, what: string): ApiKeysError {
-  return new ApiKeysError(code, `key ${/^[0-9A-Za-z]{16}$/.test(id) ? id : '(not an id)'} ${what}`);
+  return new ApiKeysError(code, `key ${isId(id) ? id : '(not an id)'} ${what}`);
 }

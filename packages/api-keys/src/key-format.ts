@@ -10,6 +10,7 @@ export const LINEAGE_LENGTH = 8;
 /** Characters after the prefix: id, secret, checksum. */
 export const BODY_LENGTH: number = ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH;
 
+const ID = /^[0-9A-Za-z]{16}$/;
 const NAME = /^[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*$/;
 const ENVIRONMENT = /^[A-Za-z0-9]+$/;
 const KEY_HEAD = /^([A-Za-z0-9_-]+)([-_])([A-Za-z0-9]+)\2$/;
@@ -103,7 +104,8 @@ export function keyHead(options: KeyFormatOptions): {
  * that it is well-formed says nothing about whether it was ever issued.
  */
 export function parseKey(text: string): ParsedKey | undefined {
-  if (text.length > MAX_CHECKED_LENGTH || text.length <= BODY_LENGTH) return undefined;
+  if (typeof text !== 'string' || text.length > MAX_CHECKED_LENGTH || text.length <= BODY_LENGTH)
+    return undefined;
   const start = text.length - BODY_LENGTH;
   const head = KEY_HEAD.exec(text.slice(0, start));
   if (!head || !endsWithChecksum(text, start)) return undefined;
@@ -120,6 +122,11 @@ export function parseKey(text: string): ParsedKey | undefined {
 export function newId(predecessorId?: string): string {
   if (predecessorId === undefined) return randomBase62(ID_LENGTH);
   return detached(randomBase62(ID_LENGTH - LINEAGE_LENGTH) + lineage(predecessorId));
+}
+
+/** Whether the text may be an id. A whole key, passed for one by mistake, must not get to stores and logs. */
+export function isId(text: unknown): text is string {
+  return typeof text === 'string' && ID.test(text);
 }
 
 /** What a key's id has in common with all its successors'. */

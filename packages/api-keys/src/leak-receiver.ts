@@ -3,6 +3,7 @@ import type { ApiKeys } from './api-keys.ts';
 import { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
 import { githubKeys, type ReportKeys } from './github-keys.ts';
+import { assertCount, assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
 
 export interface LeakReceiverOptions {
@@ -48,12 +49,24 @@ const MAX_MATCHES = 10_000;
 const MAX_TOKEN_LENGTH = 512;
 const PARALLEL = 16;
 
-/** The receiving end of GitHub's secret-scanning partner protocol. */
+const KNOWN: OptionNames<LeakReceiverOptions> = {
+  keys: true,
+  publicKeys: true,
+  maxBodyBytes: true,
+};
+
+/**
+ * The receiving end of GitHub's secret-scanning partner protocol.
+ * @throws TypeError for options that cannot work.
+ */
 export function createLeakReceiver(options: LeakReceiverOptions): LeakReceiver {
+  assertKnown(options, KNOWN);
   const managers = [options.keys].flat() as readonly ApiKeys[];
-  if (managers.length === 0) throw new TypeError('keys must not be empty');
+  if (managers.length === 0 || managers.some((keys) => typeof keys?.identify !== 'function'))
+    throw new TypeError('keys must be made by createApiKeys: one, or a list of at least one');
   const publicKeys = options.publicKeys ?? githubKeys();
-  const maxBodyBytes = options.maxBodyBytes ?? 4 * 1024 * 1024;
+  const maxBodyBytes = assertCount('maxBodyBytes', options.maxBodyBytes ?? 4 * 1024 * 1024, 1);
+  assertFunction('publicKeys', publicKeys);
 
   async function handle({ token, type, url, source }: Match): Promise<LeakFeedback> {
     const found = await genuine(managers, token);

@@ -3,6 +3,12 @@ import { base62OfDigest } from './base62.ts';
 import { ApiKeysError } from './errors.ts';
 import type { CreateKey } from './issue.ts';
 import { ID_LENGTH } from './key-format.ts';
+import { assertKnown, type OptionNames } from './options.ts';
+
+const KNOWN: OptionNames<LegacyClaim> = { hashed: true, lookup: true };
+const HEX = /^[0-9a-f]{64}$/i;
+/** Of 32 bytes, in either alphabet, padded or not. `Buffer.from` would pass over whatever else there is. */
+const BASE64 = /^[A-Za-z0-9+/_-]{43}=?$/;
 
 /** What to do with a text that looks like a key of the system being left behind. */
 export interface LegacyClaim {
@@ -29,21 +35,26 @@ export function legacyId(digest: string): string {
   return base62OfDigest(Buffer.from(digest, 'base64url'), ID_LENGTH);
 }
 
-/** The id and the payload of a legacy key. */
+/**
+ * The id and the payload of a legacy key.
+ * @throws TypeError for what is no claim: a promise of one would make every legacy key unknown.
+ */
 export function legacyClaim(text: string, claim: LegacyClaim): { id: string; payload: string } {
+  assertKnown(claim, KNOWN);
+  if (claim instanceof Promise)
+    throw new TypeError('legacy must answer at once: `lookup` may wait');
   const payload = claim.hashed ?? text;
   return { id: legacyId(hash('sha256', payload, 'base64url')), payload };
 }
 
 /** @throws ApiKeysError `ERR_API_KEYS_INVALID` for anything but 32 bytes. */
 export function importedDigest(sha256: string): string {
-  const encoding = /^[0-9a-f]{64}$/i.test(sha256) ? 'hex' : 'base64url';
-  const bytes = Buffer.from(sha256.replace(/=+$/, ''), encoding);
-  if (bytes.length !== 32) {
+  const encoding = HEX.test(sha256) ? 'hex' : 'base64url';
+  if (typeof sha256 !== 'string' || !(encoding === 'hex' || BASE64.test(sha256))) {
     throw new ApiKeysError(
       'ERR_API_KEYS_INVALID',
       'sha256 must be 32 bytes as hex, base64 or base64url',
     );
   }
-  return bytes.toString('base64url');
+  return Buffer.from(sha256, encoding).toString('base64url');
 }

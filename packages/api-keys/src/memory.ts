@@ -1,5 +1,6 @@
 import type { AuditEntry } from './audit.ts';
 import { ApiKeysError } from './errors.ts';
+import { assertCount, assertKnown, type OptionNames } from './options.ts';
 import { amend, type KeyRecord, type StoredKey } from './record.ts';
 import type { ApiKeyStore, ChangeListener, Page, PageRequest } from './store.ts';
 import { pageLimit, rotationRefusal } from './store.ts';
@@ -19,9 +20,21 @@ interface Slot {
   readonly trail: AuditEntry[];
 }
 
-/** A store in this process's memory: for tests, tools and services of one process. Gone when the process is. */
+const KNOWN: OptionNames<MemoryApiKeyStoreOptions> = {
+  maxKeys: true,
+  retentionMs: true,
+  maxTrail: true,
+};
+
+/**
+ * A store in this process's memory: for tests, tools and services of one process. Gone when the process is.
+ * @throws TypeError for options that cannot work.
+ */
 export function memoryApiKeyStore(options: MemoryApiKeyStoreOptions = {}): ApiKeyStore {
-  const { maxKeys = 100_000, retentionMs = 30 * 86_400_000, maxTrail = 100 } = options;
+  assertKnown(options, KNOWN);
+  const maxKeys = assertCount('maxKeys', options.maxKeys ?? 100_000, 1);
+  const retentionMs = assertCount('retentionMs', options.retentionMs ?? 30 * 86_400_000);
+  const maxTrail = assertCount('maxTrail', options.maxTrail ?? 100, 1);
   const slots = new Map<string, Slot>();
   const owners = new Map<string, Set<string>>();
   const listeners = new Set<ChangeListener>();

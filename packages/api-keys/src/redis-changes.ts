@@ -1,5 +1,6 @@
-import type { RedisClient } from '@countersign/redis';
+import { type RedisClient, StoreUnavailableError } from '@countersign/redis';
 import type { Redis } from 'ioredis';
+import { publish } from './events.ts';
 import type { ChangeListener } from './store.ts';
 
 const FIRST_DELAY_MS = 50;
@@ -31,6 +32,8 @@ export function redisChanges(client: RedisClient, channel: string): Changes {
     const opened = nodeOf(client)?.duplicate({
       lazyConnect: true,
       autoResubscribe: false,
+      // The subscription waits for the connection, also where the client's commands shall not.
+      enableOfflineQueue: true,
       maxRetriesPerRequest: null,
       retryStrategy: () => null,
     });
@@ -39,7 +42,10 @@ export function redisChanges(client: RedisClient, channel: string): Changes {
       return;
     }
     connection = opened;
-    opened.on('error', () => {}); // whatever it is, `end` follows
+    let trouble: Error | undefined;
+    opened.on('error', (error: Error) => {
+      trouble = error; // whatever it is, `end` follows
+    });
     opened.on('message', (_channel, id: string) => tell({ id }));
     opened.once('end', () => {
       if (connection === opened) again();
@@ -49,7 +55,10 @@ export function redisChanges(client: RedisClient, channel: string): Changes {
         failures = 0;
         tell('all');
       },
-      () => opened.disconnect(),
+      (error: Error) => {
+        if (connection === opened) report(trouble ?? error);
+        opened.disconnect();
+      },
     );
   }
 
@@ -84,6 +93,18 @@ export function redisChanges(client: RedisClient, channel: string): Changes {
       close();
     },
   };
+}
+
+/** Only its message: ioredis hangs the command on an error, a password included where it was that of `AUTH`. */
+function report({ message }: Error): void {
+  publish('store-error', () => ({
+    operation: 'subscribe',
+    error: new StoreUnavailableError(
+      'ERR_STORE_UNAVAILABLE',
+      `changes of keys are not heard: ${message}`,
+      { outcome: 'not-run' },
+    ),
+  }));
 }
 
 function nodeOf(client: RedisClient): Redis | undefined {

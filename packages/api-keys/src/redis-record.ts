@@ -69,11 +69,11 @@ function readRecord(id: string, fields: Fields): KeyRecord {
     createdAtMs: integer(required(fields, 'c')),
   };
   const { g, l, m, a, j, x, r, R, P, z, Z, u, k, y } = fields;
-  if (g !== undefined) record.resources = Object.freeze(JSON.parse(g) as string[]);
-  if (l !== undefined) record.rateLimit = Object.freeze(JSON.parse(l) as KeyRateLimit);
+  if (g !== undefined) record.resources = texts(g);
+  if (l !== undefined) record.rateLimit = object<KeyRateLimit>(l);
   if (m !== undefined) record.maxUses = integer(m);
   if (a !== undefined) record.ipAllowlist = words(a);
-  if (j !== undefined) record.metadata = Object.freeze(JSON.parse(j) as Record<string, string>);
+  if (j !== undefined) record.metadata = object<Record<string, string>>(j);
   if (x !== undefined) record.expiresAtMs = integer(x);
   if (r !== undefined) record.rotatedAtMs = integer(r);
   if (R !== undefined) record.successorId = R;
@@ -100,6 +100,20 @@ function integer(text: string): number {
 
 function words(text: string): readonly string[] {
   return Object.freeze(text === '' ? [] : text.split(' '));
+}
+
+function texts(json: string): readonly string[] {
+  const value: unknown = JSON.parse(json);
+  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string'))
+    throw new Missing('unreadable');
+  return Object.freeze(value);
+}
+
+function object<T extends object>(json: string): Readonly<T> {
+  const value: unknown = JSON.parse(json);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new Missing('unreadable');
+  return Object.freeze(value as T);
 }
 
 function json(value: unknown): string | undefined {

@@ -13,13 +13,13 @@ local function note(record, trail, entry, maxTrail)
 end
 `;
 
-// KEYS record trail · ARGV id channel ttlMs entry maxTrail field value …
+// KEYS record trail · ARGV id channel ttlMs entry maxTrail field value …  No channel: nobody can have heard of the key before.
 const CREATE = `
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[1]) end
 redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 keep(KEYS[1], ARGV[3])
 note(KEYS[1], KEYS[2], ARGV[4], ARGV[5])
-if redis.call('HEXISTS', KEYS[1], 'y') == 1 then redis.call('PUBLISH', ARGV[2], ARGV[1]) end
 return 1`;
 
 const FIND = `return redis.call('HGETALL', KEYS[1])`;
@@ -32,6 +32,8 @@ if known[2] then return 'revoked' end
 if known[4] then return 'already_rotated' end
 if known[3] and tonumber(known[3]) <= tonumber(ARGV[3]) then return 'expired' end
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'id_taken' end
+-- First, since it may be forbidden: a successor that was made all the same would be lost with the answer.
+redis.call('PUBLISH', ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[3], unpack(ARGV, 10))
 keep(KEYS[3], ARGV[7])
 local ends = ARGV[4]
@@ -41,7 +43,6 @@ if not known[5] then
   redis.call('PEXPIRE', KEYS[1], string.format('%.0f', tonumber(ends) - tonumber(ARGV[3]) + tonumber(ARGV[5])))
 end
 note(KEYS[1], KEYS[2], ARGV[8], ARGV[9])
-redis.call('PUBLISH', ARGV[2], ARGV[1])
 return redis.call('HGETALL', KEYS[1])`;
 
 // KEYS record trail · ARGV id channel atMs reason entry maxTrail
@@ -51,7 +52,8 @@ if known[1] and not known[2] then
   redis.call('HSET', KEYS[1], 'z', ARGV[3], 'Z', ARGV[4])
   note(KEYS[1], KEYS[2], ARGV[5], ARGV[6])
 end
--- Also when it was revoked before: whoever repeats it may do so because a cache did not hear of it.
+-- Last, so that a revocation that cannot be told stands. Also when it was revoked before: whoever repeats it may do so
+-- because a cache did not hear of it.
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 return redis.call('HGETALL', KEYS[1])`;
 

@@ -1,7 +1,9 @@
 import { assertRedisClient, type RedisClient, withDeadline } from '@countersign/redis';
 import type { Redis } from 'ioredis';
 import type { AuditEntry } from './audit.ts';
+import { ApiKeysError } from './errors.ts';
 import { LINEAGE_LENGTH, lineage } from './key-format.ts';
+import { assertCount, assertFunction, assertKnown, type OptionNames } from './options.ts';
 import type { KeyRecord } from './record.ts';
 import { redisChanges } from './redis-changes.ts';
 import { fromFields, toFields } from './redis-record.ts';
@@ -22,28 +24,43 @@ export interface RedisApiKeyStoreOptions {
 }
 
 export interface RedisApiKeyStore extends ApiKeyStore {
-  /** Goes through all records and enters them in the indexes again. Returns how many there were. */
+  /**
+   * Goes through all records and enters them in the indexes again. Returns how many there were.
+   * @throws ApiKeysError `ERR_API_KEYS_CORRUPT_RECORD`, once all others are entered.
+   */
   repairIndexes(): Promise<number>;
   /** Ends the connection that listens for changes. Your client stays open. */
   close(): Promise<void>;
 }
 
 const DAY_MS = 86_400_000;
+const KNOWN: OptionNames<RedisApiKeyStoreOptions> = {
+  prefix: true,
+  timeoutMs: true,
+  retentionMs: true,
+  maxTrail: true,
+  now: true,
+};
+const POSITION = /^[0-9a-z]{9}[0-9A-Za-z]*$/;
 /** An index entry without a record is one being written, unless it is older than this. */
 const ABANDONED_MS = 3_600_000;
 
 /**
  * Keeps records in Redis or Redis Cluster. A key, its trail and all its successors live in one slot; the indexes by
  * owner and by day of expiry are keys of their own, written first and checked against the records when read.
- * @throws TypeError for a client that is none of ioredis.
+ * @throws TypeError for a client that is none of ioredis, and for options that cannot work.
  */
 export function redisApiKeyStore(
   redis: RedisClient,
   options: RedisApiKeyStoreOptions = {},
 ): RedisApiKeyStore {
-  const { prefix = 'ak:', timeoutMs = 1000, retentionMs = 30 * DAY_MS, maxTrail = 100 } = options;
-  const { now = Date.now } = options;
   assertRedisClient('redis', redis);
+  assertKnown(options, KNOWN);
+  const { prefix = 'ak:', timeoutMs = 1000, now = Date.now } = options;
+  const retentionMs = assertCount('retentionMs', options.retentionMs ?? 30 * DAY_MS);
+  const maxTrail = assertCount('maxTrail', options.maxTrail ?? 100, 1);
+  if (typeof prefix !== 'string') throw new TypeError('prefix must be text');
+  assertFunction('now', now);
   const channel = `${prefix}changes`;
   const changes = redisChanges(redis, channel);
   const scripts = redisScripts(timeoutMs);
@@ -73,7 +90,11 @@ export function redisApiKeyStore(
     await Promise.all([owned, indexExpiry(record)]);
   }
 
-  async function indexExpiry({ id, expiresAtMs, createdAtMs }: KeyRecord): Promise<void> {
+  async function indexExpiry({
+    id,
+    expiresAtMs,
+    createdAtMs,
+  }: Pick<KeyRecord, 'id' | 'expiresAtMs' | 'createdAtMs'>): Promise<void> {
     if (expiresAtMs === undefined) return;
     const dayMs = startOfDay(expiresAtMs);
     // Nobody asks for what has expired, but the day must last until its last key has.
@@ -101,12 +122,16 @@ export function redisApiKeyStore(
       const { record } = key;
       await index(record);
       const keys = [recordKey(record.id), trailKey(record.id)];
-      const args = [record.id, channel, ttlMs(record), text(audit), maxTrail, ...toFields(key)];
+      const told = record.legacy ? channel : '';
+      const args = [record.id, told, ttlMs(record), text(audit), maxTrail, ...toFields(key)];
       return (await scripts.create(redis, keys, args)) === 1;
     },
     find,
     async rotate(id, { successor, atMs, overlapEndsAtMs, audit }) {
-      await index(successor.record);
+      // Whatever may fail comes first: a successor that was made and not told is a key that nobody has. Where the old key
+      // expires before the overlap ends, its entry here is none, and passed over.
+      const overlap = { id, createdAtMs: atMs, expiresAtMs: overlapEndsAtMs };
+      await Promise.all([index(successor.record), indexExpiry(overlap)]);
       const { id: successorId } = successor.record;
       const reply = await scripts.rotate(
         redis,
@@ -126,9 +151,7 @@ export function redisApiKeyStore(
       );
       if (typeof reply === 'string') return { status: reply };
       const { record } = fromFields(id, reply) ?? {};
-      if (!record) return { status: 'not_found' };
-      await indexExpiry(record);
-      return { status: 'rotated', record };
+      return record ? { status: 'rotated', record } : { status: 'not_found' };
     },
     async revoke(id, { atMs, reason, audit }) {
       const args = [id, channel, atMs, reason, text(audit), maxTrail];
@@ -145,7 +168,8 @@ export function redisApiKeyStore(
     async list(owner, { limit, cursor }) {
       const size = pageLimit(limit);
       const key = ownerKey(owner);
-      const members = await scripts.range(redis, [key], [after(cursor), '+', size + 1]);
+      const begin = cursor === undefined ? '-' : excluding(asPosition(cursor));
+      const members = await scripts.range(redis, [key], [begin, '+', size + 1]);
       const part = members.slice(0, size);
       const found = await records(part);
       await forgetAbandoned(key, part, found);
@@ -156,23 +180,22 @@ export function redisApiKeyStore(
     },
     async expiring(fromMs, untilMs, { limit, cursor }) {
       const size = pageLimit(limit);
-      const from = cursor ?? position(fromMs, '');
+      const from = position(fromMs, '');
       const due: KeyRecord[] = [];
-      let last: string | undefined;
-      for (let dayMs = startOfDay(positionMs(from)); dayMs < untilMs; dayMs += DAY_MS) {
-        let start = cursor !== undefined || last !== undefined ? `(${last ?? from}` : `[${from}`;
+      // A cursor from before would go through all the days since.
+      let last = cursor !== undefined && asPosition(cursor) > from ? cursor : from;
+      for (let dayMs = startOfDay(positionMs(last)); dayMs < untilMs; dayMs += DAY_MS) {
         for (;;) {
           const wanted = size - due.length;
           if (wanted === 0) return page(due, last);
-          const range = [start, `(${position(untilMs, '')}`, wanted] as const;
-          const members = await scripts.range(redis, [expiryKey(dayMs)], [...range]);
+          const range = [excluding(last), excluding(position(untilMs, '')), wanted];
+          const members = await scripts.range(redis, [expiryKey(dayMs)], range);
           for (const [at, record] of (await records(members)).entries()) {
             last = members[at] as string;
             // Entered under an expiry that a rotation has since brought forward: listed there, not here.
             if (record?.expiresAtMs === positionMs(last)) due.push(record);
           }
           if (members.length < wanted) break;
-          start = `(${last as string}`;
         }
       }
       return page(due, undefined);
@@ -188,17 +211,28 @@ export function redisApiKeyStore(
     subscribe: changes.subscribe,
     async repairIndexes() {
       let count = 0;
+      let unreadable: ApiKeysError | undefined;
+      await find(''); // a Cluster client knows no node until it has been asked something
       // Unlike other commands, SCAN is not given the client's own prefix by ioredis.
       const begin = `${redis.options.keyPrefix ?? ''}${prefix}k:`;
       for (const node of mastersOf(redis)) {
         for await (const keys of scan(node, `${begin.replace(/[\\*?[\]]/g, '\\$&')}*`, timeoutMs)) {
           const ids = keys.map((key) => key.slice(begin.length).replace(/[{}]/g, ''));
-          const found = await Promise.all(ids.map(find));
+          const found = await Promise.all(
+            ids.map((id) =>
+              find(id).catch((error: unknown) => {
+                if (!(error instanceof ApiKeysError)) throw error;
+                unreadable ??= error;
+                return undefined;
+              }),
+            ),
+          );
           const known = found.filter((stored) => stored !== undefined);
           await Promise.all(known.map(({ record }) => index(record)));
           count += known.length;
         }
       }
+      if (unreadable) throw unreadable;
       return count;
     },
     async close() {
@@ -220,8 +254,15 @@ function idOf(member: string): string {
   return member.slice(9);
 }
 
-function after(cursor: string | undefined): string {
-  return cursor === undefined ? '-' : `(${cursor}`;
+/** @throws ApiKeysError `ERR_API_KEYS_INVALID` for a cursor that no page ended with. */
+function asPosition(cursor: unknown): string {
+  if (typeof cursor === 'string' && POSITION.test(cursor)) return cursor;
+  throw new ApiKeysError('ERR_API_KEYS_INVALID', 'cursor must come from a page of this store');
+}
+
+/** A bound of a range of an index, itself outside of it. */
+function excluding(place: string): string {
+  return `(${place}`;
 }
 
 function startOfDay(ms: number): number {

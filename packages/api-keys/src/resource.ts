@@ -1,4 +1,5 @@
 const MAX_RESOURCE_LENGTH = 512;
+const DOTS_OR_NOTHING = /^(?:\.|%2e){0,2}$/i;
 
 /** Whether the text is a resource pattern: segments between `/`, `*` for one whole segment, `**` last for all below. */
 export function isResourcePattern(pattern: unknown): pattern is string {
@@ -10,7 +11,10 @@ export function isResourcePattern(pattern: unknown): pattern is string {
   });
 }
 
-/** Whether one of the patterns matches the resource. A resource with empty, `.` or `..` segments matches none. */
+/**
+ * Whether one of the patterns matches the resource. A resource with empty, `.` or `..` segments matches none, nor does one
+ * that a URL parser would read as such (`%2e%2e`, `\\`): it is often a path as it was received, and handed on.
+ */
 export function matchesResource(patterns: readonly string[], resource: string): boolean {
   if (resource.length > MAX_RESOURCE_LENGTH) return false;
   const segments = resource.split('/');
@@ -32,5 +36,5 @@ function sameSegments(pattern: readonly string[], segments: readonly string[]): 
 }
 
 function isPlain(segment: string): boolean {
-  return segment !== '' && segment !== '.' && segment !== '..';
+  return !DOTS_OR_NOTHING.test(segment) && !segment.includes('\\');
 }

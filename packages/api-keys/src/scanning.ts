@@ -1,4 +1,12 @@
 import { BODY_LENGTH, type KeyFormatOptions, keyHead } from './key-format.ts';
+import { assertKnown, type OptionNames } from './options.ts';
+
+const KNOWN: OptionNames<KeyFormatOptions> = {
+  prefix: true,
+  environment: true,
+  brand: true,
+  separator: true,
+};
 
 /** Rules that make scanners find this service's keys. */
 export interface SecretScanningRules {
@@ -13,8 +21,10 @@ export interface SecretScanningRules {
 /**
  * A regular expression (RE2, Hyperscan, PCRE and JavaScript alike, no look-around) that matches the keys of this
  * format. The checksum then tells a key from what only looks like one: `parseKey`.
+ * @throws TypeError for a prefix, environment, brand or separator that could not be read back.
  */
 export function secretScanningPattern(options: KeyFormatOptions): string {
+  assertKnown(options, KNOWN);
   return `${keyHead(options).head}[0-9A-Za-z]{${BODY_LENGTH}}`;
 }
 

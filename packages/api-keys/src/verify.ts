@@ -4,6 +4,7 @@ import { publish } from './events.ts';
 import { allowsAddress } from './ip-allowlist.ts';
 import { detached, type KeyFormat, type Misread } from './key-format.ts';
 import { type Legacy, type LegacyClaim, legacyClaim } from './legacy.ts';
+import { assertKnown, type OptionNames } from './options.ts';
 import { type PepperRing, sameDigest, sha256 } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
 import { matchesResource } from './resource.ts';
@@ -73,6 +74,7 @@ export interface Verifier {
 }
 
 const MAX_LEGACY_LENGTH = 512;
+const KNOWN: OptionNames<VerifyOptions> = { scopes: true, resource: true, ip: true };
 const NO_OPTIONS: VerifyOptions = Object.freeze({});
 const MALFORMED = Object.freeze({ status: 'malformed' } as const);
 const WRONG_ENVIRONMENT = Object.freeze({ status: 'wrong_environment' } as const);
@@ -106,13 +108,15 @@ export function verifier(parts: VerifierParts): Verifier {
     const tick = ticks();
     const id = format.idIn(presented);
     // Before the text is even read: what is cached under its fingerprint was read then.
-    const known = id === undefined ? undefined : cache.get(id, presented, tick);
-    if (known) return decide(known, options, now());
+    const known = id === undefined ? undefined : cache.get(id, tick);
+    let fingerprint = known && fingerprintOf(presented);
+    if (known && known.fingerprint === fingerprint) return decide(known.record, options, now());
     const claim = read(presented);
     if (typeof claim === 'string') return refuseMisread(claim, options);
-    const adopted = claim.id === id ? undefined : cache.get(claim.id, presented, tick);
-    if (adopted) return decide(adopted, options, now());
-    const fingerprint = fingerprintOf(presented);
+    // Once, whether or not the id is cached: the time it takes must not tell.
+    fingerprint ??= fingerprintOf(presented);
+    const adopted = claim.id === id ? undefined : cache.get(claim.id, tick);
+    if (adopted?.fingerprint === fingerprint) return decide(adopted.record, options, now());
     if (cache.isUnknown(fingerprint, tick)) return refuseUnknown(claim.id, options);
     return ask(claim, options, fingerprint, tick);
   }
@@ -193,6 +197,7 @@ export function verifier(parts: VerifierParts): Verifier {
     verify(presented, options = NO_OPTIONS) {
       if (typeof presented !== 'string') return Promise.resolve(MALFORMED);
       try {
+        assertKnown(options, KNOWN); // a misspelt requirement must not be taken for none
         const result = answer(presented, options);
         return result instanceof Promise ? result.catch(unavailable) : Promise.resolve(result);
       } catch (error) {
@@ -200,6 +205,7 @@ export function verifier(parts: VerifierParts): Verifier {
       }
     },
     async identify(presented) {
+      if (typeof presented !== 'string') return undefined;
       const claim = read(presented);
       return typeof claim === 'string' ? undefined : (await lookUp(claim))?.record;
     },

@@ -99,6 +99,8 @@ describe('create', () => {
     [{ metadata: { a: 1 } }],
     [{ metadata: { a: 'x'.repeat(5000) } }],
     [{ actor: '' }],
+    [{ metadata: new Map([['a', 'b']]) }],
+    [{ metadata: ['a'] }],
   ])('refuses %j', async (wrong) => {
     const { keys } = managed();
     await expect(
@@ -107,6 +109,18 @@ describe('create', () => {
       name: 'ApiKeysError',
       code: 'ERR_API_KEYS_INVALID',
     });
+  });
+
+  it('refuses what JSON cannot say in the same way, and quotes nothing', async () => {
+    const { keys } = managed();
+    const { key } = await keys.create({ owner: 'a', scopes: [] });
+    for (const wrong of [1n, Symbol('x'), { toString: null }, key]) {
+      const made = keys.create({ owner: 'a', scopes: [], ipAllowlist: [wrong as string] });
+      await expect(made).rejects.toMatchObject({
+        code: 'ERR_API_KEYS_INVALID',
+        message: expect.not.stringContaining(key.slice(24, 56)),
+      });
+    }
   });
 
   it('survives a taken id and gives up when every id is taken', async () => {
@@ -305,6 +319,18 @@ describe('upkeep', () => {
     await keys.close();
     stop();
     expect(events).toContainEqual({ operation: 'touch', error: new Error('down') });
+  });
+
+  it('is asked for by a page of 1 to 1000, and takes no actor that is no text', async () => {
+    const { keys } = managed({ audit: true });
+    const { record } = await keys.create({ owner: 'a', scopes: [] });
+    const invalid = { code: 'ERR_API_KEYS_INVALID' };
+    for (const limit of [0, -1, 1001, Number.NaN, '5' as never])
+      await expect(keys.trail(record.id, limit)).rejects.toMatchObject(invalid);
+    for (const actor of ['', 'a\nb', 'x'.repeat(201), {} as never]) {
+      const options = { overlapSeconds: 0, actor };
+      await expect(keys.rotate(record.id, options)).rejects.toMatchObject(invalid);
+    }
   });
 
   it('keeps a trail in the store where asked to, and none otherwise', async () => {

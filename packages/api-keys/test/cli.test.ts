@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true }));
 
-async function cli(args: string, input = '') {
+async function cli(args: string, input = '', user = () => 'ada') {
   const out: string[] = [];
   const err: string[] = [];
   const argv = args.match(/"[^"]*"|\S+/g)?.map((part) => part.replaceAll('"', '')) ?? [];
@@ -33,6 +33,7 @@ async function cli(args: string, input = '') {
     })(),
     out: (line) => out.push(line),
     err: (line) => err.push(line),
+    user,
   });
   return { code, out: out.join('\n'), err: err.join('\n') };
 }
@@ -40,6 +41,19 @@ async function cli(args: string, input = '') {
 describe('command line', () => {
   it('takes nothing for a command that every object has', async () => {
     expect(await cli('constructor')).toMatchObject({ code: 2 });
+  });
+
+  it('names who does it, also where the user has no name', async () => {
+    const actors = async (user: () => string) => {
+      const { out } = await cli('create --owner nameless', '', user);
+      const { out: inspected } = await cli(`inspect ${out.slice(8, 24)} --json`, '', user);
+      return JSON.parse(inspected).trail.map(({ actor }: { actor?: string }) => actor);
+    };
+    expect(await actors(() => 'ada')).toEqual(['cli:ada']);
+    const nameless = () => {
+      throw new Error('uv_os_get_passwd returned ENOENT');
+    };
+    expect(await actors(nameless)).toEqual([expect.stringMatching(/^cli:uid \d+$/)]);
   });
 
   it('creates, lists, inspects, rotates and revokes', async () => {

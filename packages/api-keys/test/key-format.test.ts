@@ -13,6 +13,15 @@ function newKey(format = keyFormat({})): string {
   return format.write(newId(), newSecret());
 }
 
+it.each([undefined, null, 7, { length: 80 }, ['a'.repeat(80)]])(
+  'takes %j, which is no text, for no key',
+  async (none) => {
+    expect(parseKey(none as never)).toBeUndefined();
+    expect(await managed().keys.identify(none as never)).toBeUndefined();
+    expect(await managed().keys.verify(none as never)).toEqual({ status: 'malformed' });
+  },
+);
+
 describe('checksum', () => {
   it("is the one of GitHub's published example", () => {
     expect(checksum('zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ')).toBe('0mLq17');

@@ -178,6 +178,10 @@ describe('createLeakReceiver', () => {
     ]);
     expect(await send({ ...signed([]), body: Buffer.from('x') })).toMatchObject({ status: 401 });
     expect(await send(signed('x'))).toMatchObject({ status: 400 });
+    // What the adapter says of a body is the adapter's to answer (413, 400): not a store's failure to be repeated.
+    const tooLarge = Object.assign(new Error('too large'), { code: 'ERR_GUARD_BODY_TOO_LARGE' });
+    const large = { ...guardRequest(), rawBody: () => Promise.reject(tooLarge) };
+    await expect(guard(large, {})).rejects.toBe(tooLarge);
     const down = leakReportGuard(
       createLeakReceiver({ keys, publicKeys: () => Promise.reject(new Error('no network')) }),
     );
@@ -269,6 +273,30 @@ describe('githubKeys', () => {
     clock.ms += 1;
     await keys(IDENTIFIER);
     expect(requests).toHaveLength(3);
+  });
+
+  it('asks no more than once a minute when it has nothing and is refused', async () => {
+    const { keys, clock, requests } = source(() =>
+      requests.length === 1 ? new Response(null, { status: 429 }) : answer(IDENTIFIER),
+    );
+    for (let report = 0; report < 5; report += 1)
+      await expect(keys(IDENTIFIER)).rejects.toMatchObject({ code: 'ERR_API_KEYS_REPORT_KEYS' });
+    expect(requests).toHaveLength(1);
+    clock.ms += 60_000;
+    expect(await keys(IDENTIFIER)).toBeDefined();
+  });
+
+  it('uses the keys that it can read, whatever stands beside them', async () => {
+    const { keys } = source(() =>
+      Response.json({
+        public_keys: [
+          { key_identifier: 'new', key: 'of an algorithm yet to come', is_current: true },
+          { key_identifier: IDENTIFIER, key: PUBLIC_KEY, is_current: true },
+        ],
+      }),
+    );
+    expect(await keys(IDENTIFIER)).toBeDefined();
+    expect(await keys('new')).toBeUndefined();
   });
 
   it('does not count retired keys', async () => {

@@ -88,6 +88,20 @@ describe('legacy keys', () => {
     expect(finds()).toBe(0);
   });
 
+  it.each([
+    ['a promise', async () => ({})],
+    ['a claim misspelt', () => ({ hash: 'x' })],
+  ])(
+    'make verify answer unavailable, not unknown, where `legacy` answers with %s',
+    async (_, legacy) => {
+      const { keys } = managed({ legacy: legacy as never });
+      expect(await keys.verify(OLD_KEY)).toMatchObject({
+        status: 'unavailable',
+        error: expect.any(TypeError),
+      });
+    },
+  );
+
   it('make verify answer unavailable while the old system is down', async () => {
     const legacy: Legacy = () => ({ lookup: () => Promise.reject(new Error('old database down')) });
     const { keys } = managed({ legacy });
@@ -147,8 +161,18 @@ describe('imported hashes', () => {
     await expect(keys.importHash({ ...GRANT, sha256: hash })).rejects.toMatchObject({
       code: 'ERR_API_KEYS_ALREADY_EXISTS',
     });
-    await expect(keys.importHash({ ...GRANT, sha256: 'abc' })).rejects.toMatchObject({
-      code: 'ERR_API_KEYS_INVALID',
-    });
+    const base64 = sha256(OLD_KEY, 'base64');
+    for (const none of [
+      'abc',
+      undefined,
+      5,
+      `${hash.slice(0, -1)}g`,
+      ` ${base64}`,
+      `${base64.slice(0, 20)}*${base64.slice(20)}`,
+      `${base64.slice(0, -1)}==`,
+    ])
+      await expect(keys.importHash({ ...GRANT, sha256: none as never })).rejects.toMatchObject({
+        code: 'ERR_API_KEYS_INVALID',
+      });
   });
 });

@@ -36,6 +36,28 @@ describe('pepper ring', () => {
     expect((await only.verify(key)).status).toBe('valid');
   });
 
+  it('changes while processes with the old list are at work, when all of them have the new pepper first', async () => {
+    const store = memoryApiKeyStore();
+    const deployments: ApiKeysOptions['peppers'][] = [
+      [PEPPER_1],
+      [PEPPER_1, PEPPER_2],
+      [PEPPER_2, PEPPER_1],
+      [PEPPER_2],
+    ];
+    const issued: string[] = [];
+    // Two deployments at a time share the work, each with what the other issues and hashes anew.
+    for (const [step, newer] of deployments.entries()) {
+      const older = deployments[Math.max(0, step - 1)] as typeof newer;
+      const processes = [older, newer].map((peppers) => managed({ store, peppers }).keys);
+      for (const keys of processes)
+        issued.push((await keys.create({ owner: 'a', scopes: [] })).key);
+      for (const keys of [...processes, ...processes]) {
+        for (const key of issued) expect((await keys.verify(key)).status).toBe('valid');
+        await keys.close();
+      }
+    }
+  });
+
   it('refuses a key whose pepper is gone, and leaves its digest alone', async () => {
     const store = memoryApiKeyStore();
     const { key, record } = await managed({ store }).keys.create({ owner: 'a', scopes: [] });

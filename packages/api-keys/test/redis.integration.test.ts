@@ -10,7 +10,7 @@ import {
 } from '@countersign/testkit/redis';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { counted, DAY_MS, guardRequest, PEPPER_1 } from './fixtures.ts';
+import { collect, counted, DAY_MS, guardRequest, PEPPER_1 } from './fixtures.ts';
 import { spreadRevocations } from './revocations.ts';
 
 function service(redis: Redis, options: Partial<ApiKeysOptions> = {}) {
@@ -115,6 +115,21 @@ describe('one Redis', () => {
     for (const { record } of made) expect(due.records.map(({ id }) => id)).toContain(record.id);
   });
 
+  it('repairs what it can before it says which record it cannot read', async () => {
+    const own = { prefix: 'spoilt:' };
+    const store = redisApiKeyStore(redis, own);
+    const { keys } = service(redis, { store });
+    const { id } = (await keys.create({ owner: 'a', scopes: [] })).record;
+    await Promise.all(Array.from({ length: 49 }, () => keys.create({ owner: 'a', scopes: [] })));
+    await redis.hdel(`spoilt:k:${id.slice(0, 8)}{${id.slice(8)}}`, 'c');
+    await redis.del('spoilt:o:a');
+    await expect(store.repairIndexes()).rejects.toMatchObject({
+      code: 'ERR_API_KEYS_CORRUPT_RECORD',
+      message: expect.stringContaining(id),
+    });
+    expect(await redis.zcard('spoilt:o:a')).toBe(49);
+  });
+
   it('works, and repairs, under a key prefix of the client', async () => {
     const client = server.client({ keyPrefix: 'team[1]:' });
     const { keys, store } = service(client);
@@ -147,6 +162,27 @@ describe('one Redis', () => {
     expect(await redis.zcard('ak:o:abandoned')).toBe(0);
   });
 
+  it('lets no cursor lead outside of what is asked for', async () => {
+    const { keys } = service(redis);
+    const past = service(redis);
+    past.clock.ms -= 30 * DAY_MS;
+    const old = await past.keys.create({ owner: 'paged', scopes: [], expiresInDays: 20 });
+    const begins = Date.now().toString(36).padStart(9, '0');
+    for (const cursor of ['', '!', '-zzzzzzzz', 'zzzzzzzzzz!', '\u0000', 7 as never]) {
+      const refused = { code: 'ERR_API_KEYS_INVALID' };
+      await expect(keys.dueForRotation({ cursor })).rejects.toMatchObject(refused);
+      await expect(keys.list({ owner: 'paged', cursor })).rejects.toMatchObject(refused);
+    }
+    const before = await evalCalls();
+    const { records } = await keys.dueForRotation({ cursor: `000000000${old.record.id}` });
+    expect(records.map(({ id }) => id)).not.toContain(old.record.id);
+    // An index a day, from today on, and the records of each: not from 1970 on.
+    expect((await evalCalls()) - before).toBeLessThan(50);
+    expect((await keys.dueForRotation({ cursor: `${begins}x`, withinDays: 0 })).records).toEqual(
+      [],
+    );
+  });
+
   it('makes verify answer unavailable for a record that it cannot read', async () => {
     const { keys } = service(redis);
     const { key, record } = await keys.create({ owner: 'a', scopes: [] });
@@ -156,11 +192,24 @@ describe('one Redis', () => {
       status: 'unavailable',
       error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
     });
-    await redis.hset(name, { v: '1', x: 'soon' });
-    expect(await keys.verify(key)).toMatchObject({
-      status: 'unavailable',
-      error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
-    });
+    await redis.hset(name, 'v', '1');
+    // What it means must be certain: a restriction read as `null` would be none.
+    for (const [field, value] of [
+      ['g', 'null'],
+      ['g', '{}'],
+      ['g', '[1]'],
+      ['l', 'null'],
+      ['l', '[]'],
+      ['j', '""'],
+      ['x', 'soon'],
+    ] as const) {
+      await redis.hset(name, field, value);
+      expect(await keys.verify(key), `${field} ${value}`).toMatchObject({
+        status: 'unavailable',
+        error: { code: 'ERR_API_KEYS_CORRUPT_RECORD' },
+      });
+      await redis.hdel(name, field);
+    }
   });
 
   it('makes up for messages lost while nobody listened', async () => {
@@ -185,6 +234,58 @@ describe('one Redis', () => {
     await watching.close();
   });
 
+  it('hears of changes whatever the options of the client are', async () => {
+    const { keys } = service(redis);
+    const { record } = await keys.create({ owner: 'a', scopes: [] });
+    for (const options of [
+      { enableOfflineQueue: false },
+      { commandTimeout: 500 },
+      { socketTimeout: 500 },
+      { enableReadyCheck: false },
+      { protocol: 2 as const },
+    ]) {
+      const watching = redisApiKeyStore(server.client(options));
+      const heard: unknown[] = [];
+      watching.subscribe?.((change) => heard.push(change));
+      await expect.poll(() => heard.length, { message: JSON.stringify(options) }).toBe(1);
+      await keys.revoke(record.id, { reason: 'lost' });
+      await expect.poll(() => heard).toEqual(['all', { id: record.id }]);
+      await watching.close();
+    }
+  });
+
+  it('says so when it may not listen, and replaces no key when it may not tell of it', async () => {
+    await redis.acl('SETUSER', 'mute', 'on', '>secret', '~*', '+@all', 'resetchannels');
+    const { keys } = service(redis);
+    const { key, record } = await keys.create({ owner: 'a', scopes: [] });
+    const mute = service(server.client({ username: 'mute', password: 'secret' }));
+    const { events, stop } = collect('store-error');
+    expect((await mute.keys.verify(key)).status).toBe('valid');
+    await expect
+      .poll(() => events)
+      .toContainEqual({
+        operation: 'subscribe',
+        error: expect.objectContaining({ message: expect.stringContaining('NOPERM') }),
+      });
+    stop();
+    await expect(mute.keys.rotate(record.id, { overlapSeconds: 60 })).rejects.toMatchObject({
+      code: 'ERR_STORE_FAILED',
+    });
+    await expect(
+      mute.keys.importHash({ owner: 'a', scopes: [], sha256: 'b'.repeat(64) }),
+    ).rejects.toMatchObject({ code: 'ERR_STORE_FAILED' });
+    // Nothing was half done: the key has no successor that nobody holds, and both may be tried again.
+    expect(await keys.get(record.id)).not.toHaveProperty('successorId');
+    await keys.rotate(record.id, { overlapSeconds: 60 });
+    await keys.importHash({ owner: 'a', scopes: [], sha256: 'b'.repeat(64) });
+    // A revocation stands, whoever hears of it.
+    await expect(mute.keys.revoke(record.id, { reason: 'lost' })).rejects.toMatchObject({
+      code: 'ERR_STORE_FAILED',
+    });
+    expect(await keys.get(record.id)).toHaveProperty('revokedReason', 'lost');
+    await mute.store.close();
+  });
+
   it('bounds a revocation that nobody hears of by the TTL of the cache', async () => {
     const ttlMs = 500;
     const { subscribe: _, ...deaf } = redisApiKeyStore(redis);
@@ -205,6 +306,19 @@ describe('one Redis', () => {
     expect(resurrected).toEqual([]);
   });
 
+  it('has written all that a rotation needs before the key is replaced: a successor made is a successor told', async () => {
+    const { keys, clock } = service(redis);
+    const { record } = await keys.create({ owner: 'a', scopes: [], expiresInDays: 80 });
+    const day = new Date(clock.ms + 40 * DAY_MS).toISOString().slice(0, 10);
+    await redis.set(`ak:e:${day}`, 'no index');
+    const rotating = () => keys.rotate(record.id, { overlapSeconds: 40 * 86_400 });
+    await expect(rotating()).rejects.toMatchObject({ code: 'ERR_STORE_FAILED' });
+    expect(await keys.get(record.id)).toEqual(record);
+    await redis.del(`ak:e:${day}`);
+    await rotating();
+    expect(await redis.zcard(`ak:e:${day}`)).toBe(1);
+  });
+
   it('rotates once when four connections try at the same time', async () => {
     const managers = Array.from({ length: 4 }, () => service(server.client()).keys);
     const [first] = managers as [(typeof managers)[number]];
@@ -222,35 +336,43 @@ describe('one Redis', () => {
     }
   });
 
-  it('being down means 503, not 401; what was verified a moment ago still passes; and all is well afterwards', async () => {
+  it('being down means 503, not 401; what was verified a moment ago passes while it is only silent; and all is well afterwards', async () => {
     const client = server.client();
+    const heard = await listeners();
     const { store, finds } = counted(redisApiKeyStore(client, { timeoutMs: 500 }));
-    const { keys, clock } = service(client, { store });
+    const { keys } = service(client, { store });
     const known = await keys.create({ owner: 'a', scopes: [] });
+    const lost = await keys.create({ owner: 'a', scopes: [] });
     const other = await keys.create({ owner: 'a', scopes: [] });
     const guard = apiKeyGuard(keys);
     const call = (key: string) => guard(guardRequest([['Authorization', `ApiKey ${key}`]]), {});
     expect((await call(known.key)).pass).toBe(true);
-    await keys.close();
-    expect((await keys.verify(known.key)).status).toBe('valid');
+    await expect.poll(listeners).toBeGreaterThan(heard);
+    for (const { key } of [known, lost]) expect((await call(key)).pass).toBe(true);
     const asked = finds();
-    await server.kill();
+    server.pause();
     expect((await call(known.key)).pass).toBe(true);
     expect(finds()).toBe(asked);
+    expect(await call(other.key)).toMatchObject({ pass: false, status: 503 });
+    expect((await call(known.key)).pass).toBe(true);
+    // A revocation that failed still empties this process's cache.
+    await expect(keys.revoke(lost.record.id, { reason: 'lost' })).rejects.toMatchObject({
+      name: 'StoreUnavailableError',
+    });
+    expect(await call(lost.key)).toMatchObject({ pass: false, status: 503 });
+    server.resume();
+    // A connection that ends empties the cache: revocations are not heard any more.
+    await server.kill();
+    await expect.poll(() => call(known.key)).toMatchObject({ pass: false, status: 503 });
     expect(await call(other.key)).toMatchObject({ pass: false, status: 503 });
     expect(await call('junk')).toMatchObject({ pass: false, status: 401 });
     await expect(keys.create({ owner: 'a', scopes: [] })).rejects.toMatchObject({
       name: 'StoreUnavailableError',
     });
-    await expect(keys.revoke(known.record.id, { reason: 'lost' })).rejects.toMatchObject({
-      name: 'StoreUnavailableError',
-    });
-    // A revocation that failed still empties this process's cache.
-    expect(await call(known.key)).toMatchObject({ pass: false, status: 503 });
     await server.restart();
     await expect.poll(async () => (await keys.verify(other.key)).status).toBe('valid');
-    clock.ms += 5000;
     expect((await call(known.key)).pass).toBe(true);
+    await keys.close();
   });
 });
 
@@ -288,6 +410,11 @@ describe('Redis Cluster', () => {
     await here.store.repairIndexes();
     expect((await here.keys.list({ owner: 'clustered' })).records).toHaveLength(12);
     await Promise.all([here.store.close(), there.store.close()]);
+    // Also for a client that knows no node yet.
+    for (const lazyConnect of [false, true])
+      expect(
+        await redisApiKeyStore(cluster.client({ lazyConnect })).repairIndexes(),
+      ).toBeGreaterThanOrEqual(12);
   });
 });
 

@@ -20,6 +20,24 @@ const EVENTS = [
   'store-error',
 ];
 
+it('a key given for an id reaches no store', async () => {
+  const { keys: issuing } = managed();
+  const { key } = await issuing.create({ owner: 'a', scopes: [] });
+  const asked: unknown[] = [];
+  const store = new Proxy(memoryApiKeyStore(), {
+    get: (target, name) =>
+      name === 'subscribe' ? undefined : (...args: unknown[]) => asked.push(name, args) && target,
+  });
+  const { keys } = managed({ store });
+  const notFound = { code: 'ERR_API_KEYS_NOT_FOUND', message: expect.not.stringContaining(key) };
+  expect(await keys.get(key)).toBeUndefined();
+  expect(await keys.trail(key)).toEqual([]);
+  await expect(keys.rotate(key, { overlapSeconds: 0 })).rejects.toMatchObject(notFound);
+  await expect(keys.revoke(key, { reason: 'lost' })).rejects.toMatchObject(notFound);
+  await expect(keys.revoke(undefined as never, { reason: 'lost' })).rejects.toMatchObject(notFound);
+  expect(asked).toEqual([]);
+});
+
 describe('the secret of a key', () => {
   it('is in no record, event, answer, error, inspection or JSON', async () => {
     const seen: unknown[] = [];

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { checksum } from '../src/checksum.ts';
 import { managed, PEPPER_1, PEPPER_2 } from './fixtures.ts';
 
 /** The median of a verification's cost for each text, measured in turns. */
@@ -47,5 +48,22 @@ describe('timing', () => {
       expect(other / reference).toBeGreaterThan(0.75);
       expect(other / reference).toBeLessThan(1.4);
     }
+  });
+
+  it('of a wrong secret for a cached id is that of an unknown id', async () => {
+    const { keys } = managed();
+    const known = (await keys.create({ owner: 'a', scopes: [] })).key;
+    const unknown = (await managed().keys.create({ owner: 'a', scopes: [] })).key;
+    const body = known.slice(8, 24) + unknown.slice(24, 56);
+    const wrong = `sk-live-${body}${checksum(body)}`;
+    expect((await keys.verify(known)).status).toBe('valid');
+    for (const text of [unknown, wrong]) expect((await keys.verify(text)).status).toBe('unknown');
+    const [reference = Number.NaN, other = Number.NaN] = await medians(keys.verify, [
+      unknown,
+      wrong,
+    ]);
+    // Hashing what was presented once more, to compare it with what is cached, would make this 1.4.
+    expect(other / reference).toBeLessThan(1.25);
+    expect(other / reference).toBeGreaterThan(0.75);
   });
 });

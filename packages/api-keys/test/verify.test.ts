@@ -121,6 +121,11 @@ describe('verify', () => {
       'projects/42/../43/x',
       'teams/7/8/logs',
       'teams//logs',
+      // As URL parsers read them (WHATWG URL, "double-dot URL path segment").
+      'projects/42/%2e%2E/43/x',
+      'projects/42/.%2e/43/x',
+      'projects/42/%2e/x',
+      'projects/42/..\\..\\43',
     ]) {
       expect(await status(other)).toBe('insufficient_scope');
     }
@@ -156,6 +161,7 @@ describe('verify', () => {
       '10.1',
       '::ffff:010.1.2.3',
       '::ffff:0x0a.1.2.3',
+      '::10.1.2.3', // IPv4-compatible, deprecated (RFC 4291 §2.5.5.1): another address than 10.1.2.3
       'junk',
     ]) {
       expect(await status(denied)).toBe('ip_denied');

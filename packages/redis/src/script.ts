@@ -37,6 +37,15 @@ export type Script<Args extends readonly ScriptArgument[], Reply> = (
   options?: CallOptions,
 ) => Promise<Reply>;
 
+const scriptOptions: Readonly<Record<keyof ScriptOptions, true>> = {
+  keys: true,
+  prelude: true,
+  argsPerCall: true,
+  replies: true,
+  timeoutMs: true,
+};
+const callOptions: Readonly<Record<keyof CallOptions, true>> = { timeoutMs: true };
+
 /**
  * Makes a Lua script callable.
  *
@@ -51,6 +60,8 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
   lua: string,
   options: ScriptOptions,
 ): Script<Args, Reply> {
+  if (typeof lua !== 'string') throw new TypeError('lua: expected the text of a script');
+  assertKnown(options, scriptOptions);
   const {
     keys: keyCount,
     prelude = '',
@@ -62,6 +73,9 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
     throw new TypeError('keys: expected the number of keys of a call, at least 1');
   if (argsPerCall !== undefined && (!Number.isInteger(argsPerCall) || argsPerCall < 0))
     throw new TypeError('argsPerCall: expected the number of arguments of a call');
+  if (replies !== 'text' && replies !== 'bytes')
+    throw new TypeError("replies: expected 'text' or 'bytes'");
+  if (typeof prelude !== 'string') throw new TypeError('prelude: expected the text of a script');
   assertTimeout(usualTimeoutMs);
   const compiled =
     argsPerCall === undefined
@@ -70,6 +84,7 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
 
   return (client, keys, args, call) => {
     try {
+      if (call) assertKnown(call, callOptions);
       const timeoutMs = call?.timeoutMs ?? usualTimeoutMs;
       if (timeoutMs !== usualTimeoutMs) assertTimeout(timeoutMs);
       if (keys.length !== keyCount)
@@ -81,4 +96,10 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
       return Promise.reject(error);
     }
   };
+}
+
+/** A misspelt option would leave a call without the deadline that it was to have. */
+function assertKnown(options: object, names: object): void {
+  for (const name of Object.keys(options))
+    if (!Object.hasOwn(names, name)) throw new TypeError(`${name}: there is no such option`);
 }

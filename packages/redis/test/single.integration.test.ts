@@ -241,6 +241,10 @@ describe('misuse', () => {
     ['timeoutMs', () => script('', { keys: 1, timeoutMs: 0 })],
     ['timeoutMs', () => script('', { keys: 1, timeoutMs: Number.NaN })],
     ['timeoutMs', () => script('', { keys: 1, timeoutMs: 2 ** 31 })],
+    ['timeout', () => script('', { keys: 1, timeout: 50 } as never)],
+    ['replies', () => script('', { keys: 1, replies: 'buffer' as never })],
+    ['prelude', () => script('', { keys: 1, prelude: 5 as never })],
+    ['lua', () => script(undefined as never, { keys: 1 })],
   ])('names the option %s', (option, misuse) => {
     expect(misuse).toThrow(TypeError);
     expect(misuse).toThrow(new RegExp(`^${option}: `));
@@ -250,6 +254,9 @@ describe('misuse', () => {
     await expect(increment(redis, [], [1])).rejects.toThrow(/^keys: expected 1, got 0/);
     await expect(increment(redis, ['k'], [Number.NaN])).rejects.toThrow(/^args: /);
     await expect(increment(redis, ['k'], [1], { timeoutMs: -1 })).rejects.toThrow(/^timeoutMs: /);
+    await expect(increment(redis, ['k'], [1], { timeout: 50 } as never)).rejects.toThrow(
+      /^timeout: there is no such option/,
+    );
     for (const client of [undefined, {}, { duplicate: () => undefined }])
       await expect(increment(client as never, ['k'], [1])).rejects.toThrow(/^client: /);
     await expect(redis.exists('k')).resolves.toBe(0);
