@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { AuditEntry } from './audit.ts';
 import { background } from './background.ts';
 import { type KeyCacheOptions, keyCache } from './cache.ts';
@@ -16,7 +17,7 @@ import {
 import { type CreatedKey, keyIssuer, type RotateOptions, refused } from './issuer.ts';
 import { isId, type KeyFormatOptions, keyFormat } from './key-format.ts';
 import type { ImportHash, Legacy } from './legacy.ts';
-import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 import { type Pepper, pepperRing } from './pepper.ts';
 import type { KeyRecord } from './record.ts';
 import { type ApiKeyStore, type Page, type PageRequest, pageLimit } from './store.ts';

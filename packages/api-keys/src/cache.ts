@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
-import { assertCount, assertKnown, type OptionNames } from './options.ts';
+import { assertKnown, type OptionNames } from '@countersign/options';
+import { assertCount } from './options.ts';
 import type { KeyRecord } from './record.ts';
 
 /** The cache of keys that were verified a moment ago. */

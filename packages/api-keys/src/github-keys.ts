@@ -1,6 +1,7 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { ApiKeysError } from './errors.ts';
-import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 
 /** Finds the public key that a report says it is signed with. */
 export type ReportKeys = (identifier: string) => Promise<KeyObject | undefined>;

@@ -1,9 +1,10 @@
 import type { Guard, GuardRequest, HeaderEntry, Reply } from '@countersign/guard';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { ApiKeys } from './api-keys.ts';
 import { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
 import type { LeakReceiver } from './leak-receiver.ts';
-import { assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertFunction } from './options.ts';
 import type { KeyRecord } from './record.ts';
 import { isGrantableScope } from './scope.ts';
 import type { VerifyResult } from './verify.ts';

@@ -1,7 +1,7 @@
+import { type OptionNames, unknownOption } from '@countersign/options';
 import { ApiKeysError } from './errors.ts';
 import { isAddressRange } from './ip-allowlist.ts';
 import { ID_LENGTH } from './key-format.ts';
-import { type OptionNames, unknownOption } from './options.ts';
 import type { KeyRateLimit, KeyRecord } from './record.ts';
 import { isResourcePattern } from './resource.ts';
 import { isGrantableScope } from './scope.ts';

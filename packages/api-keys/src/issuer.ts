@@ -1,3 +1,4 @@
+import type { OptionNames } from '@countersign/options';
 import type { AuditEntry } from './audit.ts';
 import { ApiKeysError, type ApiKeysErrorCode } from './errors.ts';
 import { publish } from './events.ts';
@@ -13,7 +14,6 @@ import {
 } from './issue.ts';
 import { ID_LENGTH, isId, type KeyFormat, newId, newSecret } from './key-format.ts';
 import { type ImportHash, importedDigest, legacyId } from './legacy.ts';
-import type { OptionNames } from './options.ts';
 import type { PepperRing } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
 import { type ApiKeyStore, type Rotation, rotationRefusal } from './store.ts';

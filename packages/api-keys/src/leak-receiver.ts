@@ -1,9 +1,10 @@
 import { hash, verify } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { ApiKeys } from './api-keys.ts';
 import { ApiKeysError } from './errors.ts';
 import { publish } from './events.ts';
 import { githubKeys, type ReportKeys } from './github-keys.ts';
-import { assertCount, assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertCount, assertFunction } from './options.ts';
 import type { KeyRecord } from './record.ts';
 
 export interface LeakReceiverOptions {

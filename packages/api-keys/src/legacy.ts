@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { base62OfDigest } from './base62.ts';
 import { ApiKeysError } from './errors.ts';
 import type { CreateKey } from './issue.ts';
 import { ID_LENGTH } from './key-format.ts';
-import { assertKnown, type OptionNames } from './options.ts';
 
 const KNOWN: OptionNames<LegacyClaim> = { hashed: true, lookup: true };
 const HEX = /^[0-9a-f]{64}$/i;

@@ -1,6 +1,7 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { AuditEntry } from './audit.ts';
 import { ApiKeysError } from './errors.ts';
-import { assertCount, assertKnown, type OptionNames } from './options.ts';
+import { assertCount } from './options.ts';
 import { amend, type KeyRecord, type StoredKey } from './record.ts';
 import type { ApiKeyStore, ChangeListener, Page, PageRequest } from './store.ts';
 import { pageLimit, rotationRefusal } from './store.ts';

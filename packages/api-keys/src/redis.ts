@@ -1,9 +1,10 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, withDeadline } from '@countersign/redis';
 import type { Redis } from 'ioredis';
 import type { AuditEntry } from './audit.ts';
 import { ApiKeysError } from './errors.ts';
 import { LINEAGE_LENGTH, lineage } from './key-format.ts';
-import { assertCount, assertFunction, assertKnown, type OptionNames } from './options.ts';
+import { assertCount, assertFunction } from './options.ts';
 import type { KeyRecord } from './record.ts';
 import { redisChanges } from './redis-changes.ts';
 import { fromFields, toFields } from './redis-record.ts';

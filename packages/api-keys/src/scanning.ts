@@ -1,5 +1,5 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { BODY_LENGTH, type KeyFormatOptions, keyHead } from './key-format.ts';
-import { assertKnown, type OptionNames } from './options.ts';
 
 const KNOWN: OptionNames<KeyFormatOptions> = {
   prefix: true,

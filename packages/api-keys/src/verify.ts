@@ -1,10 +1,10 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { Background } from './background.ts';
 import { fingerprintOf, type KeyCache } from './cache.ts';
 import { publish } from './events.ts';
 import { allowsAddress } from './ip-allowlist.ts';
 import { detached, type KeyFormat, type Misread } from './key-format.ts';
 import { type Legacy, type LegacyClaim, legacyClaim } from './legacy.ts';
-import { assertKnown, type OptionNames } from './options.ts';
 import { type PepperRing, sameDigest, sha256 } from './pepper.ts';
 import type { KeyRecord, StoredKey } from './record.ts';
 import { matchesResource } from './resource.ts';

@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import {
   AuthorizationResponseError,
   clockSkew,
@@ -15,7 +16,6 @@ import { OAuthError } from './errors.ts';
 import { reporting } from './events.ts';
 import { assertParameters, boundToken, type ExtraParameters, form, obtained } from './grant.ts';
 import { type ConfiguredClient, clientFor, type OAuthClient } from './oauth-client.ts';
-import { assertKnown, type OptionNames } from './options.ts';
 import { token } from './shared-token.ts';
 import { variantOf } from './token-cache.ts';
 

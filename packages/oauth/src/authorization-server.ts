@@ -1,9 +1,9 @@
+import type { OptionNames } from '@countersign/options';
 import { allowInsecureRequests, discovery, None, type ServerMetadata } from 'openid-client';
 import { answerTo } from './answer.ts';
 import { assertClosed, breakerOf } from './breaker.ts';
 import { OAuthError } from './errors.ts';
 import { parseJsonObject } from './json.ts';
-import type { OptionNames } from './options.ts';
 import { remainingMs } from './remaining.ts';
 import type { Transport } from './transport.ts';
 

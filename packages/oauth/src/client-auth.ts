@@ -1,11 +1,11 @@
 import { createHash, randomUUID, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { assertKnown } from '@countersign/options';
 import { SignJWT } from 'jose';
 import type { ClientAuth as Authenticate } from 'oauth4webapi';
 import { ClientSecretBasic, ClientSecretPost } from 'openid-client';
 import { publicJwk, thumbprint } from './dpop.ts';
 import { OAuthError } from './errors.ts';
-import { assertKnown } from './options.ts';
 import { importPrivateKey, type PrivateKeyInput, signatureAlgorithm } from './private-key.ts';
 
 /** How a client proves to the authorization server who it is. Made by the functions of this file. */

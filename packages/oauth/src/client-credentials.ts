@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import type { DpopOption } from './dpop.ts';
 import {
   canonicalParameters,
@@ -8,7 +9,7 @@ import {
   tokenGrant,
 } from './grant.ts';
 import { type ClientOptions, clientOptions, oauthClient } from './oauth-client.ts';
-import { assertKnown, assertText, type OptionNames } from './options.ts';
+import { assertText } from './options.ts';
 import { cacheKey, renewShared } from './shared-token.ts';
 import type { TokenSource } from './source.ts';
 import { assertStore, type TokenStore } from './store.ts';

@@ -6,8 +6,8 @@ import {
   type KeyObject,
   randomUUID,
 } from 'node:crypto';
+import { assertKnown } from '@countersign/options';
 import { SignJWT } from 'jose';
-import { assertKnown } from './options.ts';
 import { importPrivateKey, type PrivateKeyInput, signatureAlgorithm } from './private-key.ts';
 
 /** The request a proof is for (RFC 9449 §4.2). */

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { type Duplex, Stream } from 'node:stream';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { type RetryBudget, retryBudget } from '@countersign/retry';
 import type { Dispatcher } from 'undici';
 import type { AccessToken } from './access-token.ts';
@@ -7,7 +8,6 @@ import { parseChallenges } from './challenge.ts';
 import { OAuthError } from './errors.ts';
 import { type ResourceRetryEvent, retries } from './events.ts';
 import { hasHeader, headerList } from './headers.ts';
-import { assertKnown, type OptionNames } from './options.ts';
 import { RelayController } from './relay-controller.ts';
 import type { TokenRequest, TokenSource } from './source.ts';
 import { variantOf } from './token-cache.ts';

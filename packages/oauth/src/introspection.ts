@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { tokenIntrospection } from 'openid-client';
 import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
 import { reporting } from './events.ts';
 import { parseJsonObject } from './json.ts';
 import { type ClientOptions, clientOptions, oauthClient } from './oauth-client.ts';
-import { assertKnown, assertText, type OptionNames } from './options.ts';
+import { assertText } from './options.ts';
 import { remainingMs } from './remaining.ts';
 
 export interface IntrospectorOptions extends ClientOptions {

@@ -1,5 +1,6 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { bound } from './bound.ts';
-import { assertClock, assertKnown, type OptionNames } from './options.ts';
+import { assertClock } from './options.ts';
 import type { TokenStore } from './store.ts';
 
 interface Entry {

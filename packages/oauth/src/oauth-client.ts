@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import {
   type Deadline,
   deadline,
@@ -26,7 +27,7 @@ import { type DpopKey, type DpopOption, dpopKey } from './dpop.ts';
 import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { requests, retries } from './events.ts';
 import { inTime } from './in-time.ts';
-import { assertClock, assertKnown, type OptionNames } from './options.ts';
+import { assertClock } from './options.ts';
 import { refusal } from './refusal.ts';
 import { type TransportOptions, transport, transportOptions } from './transport.ts';
 

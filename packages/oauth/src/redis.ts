@@ -1,9 +1,9 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { assertRedisClient, type RedisClient, script } from '@countersign/redis';
 import { createSeal, type Seal, SealError, type SealKeySource } from '@countersign/seal';
 import { bound } from './bound.ts';
 import { OAuthError } from './errors.ts';
 import { inTime } from './in-time.ts';
-import { assertKnown, type OptionNames } from './options.ts';
 import type { Claim, TokenStore } from './store.ts';
 
 export interface RedisTokenStoreOptions {

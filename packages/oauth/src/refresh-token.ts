@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { type SourceOptions, seconds, sourceOptions } from './client-credentials.ts';
 import { canonicalParameters, checkParameters } from './grant.ts';
 import { oauthClient } from './oauth-client.ts';
-import { assertKnown, assertText, type OptionNames } from './options.ts';
+import { assertText } from './options.ts';
 import { rotation } from './rotation.ts';
 import { cacheKey } from './shared-token.ts';
 import type { TokenSource } from './source.ts';

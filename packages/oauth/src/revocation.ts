@@ -1,8 +1,8 @@
+import { assertKnown } from '@countersign/options';
 import { tokenRevocation } from 'openid-client';
 import { AccessToken } from './access-token.ts';
 import { reporting } from './events.ts';
 import { type ConfiguredClient, clientFor } from './oauth-client.ts';
-import { assertKnown } from './options.ts';
 
 export interface RevocationOptions {
   /** What the token is, if that helps the server find it. */

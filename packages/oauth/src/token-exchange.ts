@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { type SourceOptions, seconds, sourceOptions } from './client-credentials.ts';
 import { OAuthError } from './errors.ts';
 import { canonicalParameters, checkParameters, form, obtained, tokenGrant } from './grant.ts';
 import { oauthClient } from './oauth-client.ts';
-import { assertKnown, assertText, type OptionNames } from './options.ts';
+import { assertText } from './options.ts';
 import { cacheKey, renewShared } from './shared-token.ts';
 import type { TokenSource } from './source.ts';
 import { assertStore, type TokenStore } from './store.ts';

@@ -1,9 +1,9 @@
+import type { OptionNames } from '@countersign/options';
 import { Agent, DecoratorHandler, type Dispatcher, request } from 'undici';
 import { bound } from './bound.ts';
 import type { TlsCredential } from './client-auth.ts';
 import { OAuthError, type OAuthErrorCode } from './errors.ts';
 import { inTime } from './in-time.ts';
-import type { OptionNames } from './options.ts';
 
 /** How requests to the authorization server travel. */
 export interface TransportOptions {

@@ -1,1 +1,1 @@
-export { assertKnown, type OptionNames } from './option-names.ts';
+export { assertKnown, type OptionNames, unknownOption } from './option-names.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, expectTypeOf, test } from 'vitest';
-import { assertKnown, type OptionNames } from '../src/index.ts';
+import { assertKnown, type OptionNames, unknownOption } from '../src/index.ts';
 
 interface Options {
   readonly timeoutMs?: number;
@@ -36,6 +36,11 @@ describe('assertKnown', () => {
     }
     expect(() => assertKnown(new Inherited(), names)).not.toThrow();
   });
+});
+
+test('an option that there is not can be named without an error', () => {
+  expect(unknownOption({ prefix: 'a', timeout: 5 }, names)).toBe('timeout');
+  expect(unknownOption({ prefix: 'a' }, names)).toBeUndefined();
 });
 
 test('the compiler finds a name that is missing, and one that there is not', () => {

@@ -1,3 +1,4 @@
+import { assertKnown, type OptionNames } from '@countersign/options';
 import { inputOf, type ScriptArgument } from './call.ts';
 import { assertTimeout } from './deadline.ts';
 import { dispatcherOf } from './dispatcher.ts';
@@ -37,14 +38,14 @@ export type Script<Args extends readonly ScriptArgument[], Reply> = (
   options?: CallOptions,
 ) => Promise<Reply>;
 
-const scriptOptions: Readonly<Record<keyof ScriptOptions, true>> = {
+const scriptOptions: OptionNames<ScriptOptions> = {
   keys: true,
   prelude: true,
   argsPerCall: true,
   replies: true,
   timeoutMs: true,
 };
-const callOptions: Readonly<Record<keyof CallOptions, true>> = { timeoutMs: true };
+const callOptions: OptionNames<CallOptions> = { timeoutMs: true };
 
 /**
  * Makes a Lua script callable.
@@ -96,10 +97,4 @@ export function script<Args extends readonly ScriptArgument[], Reply>(
       return Promise.reject(error);
     }
   };
-}
-
-/** A misspelt option would leave a call without the deadline that it was to have. */
-function assertKnown(options: object, names: object): void {
-  for (const name of Object.keys(options))
-    if (!Object.hasOwn(names, name)) throw new TypeError(`${name}: there is no such option`);
 }
