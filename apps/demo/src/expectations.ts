@@ -16,8 +16,13 @@ export interface Notes {
   readonly expectations: readonly Expectation[];
 }
 
+/** Who else is told of a step or an outcome as it happens. */
+export type Witness = (
+  seen: { readonly step: string } | { readonly expectation: Expectation },
+) => void;
+
 /** A record that prints each step and each outcome as it happens. */
-export function record(print: (line: string) => void): Notes {
+export function record(print: (line: string) => void, tell: Witness = () => undefined): Notes {
   const expectations: Expectation[] = [];
   let step = '';
   return {
@@ -25,10 +30,13 @@ export function record(print: (line: string) => void): Notes {
     step(title) {
       step = title;
       print(`\n${title}`);
+      tell({ step });
     },
     expect(what, actual, expected) {
       const held = isDeepStrictEqual(actual, expected);
-      expectations.push({ step, what, expected, actual, held });
+      const expectation = { step, what, expected, actual, held };
+      expectations.push(expectation);
+      tell({ expectation });
       const outcome = held ? show(actual) : `${show(actual)}, expected ${show(expected)}`;
       print(`  ${held ? '✓' : '✗'} ${what}: ${outcome}`);
     },

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { type Happening, watch } from './happenings.ts';
 
 /** What a service process offers to the process that started it. */
 export interface Service {
@@ -14,6 +15,8 @@ export interface Service {
 export interface Running {
   readonly url: string;
   readonly pid: number;
+  /** Resolves to how it ended, such as `ended (SIGKILL)`. */
+  readonly ended: Promise<string>;
   /** Rejects when the service cannot answer, because it has ended for instance. */
   ask<Answer>(question: string, argument?: unknown): Promise<Answer>;
   stop(): Promise<void>;
@@ -21,12 +24,18 @@ export interface Running {
 
 type Request = { id: number; question: string; argument: unknown };
 type Response = { id: number; answer?: unknown; error?: string };
+type Report = { happening: Happening };
 
 /**
  * Starts a service file as a process of its own. Configuration goes over the IPC channel and not through the environment,
  * because it holds private keys.
+ * @param seen - told what the packages say in it; default nobody listens, and they say nothing.
  */
-export async function launch(service: string, configuration: unknown): Promise<Running> {
+export async function launch(
+  service: string,
+  configuration: unknown,
+  seen?: (happening: Happening) => void,
+): Promise<Running> {
   const file = fileURLToPath(new URL(`./services/${service}.ts`, import.meta.url));
   const child = fork(file, { serialization: 'advanced' });
   const waiting = new Map<number, (response: Response) => void>();
@@ -38,11 +47,17 @@ export async function launch(service: string, configuration: unknown): Promise<R
     waiting.get(response.id)?.(response);
     waiting.delete(response.id);
   };
-  child.on('message', settle);
-  child.on('exit', (code, signal) => {
-    ending = `ended (${signal ?? code})`;
-    if (!stopping) console.error(`${service} ${ending}`);
-    for (const id of waiting.keys()) settle({ id, error: ending });
+  child.on('message', (message: Response | Report) => {
+    if ('happening' in message) seen?.(message.happening);
+    else settle(message);
+  });
+  const ended = new Promise<string>((resolve) => {
+    child.on('exit', (code, signal) => {
+      ending = `ended (${signal ?? code})`;
+      if (!stopping) console.error(`${service} ${ending}`);
+      for (const id of waiting.keys()) settle({ id, error: ending });
+      resolve(ending);
+    });
   });
 
   const ask = <Answer>(question: string, argument?: unknown): Promise<Answer> => {
@@ -62,8 +77,9 @@ export async function launch(service: string, configuration: unknown): Promise<R
     await end(child);
   };
   try {
+    if (seen) await ask('watch');
     const url = await ask<string>('start', configuration);
-    return { url, pid: child.pid as number, ask, stop };
+    return { url, pid: child.pid as number, ended, ask, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -76,6 +92,10 @@ export function serve<Configuration>(
 ): void {
   let service: Service | undefined;
   const answer = async ({ question, argument }: Request): Promise<unknown> => {
+    if (question === 'watch') {
+      watch((happening) => process.send?.({ happening } satisfies Report));
+      return undefined;
+    }
     if (question === 'start') {
       service = await start(argument as Configuration);
       return service.url;

@@ -10,7 +10,7 @@ import type { MerchantView } from './services/merchant.ts';
 import { otherAudience, paymentsAudience, type System } from './system.ts';
 
 /** What checkout answers to an order. */
-interface OrderAnswer {
+export interface OrderAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly payment: { readonly id: string; readonly amount: number };

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { generateSecret } from '@countersign/webhooks';
+import type { Happening } from './happenings.ts';
 import { launch, type Running } from './process.ts';
 import type { AuthorizationConfiguration, RegisteredClient } from './services/authorization.ts';
 import type { CheckoutConfiguration } from './services/checkout.ts';
@@ -28,11 +29,21 @@ export const otherAudience = 'https://reports.example.com';
 const merchantFailures = 2;
 const gatewayLosses = 1;
 
-/** Starts the system: with a Redis, two instances of the payment service share it. */
-export async function startSystem(redisUrl: string | undefined): Promise<System> {
+/**
+ * Starts the system: with a Redis, two instances of the payment service share it.
+ * @param seen - told what the packages say in each service; default nobody listens.
+ */
+export async function startSystem(
+  redisUrl: string | undefined,
+  seen?: (service: string, happening: Happening) => void,
+): Promise<System> {
   const launched: Promise<Running>[] = [];
   const start = <C>(service: string, configuration: C): Promise<Running> => {
-    const process = launch(service, configuration);
+    const process = launch(
+      service,
+      configuration,
+      seen && ((happening) => seen(service, happening)),
+    );
     launched.push(process);
     return process;
   };

@@ -42,6 +42,10 @@ test('goes on serving until it is told to end, however often it is told', {
   const pids = [...said.matchAll(/\(process (\d+)\)/g)].map(([, pid]) => Number(pid));
   expect(pids).toHaveLength(5);
 
+  const seen = await sightsOf(/Watch it: +(\S+)/.exec(said)?.[1] as string);
+  expect(seen).toContain('"held":true');
+  expect(seen).not.toContain('"held":false');
+
   // As a terminal does, and then the process that started it.
   child.kill('SIGINT');
   child.kill('SIGINT');
@@ -55,6 +59,22 @@ test('an option that there is not is named, and nothing is started', async () =>
   expect(output()).toContain("'--onec'");
   expect(output()).not.toContain('Starting');
 });
+
+/** Those that have something to say when all goes well, or when an attacker is refused. */
+const talking = 'api-keys client egress hardening idempotency jwt oauth rate-limit webhooks'.split(
+  ' ',
+);
+
+/** What the page is told, until every package has said something. */
+async function sightsOf(url: string): Promise<string> {
+  const { body } = await fetch(new URL('/sights', url));
+  let text = '';
+  for await (const piece of body ?? []) {
+    text += Buffer.from(piece).toString();
+    if (talking.every((name) => text.includes(`"countersign:${name}:`))) break;
+  }
+  return text;
+}
 
 function isThere(pid: number): boolean {
   try {

@@ -1,11 +1,10 @@
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { delimiter, join } from 'node:path';
 import { chain, type Guard } from '@countersign/guard';
 import { node } from '@countersign/guard/node';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { launchBrowser } from '@countersign/testkit/browser';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type CorsGuardOptions, cors, securityHeaders } from '../src/guard.ts';
 import type { SecurityHeadersOptions } from '../src/index.ts';
@@ -15,8 +14,7 @@ let browser: Browser;
 const closing: (() => Promise<unknown>)[] = [];
 
 beforeAll(async () => {
-  // As root, in a container, there is no sandbox to have; what is opened are pages of our own.
-  browser = await chromium.launch({ executablePath: chromiumPath(), args: ['--no-sandbox'] });
+  browser = await launchBrowser();
 }, 120_000);
 
 afterEach(async () => {
@@ -25,19 +23,6 @@ afterEach(async () => {
 });
 
 afterAll(() => browser?.close());
-
-function chromiumPath(): string {
-  const names = ['chromium', 'chromium-browser', 'google-chrome'];
-  const found = (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .flatMap((folder) => names.map((name) => join(folder, name)))
-    .find((path) => existsSync(path));
-  const usual = '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome';
-  if (found === undefined && !existsSync(usual)) {
-    throw new Error('these tests need Chromium on PATH: install the package "chromium"');
-  }
-  return found ?? usual;
-}
 
 /** Two hosts that are one machine, and to a browser two sites. */
 async function serve(host: 'localhost' | '127.0.0.1', listener: RequestListener): Promise<string> {
