@@ -69,7 +69,7 @@ test('a call whose own keys are parted waits until they are together again', asy
   await both(cluster, [a, b], []);
   const migration = await servers.migration(calculateSlot(a), spare);
   await migration.move(a);
-  await expect(both(cluster, [a, b], [], { timeoutMs: 100 })).rejects.toMatchObject({
+  await expect(both(cluster, [a, b], [], { timeoutMs: 2000 })).rejects.toMatchObject({
     code: 'ERR_STORE_UNAVAILABLE',
     outcome: 'not-run',
     message: /TRYAGAIN/,
@@ -157,7 +157,8 @@ test('redirections name nodes by their own addresses, which the NAT map translat
     // The map does not know the node; its connection is kept all the same while it is used.
     await new Promise<void>((resolve) => behind.refreshSlotsCache(() => resolve()));
   }
-  expect(toSpare.accepted - connectionsBefore).toBe(1);
+  // Not one for each call. ioredis may read the map from this node as well, through a connection of its own.
+  expect(toSpare.accepted - connectionsBefore).toBeLessThan(5);
   await migration.finish();
   await expect(increment(behind, [key], [1])).resolves.toBe(7);
   behind.disconnect();
