@@ -5,6 +5,9 @@ import { type Address, Lane, type LaneObserver } from './lane.ts';
 /** A client of ioredis: single node, Sentinel or Cluster. */
 export type RedisClient = Redis | Cluster;
 
+/** A connection to a node that is in no map is kept until nobody has needed it for so long, or up to twice that. */
+const disuseMs = 5000;
+
 /** Which server runs what. */
 export interface Topology {
   slotOf(key: string): number;
@@ -63,10 +66,14 @@ export function clusterTopology(cluster: Cluster, observer: LaneObserver): Topol
     lanes.set(name, lane);
     return lane;
   };
+  let lookedAt = performance.now();
   const forgetGoneNodes = (): void => {
+    // Maps may come one right after the other, and nobody had the time to need anything between them.
+    const isTime = performance.now() - lookedAt >= disuseMs;
+    if (isTime) lookedAt = performance.now();
     const present = new Set(cluster.nodes('all').map(({ options }) => nameOf(options)));
     for (const [name, lane] of lanes) {
-      if (!lane.closed && (present.has(name) || !lane.disused())) continue;
+      if (!lane.closed && (present.has(name) || !isTime || !lane.disused())) continue;
       lanes.delete(name);
       lane.close();
     }
