@@ -2,7 +2,7 @@ import type { Guard, GuardRequest, Outcome, Pass, Reply, Verdict } from '@counte
 import { assertKnown, type OptionNames } from '@countersign/options';
 import { addressKey } from './address.ts';
 import { chargedCost, type Decision } from './decision.ts';
-import { assertHeadersOptions, type RateLimitHeadersOptions, rateLimitHeaders } from './headers.ts';
+import { assertHeadersOptions, headerLines, type RateLimitHeadersOptions } from './headers.ts';
 import { assertFunction, assertInteger, assertName } from './options.ts';
 import { largestLimit } from './policy.ts';
 import type { RateLimiter } from './rate-limiter.ts';
@@ -46,13 +46,13 @@ export function rateLimitGuard<Name extends string, In = object>(
   options: RateLimitGuardOptions<Name, In> = {},
 ): Guard<Decision | undefined, In> {
   assertKnown(options, known);
-  const { policy, key = byAddress, cost = 1 } = options;
+  const { policy, key = byAddress, cost = 1, headers = {} } = options;
   if (typeof limiter?.check !== 'function') throw new TypeError('limiter: expected a RateLimiter');
   if (policy !== undefined && typeof policy !== 'function') assertName('policy', policy);
   assertFunction('key', key);
   assertFunction('actualCost', options.actualCost);
   if (typeof cost !== 'function') assertInteger('cost', cost, largestLimit);
-  assertHeadersOptions(options.headers ?? {}, 'headers.');
+  assertHeadersOptions(headers, 'headers.');
   return (request, context) => {
     const subject = key(request, context);
     if (subject === undefined) return { pass: true, context: undefined };
@@ -64,7 +64,7 @@ export function rateLimitGuard<Name extends string, In = object>(
     const verdictOf = (decision: Decision): Verdict<Decision> =>
       decision.allowed
         ? pass(limiter, subject, asked, decision, options)
-        : refuse(decision, options.headers);
+        : refuse(decision, headers);
     return limiter.sync
       ? verdictOf(limiter.checkSync(subject, asked))
       : limiter.check(subject, asked).then(verdictOf);
@@ -80,12 +80,12 @@ function pass<Name extends string, In>(
   subject: string,
   asked: { readonly policy?: Name; readonly cost: number },
   decision: Decision,
-  { actualCost, headers }: RateLimitGuardOptions<Name, In>,
+  { actualCost, headers = {} }: RateLimitGuardOptions<Name, In>,
 ): Pass<Decision> {
   const passed: Pass<Decision> = {
     pass: true,
     context: decision,
-    headers: rateLimitHeaders(decision, headers),
+    headers: headerLines(decision, headers),
   };
   if (!actualCost && decision.slot === 0) return passed;
   const settleCost = async ({ status, body }: Outcome): Promise<void> => {
@@ -105,12 +105,12 @@ function pass<Name extends string, In>(
   };
 }
 
-function refuse(decision: Decision, options: RateLimitHeadersOptions | undefined): Reply {
+function refuse(decision: Decision, options: RateLimitHeadersOptions): Reply {
   const problem = problemOf(decision);
   return {
     pass: false,
     status: problem.status,
-    headers: [['content-type', 'application/problem+json'], ...rateLimitHeaders(decision, options)],
+    headers: [['content-type', 'application/problem+json'], ...headerLines(decision, options)],
     body: JSON.stringify(problem),
   };
 }

@@ -19,7 +19,7 @@ export interface RateLimitHeadersOptions {
   readonly now?: () => number;
 }
 
-const known: OptionNames<RateLimitHeadersOptions> = { style: true, draft: true, now: true };
+const optionNames: OptionNames<RateLimitHeadersOptions> = { style: true, draft: true, now: true };
 
 /**
  * The header fields that tell a client where it stands. Adds `Retry-After` (RFC 9110 §10.2.3) when it was refused and waiting
@@ -30,7 +30,14 @@ export function rateLimitHeaders(
   options: RateLimitHeadersOptions = {},
 ): HeaderLine[] {
   assertHeadersOptions(options);
-  const { style = 'both', now = Date.now } = options;
+  return headerLines(decision, options);
+}
+
+/** The same, with options that were found good before. */
+export function headerLines(
+  decision: Decision,
+  { style = 'both', now = Date.now }: RateLimitHeadersOptions,
+): HeaderLine[] {
   const lines: HeaderLine[] = [];
   const known = decision.policies.length > 0;
   if (known && style !== 'ietf') {
@@ -54,7 +61,7 @@ export function rateLimitHeaders(
 
 /** @throws TypeError naming the option that makes no sense. */
 export function assertHeadersOptions(options: RateLimitHeadersOptions, prefix = ''): void {
-  assertKnown(options, known, prefix);
+  assertKnown(options, optionNames, prefix);
   const { style = 'both', draft = 10, now } = options;
   if (style !== 'both' && style !== 'ietf' && style !== 'legacy')
     throw new TypeError(`${prefix}style: expected 'legacy', 'ietf' or 'both'`);
