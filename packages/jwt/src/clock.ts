@@ -25,8 +25,12 @@ export interface ClockOptions {
 /** What `now` says. @throws JwtError `ERR_JWT_CLOCK` when that is no time: whatever is compared with it comes out false. */
 export function timeOf(now: () => number): number {
   const nowMs = now();
-  if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+  if (!Number.isFinite(nowMs)) throw noTime();
   return nowMs;
+}
+
+export function noTime(): JwtError {
+  return new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
 }
 
 /** The monotonic clock is asked no more often than this while `now` moves on as it should: asking costs as much as a hit. */
@@ -53,7 +57,7 @@ export function steadyClock(options: ClockOptions): () => Instant {
       peakMs = nowMs;
       return { nowMs, latestMs: nowMs + stepMs };
     }
-    if (!Number.isFinite(nowMs)) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+    if (!Number.isFinite(nowMs)) throw noTime();
     const elapsedMs = monotonic(nowMs);
     const latestMs = Math.max(peakMs, leadMs + elapsedMs, nowMs);
     leadMs = Math.max(leadMs, nowMs - elapsedMs);

@@ -1,6 +1,5 @@
 import { createHmac, createSecretKey, KeyObject, timingSafeEqual } from 'node:crypto';
-import { timeOf } from './clock.ts';
-import { JwtError } from './errors.ts';
+import { noTime, timeOf } from './clock.ts';
 import { assertFunction, assertKnown, positive } from './options.ts';
 
 /** Nonces for DPoP proofs (RFC 9449 §9): a proof that holds one was not made long in advance. */
@@ -39,7 +38,7 @@ export function dpopNonces(options: DpopNoncesOptions): DpopNonces {
 
   const periodNow = (): number => {
     const nowMs = timeOf(now);
-    if (nowMs < 0) throw new JwtError('ERR_JWT_CLOCK', 'The clock gave no time');
+    if (nowMs < 0) throw noTime();
     return Math.floor(nowMs / periodMs);
   };
 
