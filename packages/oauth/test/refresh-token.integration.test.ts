@@ -451,6 +451,15 @@ describe('a store that fails', () => {
     return { replica, proxy };
   };
 
+  /** With a token that the replica knows; of what comes after, it learns nothing. */
+  const leftBehind = async () => {
+    const { replica, proxy } = replicated();
+    const source = grant({ store: proxy });
+    await source.getToken();
+    replica.freeze();
+    return { replica, proxy, source };
+  };
+
   it('before the use prevents it: without a store nobody knows who else uses the token', async () => {
     const { broken, proxy } = failing();
     broken.add('claim');
@@ -525,10 +534,7 @@ describe('a store that fails', () => {
   });
 
   it('and goes back to an older one, as after a failover, is no reason either', async () => {
-    const { replica, proxy } = replicated();
-    const source = grant({ store: proxy });
-    await source.getToken();
-    replica.freeze();
+    const { replica, source } = await leftBehind();
     await source.getToken({ forceRenewal: true });
     replica.promote();
     await expect(source.getToken({ forceRenewal: true })).rejects.toMatchObject(lost);
@@ -538,10 +544,7 @@ describe('a store that fails', () => {
   });
 
   it('and goes back to an older one while the next is got takes the next', async () => {
-    const { replica, proxy } = replicated();
-    const source = grant({ store: proxy });
-    await source.getToken();
-    replica.freeze();
+    const { replica, proxy, source } = await leftBehind();
     replica.promoteBefore = 'complete';
     await source.getToken({ forceRenewal: true });
     expect((await grant({ store: proxy }).getToken({ forceRenewal: 2 })).generation).toBe(3);

@@ -24,28 +24,33 @@ const store = memoryRateLimitStore();
 const limiter = createRateLimiter({ store, policies: { one: limits } });
 const decision = limiter.checkSync('somebody');
 /** As JavaScript has it, without types. */
-const any = (options: object): never => options as never;
+const untyped = (options: object): never => options as never;
 
 const misspelt: Readonly<Record<string, () => unknown>> = {
   onStoreErorr: () =>
-    createRateLimiter(any({ store, policies: { one: limits }, onStoreErorr: 'open' })),
+    createRateLimiter(untyped({ store, policies: { one: limits }, onStoreErorr: 'open' })),
   'lease.maxAgeMS': () =>
-    createRateLimiter({ store, policies: { one: limits }, lease: any({ size: 2, maxAgeMS: 1 }) }),
+    createRateLimiter({
+      store,
+      policies: { one: limits },
+      lease: untyped({ size: 2, maxAgeMS: 1 }),
+    }),
   'policies.one.shared': () =>
-    createRateLimiter({ store, policies: { one: any({ limits, shared: 'tier' }) } }),
-  'policies.one.shadwo': () => limiter.setPolicies('one', any({ limits, shadwo: true })),
-  maxSubject: () => memoryRateLimitStore(any({ maxSubject: 5 })),
-  keyPrefix: () => redisRateLimitStore(redis, any({ keyPrefix: 'a' })),
-  keys: (): Guard<unknown> => rateLimitGuard(limiter, any({ keys: 1 })),
-  'headers.styles': () => rateLimitGuard(limiter, { headers: any({ styles: 'ietf' }) }),
-  styles: () => rateLimitHeaders(decision, any({ styles: 'ietf' })),
-  ipv6Prefix: () => addressKey('::1', any({ ipv6Prefix: 64 })),
-  maxWait: () => pace(limiter, any({ maxWait: 1 })),
-  refillPerMinute: () => tokenBucket(any({ capacity: 1, refillPerSecond: 1, refillPerMinute: 1 })),
-  windowMs: () => slidingWindow(any({ limit: 1, windowSeconds: 1, windowMs: 1 })),
-  window: () => slidingLog(any({ limit: 1, windowSeconds: 1, window: 1 })),
-  max: () => fixedWindow(any({ limit: 1, windowSeconds: 1, max: 1 })),
-  leaseSecond: () => concurrency(any({ limit: 1, leaseSecond: 5 })),
+    createRateLimiter({ store, policies: { one: untyped({ limits, shared: 'tier' }) } }),
+  'policies.one.shadwo': () => limiter.setPolicies('one', untyped({ limits, shadwo: true })),
+  maxSubject: () => memoryRateLimitStore(untyped({ maxSubject: 5 })),
+  keyPrefix: () => redisRateLimitStore(redis, untyped({ keyPrefix: 'a' })),
+  keys: (): Guard<unknown> => rateLimitGuard(limiter, untyped({ keys: 1 })),
+  'headers.styles': () => rateLimitGuard(limiter, { headers: untyped({ styles: 'ietf' }) }),
+  styles: () => rateLimitHeaders(decision, untyped({ styles: 'ietf' })),
+  ipv6Prefix: () => addressKey('::1', untyped({ ipv6Prefix: 64 })),
+  maxWait: () => pace(limiter, untyped({ maxWait: 1 })),
+  refillPerMinute: () =>
+    tokenBucket(untyped({ capacity: 1, refillPerSecond: 1, refillPerMinute: 1 })),
+  windowMs: () => slidingWindow(untyped({ limit: 1, windowSeconds: 1, windowMs: 1 })),
+  window: () => slidingLog(untyped({ limit: 1, windowSeconds: 1, window: 1 })),
+  max: () => fixedWindow(untyped({ limit: 1, windowSeconds: 1, max: 1 })),
+  leaseSecond: () => concurrency(untyped({ limit: 1, leaseSecond: 5 })),
 };
 
 describe('an option that there is not', () => {

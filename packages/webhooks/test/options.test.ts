@@ -23,34 +23,37 @@ const endpoints = memoryEndpointStore();
 const admission = { verifier: createVerifier({ secrets }), store: memoryReplayStore() };
 const encryptionKeys = [new Uint8Array(32)];
 /** As JavaScript has it, without types. */
-const any = (options: object): never => options as never;
+const untyped = (options: object): never => options as never;
 
 describe('an option that there is not', () => {
   test.each<[name: string, make: () => unknown]>([
-    ['secret', () => createSigner(any({ secrets, secret: 'x' }))],
-    ['secret', () => createSigner(any({ secrets: async () => secrets, secret: 'x' }))],
-    ['toleranceSecond', () => createVerifier(any({ secrets, toleranceSecond: 5 }))],
-    ['schema', () => createVerifier(any({ secrets: async () => secrets, schema: 5 }))],
+    ['secret', () => createSigner(untyped({ secrets, secret: 'x' }))],
+    ['secret', () => createSigner(untyped({ secrets: async () => secrets, secret: 'x' }))],
+    ['toleranceSecond', () => createVerifier(untyped({ secrets, toleranceSecond: 5 }))],
+    ['schema', () => createVerifier(untyped({ secrets: async () => secrets, schema: 5 }))],
     [
       'onStoreErorr',
-      () => createReceiver(any({ ...admission, handle() {}, onStoreErorr: 'open' })),
+      () => createReceiver(untyped({ ...admission, handle() {}, onStoreErorr: 'open' })),
     ],
-    ['completeOn', () => createReceiver(any({ ...admission, handle() {}, completeOn() {} }))],
-    ['handle', () => webhookGuard(any({ ...admission, handle() {} }))],
-    ['schedul', () => createSender(any({ schedul: [0] }))],
-    ['maxEntry', () => memoryReplayStore(any({ maxEntry: 5 }))],
-    ['ttlMs', () => redisReplayStore(connection, any({ ttlMs: 5 }))],
+    ['completeOn', () => createReceiver(untyped({ ...admission, handle() {}, completeOn() {} }))],
+    ['handle', () => webhookGuard(untyped({ ...admission, handle() {} }))],
+    ['schedul', () => createSender(untyped({ schedul: [0] }))],
+    ['maxEntry', () => memoryReplayStore(untyped({ maxEntry: 5 }))],
+    ['ttlMs', () => redisReplayStore(connection, untyped({ ttlMs: 5 }))],
     [
       'encryptionKey',
-      () => redisEndpointStore(connection, any({ encryptionKeys, encryptionKey: [] })),
+      () => redisEndpointStore(connection, untyped({ encryptionKeys, encryptionKey: [] })),
     ],
-    ['assertAlowed', () => createEndpoints(any({ store: endpoints, assertAlowed() {} }))],
-    ['encryptionKey', () => createWebhookQueue(any({ connection, endpoints, encryptionKey: [] }))],
+    ['assertAlowed', () => createEndpoints(untyped({ store: endpoints, assertAlowed() {} }))],
+    [
+      'encryptionKey',
+      () => createWebhookQueue(untyped({ connection, endpoints, encryptionKey: [] })),
+    ],
     [
       'breaker.failure',
-      () => createWebhookQueue(any({ connection, endpoints, breaker: { failure: 5 } })),
+      () => createWebhookQueue(untyped({ connection, endpoints, breaker: { failure: 5 } })),
     ],
-    ['encryptionKey', () => createInbox(any({ connection, handle() {}, encryptionKey: [] }))],
+    ['encryptionKey', () => createInbox(untyped({ connection, handle() {}, encryptionKey: [] }))],
   ])('%s', (name, make) => {
     expect(make).toThrow(new TypeError(`${name}: there is no such option`));
   });
